@@ -1,0 +1,170 @@
+"""Networks and optimizers in files: written whole or not at all, read without running code.
+
+A file holds the architecture, the weights (with masks, if pruned) and metadata. Nothing here knows how a network
+came about.
+"""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import prune
+from torch.optim import Optimizer
+
+from labkit import runtime
+from labkit.cnn import CNN
+from labkit.sparsity import prunable_layers, refresh_weights
+
+FORMAT = "labkit network 1"
+
+
+def save_network(model: CNN, name: str | Path, **metadata: str | int | float | bool | None) -> Path:
+    """Save a dense or pruned network.
+
+    Args:
+        model: the network; its tensors may be on any device.
+        name: a bare name such as ``"CNN_MNIST_L1"`` goes to ``models/CNN_MNIST_L1.pth``; a path stays a path.
+        metadata: what else is worth keeping with it.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: weights that are not finite numbers, or metadata that is not plain.
+        OSError: the folder can not be written; an older file stays as it was.
+    """
+    plain = {key: value for key, value in metadata.items() if isinstance(value, (str, int, float, bool, type(None)))}
+    if plain != metadata:
+        raise ValueError(f"metadata {sorted(set(metadata) - set(plain))} must be text, numbers, True, False or None")
+    path = _path_of(name)
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
+    _check_finite(state, str(path))
+    sizes = {"input_shape": model.input_shape, "num_of_cls": model.num_of_cls, "channels": model.channels}
+    with runtime.written_whole(path) as temporary:
+        torch.save({"format": FORMAT, "architecture": sizes, "state": state, "metadata": plain}, temporary)
+    return path
+
+
+def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "cpu") -> CNN:
+    """Load a network, masks included.
+
+    A bare name is looked for among your own networks in ``models/``, then among the committed ones in
+    ``models/reference/``, and a line says which one it was. A path is taken as it is, silently. A plain ``state_dict``
+    of a CNN for 28 × 28 images loads too.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a network of labkit, of another architecture, or with weights that are not finite.
+    """
+    path = _path_of(name)
+    if _is_bare(name):
+        own = path.exists()
+        path = path if own else runtime.reference_dir() / path.name
+        if path.exists():
+            found_in = "your own network (models/" if own else "the reference network (models/reference/"
+            print(f"{name}: {found_in}{path.name})")
+    found = _read(path)
+    if found.get("format") == FORMAT:
+        sizes, state = found["architecture"], found["state"]
+    else:
+        sizes, state = _sizes_of(found, path), found
+    _check_finite(state, str(path))
+    model = CNN(**sizes)
+    _load_state(model, state, path)
+    return model.to(device)
+
+
+def load_metadata(name: str | Path) -> dict[str, Any]:
+    """What ``save_network`` was told about a network; empty for a plain ``state_dict``."""
+    return dict(_read(_path_of(name)).get("metadata", {}))
+
+
+def save_optimizer(optimizer: Optimizer, name: str | Path = "optimizer") -> Path:
+    """Save an optimizer's state, by name or path as ``save_network`` does."""
+    path = _path_of(name)
+    with runtime.written_whole(path) as temporary:
+        torch.save(optimizer.state_dict(), temporary)
+    return path
+
+
+def load_optimizer(optimizer: Optimizer, name: str | Path = "optimizer") -> None:
+    """Load a saved state into an optimizer, in place; a bare name as in ``load_network``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not the state of such an optimizer.
+    """
+    path = _path_of(name)
+    if _is_bare(name) and not path.exists():
+        path = runtime.reference_dir() / path.name
+    found = _read(path)
+    try:
+        optimizer.load_state_dict(found)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not fit this optimizer: {error}") from None
+
+
+def _is_bare(name: str | Path) -> bool:
+    return isinstance(name, str) and "/" not in name and "\\" not in name and not name.endswith(".pth")
+
+
+def _path_of(name: str | Path) -> Path:
+    return runtime.models_dir() / f"{name}.pth" if _is_bare(name) else Path(name)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist; run the notebook that saves it, or check the name") from None
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path} holds Python objects, not only tensors; it is not loaded, since that could run code"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or not a torch file ({str(error).splitlines()[0][:80]})") from None
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{path} holds a {type(found).__name__}; it must hold a network of labkit or a state_dict")
+    return dict(found)
+
+
+def _check_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
+    for key, tensor in state.items():
+        bad = int((~tensor.isfinite()).sum())
+        if bad:
+            raise ValueError(f"{where}: {key} has {bad} values that are NaN or infinite; all must be finite")
+
+
+def _sizes_of(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Widths of the CNN whose plain state_dict this is."""
+    weights = [
+        state.get(f"{name}.weight", state.get(f"{name}.weight_orig")) for name in ("conv1", "conv2", "conv3", "fc")
+    ]
+    shapes = [tuple(weight.shape) if isinstance(weight, torch.Tensor) else () for weight in weights]
+    if [len(shape) for shape in shapes] != [4, 4, 4, 2]:
+        raise ValueError(
+            f"{path} is of another architecture (it has {', '.join(list(state)[:4])}, …); it must be a labkit.CNN"
+        )
+    return {
+        "input_shape": (shapes[0][1], 28, 28),
+        "num_of_cls": shapes[3][0],
+        "channels": tuple(shape[0] for shape in shapes[:3]),
+    }
+
+
+def _load_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Load a state_dict that may come from a pruned model: the masks must stand before their values can be loaded."""
+    layers = prunable_layers(model)
+    for key, mask in state.items():
+        name, _, last = key.rpartition(".")
+        if last.endswith("_mask") and name in layers and mask.shape == layers[name].weight.shape:
+            prune.custom_from_mask(layers[name], last.removesuffix("_mask"), mask)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        what = " ".join(str(error).split("\n\t")[1:2]) or str(error)
+        raise ValueError(f"{path} is of another architecture: {what[:200].strip()}") from None
+    refresh_weights(model)

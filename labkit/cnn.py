@@ -1,0 +1,80 @@
+"""The network of the labs.
+
+Knows nothing of data, training or pruning: it is an ordinary ``torch.nn.Module`` whose layers the notebooks
+reach by name (``conv1``, ``conv2``, ``conv3``, ``fc``).
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class CNN(nn.Module):
+    """Three convolutions with batch normalisation, then one linear layer; returns logits.
+
+    With the default widths it has 125,130 parameters, of which 124,448 are prunable weights
+    (288 + 18,432 + 73,728 in the convolutions, 32,000 in ``fc``).
+
+    Args:
+        input_shape: (channels, height, width) of one image; height and width at least 12 pixels.
+        num_of_cls: number of classes, at least 1.
+        channels: output channels of ``conv1``, ``conv2``, ``conv3``. A network with fewer channels is still a ``CNN``.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int] = (1, 28, 28),
+        num_of_cls: int = 10,
+        channels: Sequence[int] = (32, 64, 128),
+    ) -> None:
+        super().__init__()
+        self.input_shape, self.num_of_cls, self.channels = _checked_sizes(input_shape, num_of_cls, channels)
+        colours, height, width = self.input_shape
+        first, second, third = self.channels
+        self.conv1 = nn.Conv2d(colours, first, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv2d(first, second, kernel_size=3, padding=1)
+        self.conv3 = nn.Conv2d(second, third, kernel_size=3)
+        self.batch1 = nn.BatchNorm2d(first)
+        self.batch2 = nn.BatchNorm2d(second)
+        self.batch3 = nn.BatchNorm2d(third)
+        # Two poolings halve each side, the unpadded conv3 takes two more pixels: 28 -> 14 -> 7 -> 5.
+        self.fc = nn.Linear((height // 4 - 2) * (width // 4 - 2) * third, num_of_cls)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (B, num_of_cls) for images x (B, *input_shape); a softmax over them gives probabilities.
+
+        Raises:
+            ValueError: x has another shape.
+        """
+        if x.ndim != 4 or tuple(x.shape[1:]) != self.input_shape:
+            raise ValueError(f"images have shape {tuple(x.shape)}; this CNN takes (batch, {_listed(self.input_shape)})")
+        # relu(maxpool(x)) equals maxpool(relu(x)), with a quarter of the relu's work.
+        x = F.relu(F.max_pool2d(self.batch1(self.conv1(x)), 2))  # (B, 32, 14, 14)
+        x = F.relu(F.max_pool2d(self.batch2(self.conv2(x)), 2))  # (B, 64, 7, 7)
+        x = F.relu(self.batch3(self.conv3(x)))  # (B, 128, 5, 5)
+        # Channels last: the layout in which the batches travel, so that flattening copies nothing.
+        # Input h·(5·128) + w·128 + c of fc is channel c at pixel (h, w).
+        x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 5·5·128)
+        return self.fc(x)  # (B, num_of_cls)
+
+
+def _checked_sizes(
+    input_shape: Sequence[int], num_of_cls: int, channels: Sequence[int]
+) -> tuple[tuple[int, int, int], int, tuple[int, int, int]]:
+    shape, widths = tuple(input_shape), tuple(channels)
+    if len(shape) != 3 or any(type(n) is not int for n in shape) or shape[0] < 1 or min(shape[1:]) < 12:
+        raise ValueError(f"input_shape is {input_shape}; it must be (channels >= 1, height >= 12, width >= 12)")
+    if type(num_of_cls) is not int or num_of_cls < 1:
+        raise ValueError(f"num_of_cls is {num_of_cls}; it must be a whole number >= 1")
+    if len(widths) != 3 or any(type(n) is not int or n < 1 for n in widths):
+        raise ValueError(f"channels is {channels}; it must be three whole numbers >= 1")
+    return (shape[0], shape[1], shape[2]), num_of_cls, (widths[0], widths[1], widths[2])
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(str(n) for n in numbers)

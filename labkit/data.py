@@ -1,0 +1,272 @@
+"""Images and labels, checked, in memory, in batches.
+
+Knows nothing of networks. MNIST lies in the repository as the four original IDX files, gzipped; Fashion-MNIST has the
+same file names and format.
+"""
+
+import gzip
+import hashlib
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torchvision import datasets
+from torchvision.datasets.utils import download_url
+
+from labkit import runtime
+
+VALIDATION_IMAGES = 5_000
+
+# SHA-256 of the uncompressed files.
+CHECKSUMS = {
+    "MNIST": {
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    "FashionMNIST": {
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random parameters of B crops and affine maps, one a sample.
+
+    Attributes:
+        crop: (B, 2) int, 0..8: row and column of the 28 × 28 window in the image padded by 4.
+        angle: (B,) float64, degrees in [-15, 15], clockwise as in torchvision.
+        shift: (B, 2) int, pixels to the right and down, at most 10 % of the side, rounded.
+    """
+
+    crop: torch.Tensor
+    angle: torch.Tensor
+    shift: torch.Tensor
+
+
+def draw_augmentation(batch: int, side: int, generator: torch.Generator) -> Augmentation:
+    """Draw as ``RandomCrop(side, padding=4)`` and ``RandomAffine(degrees=15, translate=(0.1, 0.1))`` do.
+
+    Args:
+        batch: number of samples.
+        side: height and width of the images, in pixels.
+        generator: where the numbers come from.
+    """
+    crop = torch.randint(0, 9, (batch, 2), generator=generator)
+    uniform = torch.rand((batch, 3), generator=generator, dtype=torch.float64) * 2 - 1
+    return Augmentation(crop, angle=uniform[:, 0] * 15, shift=(uniform[:, 1:] * (0.1 * side)).round().long())
+
+
+def augment(images: torch.Tensor, drawn: Augmentation) -> torch.Tensor:
+    """Crop, rotate and shift a batch: the pixels that torchvision's transforms give on PIL images.
+
+    Every output pixel is mapped back to the one input pixel that it shows (nearest neighbour; black from outside the
+    cropped image), and one ``gather`` fetches them all. Pillow does this in 16.16 fixed-point numbers, and so do we:
+    with floating point about 20 pixels in a million differ.
+
+    Args:
+        images: (B, side, side) uint8.
+        drawn: parameters for B samples.
+
+    Returns:
+        (B, side, side) uint8, a copy.
+    """
+    batch, side, _ = images.shape
+    centre = side / 2
+    cos, sin = torch.deg2rad(drawn.angle).cos(), torch.deg2rad(drawn.angle).sin()
+    right, down = drawn.shift.double().unbind(1)
+
+    def fixed(numbers: torch.Tensor) -> torch.Tensor:
+        return torch.floor(numbers * 65536 + 0.5).to(torch.int32)[:, None, None]
+
+    along, across, back = fixed(cos), fixed(sin), fixed(-sin)
+    # Pixel centres lie at half numbers: that is the (cos + sin) / 2.
+    start_x = fixed(centre - cos * (centre + right) - sin * (centre + down) + (cos + sin) / 2)
+    start_y = fixed(centre + sin * (centre + right) - cos * (centre + down) + (cos - sin) / 2)
+    step = torch.arange(side, dtype=torch.int32)
+    x, y = step[None, None, :], step[None, :, None]
+    column = (start_x + along * x + across * y) >> 16  # (B, side, side)
+    row = (start_y + back * x + along * y) >> 16
+    inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
+
+    padded = F.pad(images, (4, 4, 4, 4)).flatten(1)  # (B, (side + 8)²); its first pixel is black
+    window = (drawn.crop[:, 0] * (side + 8) + drawn.crop[:, 1]).to(torch.int32)[:, None, None]
+    source = (row * (side + 8) + column + window) * inside
+    return padded.gather(1, source.flatten(1).long()).view(batch, side, side)
+
+
+class Loader:
+    """Batches of images and labels, from memory.
+
+    Iterating gives ``(X, y)``: X (B, 1, side, side) float32 in [0, 1], stored channels-last, and y (B,) int64.
+    Order and augmentation depend only on ``seed`` and ``epoch``, the number of finished passes; so neither another
+    cell, nor a look at one batch, nor an interrupted pass changes what the next pass gives.
+
+    Args:
+        images: (N, side, side) uint8.
+        labels: (N,) int64.
+        batch_size: samples in a batch; the last one may be smaller.
+        shuffle: whether each pass has a new order.
+        augmented: whether each sample is cropped, rotated and shifted at random.
+        seed: whole number >= 0.
+
+    Raises:
+        ValueError: shapes or numbers that do not fit.
+    """
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        batch_size: int = 64,
+        *,
+        shuffle: bool = False,
+        augmented: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if images.ndim != 3 or images.shape[1] != images.shape[2] or images.dtype != torch.uint8:
+            raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; they must be uint8 (N, side, side)")
+        if labels.shape != images.shape[:1]:
+            raise ValueError(f"labels are {tuple(labels.shape)} for {len(images)} images; they must be one a image")
+        if type(batch_size) is not int or batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size!r}; it must be a whole number >= 1")
+        if type(seed) is not int or seed < 0:
+            raise ValueError(f"seed is {seed!r}; it must be a whole number >= 0")
+        self.images, self.labels, self.batch_size = images, labels, batch_size
+        self.shuffle, self.augmented, self.seed = shuffle, augmented, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        draws = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint32)
+        generator = torch.Generator().manual_seed(int(draws[0]))
+        order = (
+            torch.randperm(len(self.labels), generator=generator) if self.shuffle else torch.arange(len(self.labels))
+        )
+        for chosen in order.split(self.batch_size):
+            X = self.images[chosen]
+            if self.augmented:
+                X = augment(X, draw_augmentation(len(X), X.shape[1], generator))
+            X = X.unsqueeze(1).float().div_(255)  # (B, 1, side, side)
+            # Convolutions on the CPU are faster on channels-last batches; the weights stay as they are, since
+            # torch.nn.utils.prune can not handle channels-last weights.
+            yield X.to(memory_format=torch.channels_last), self.labels[chosen]
+        self.epoch += 1
+
+    def first(self, count: int) -> "Loader":
+        """A loader of the first ``count`` samples, in order and unchanged: for experiments that should cost little.
+
+        Raises:
+            ValueError: count is not in 1 .. number of samples.
+        """
+        if type(count) is not int or not 1 <= count <= len(self.labels):
+            raise ValueError(f"count is {count!r}; it must be a whole number from 1 to {len(self.labels)}")
+        return Loader(self.images[:count], self.labels[:count], self.batch_size, seed=self.seed)
+
+
+def loaders(name: str = "MNIST", batch_size: int = 64, seed: int = 0) -> tuple[Loader, Loader, Loader]:
+    """Loaders for training (55,000, augmented, shuffled), validation (5,000) and test (10,000).
+
+    The validation images are the last 5,000 of the training file: every choice is made on them, and the test images
+    are read once per finished network. In quick mode (``LABKIT_QUICK=1``) there are 5,500 training images.
+
+    Args:
+        name: ``"MNIST"`` or ``"FashionMNIST"``.
+        batch_size: samples in a batch.
+        seed: of the order and the augmentation of the training images.
+
+    Raises:
+        ValueError: an unknown data set, or a damaged file that could not be replaced.
+        FileNotFoundError: a missing file that could not be downloaded.
+    """
+    images, labels = load_images(name, train=True)
+    training = len(images) - VALIDATION_IMAGES
+    validation = Loader(images[training:], labels[training:], batch_size)
+    if runtime.quick_mode():
+        training //= 10
+        print(f"QUICK MODE: {training:,} training images instead of 55,000; every number below will differ")
+    train = Loader(images[:training], labels[:training], batch_size, shuffle=True, augmented=True, seed=seed)
+    return train, validation, Loader(*load_images(name, train=False), batch_size)
+
+
+def load_images(name: str = "MNIST", train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """All images (N, 28, 28) uint8 and labels (N,) int64 of one part of a data set.
+
+    Raises:
+        ValueError: an unknown data set, or a damaged file that could not be replaced.
+        FileNotFoundError: a missing file that could not be downloaded.
+    """
+    if name not in CHECKSUMS:
+        raise ValueError(f"data set is {name!r}; it must be one of {', '.join(CHECKSUMS)}")
+    part = "train" if train else "t10k"
+    images = _read_idx(name, f"{part}-images-idx3-ubyte")
+    labels = _read_idx(name, f"{part}-labels-idx1-ubyte")
+    return images, labels.long()
+
+
+def _read_idx(name: str, file: str) -> torch.Tensor:
+    """The tensor in one IDX file, after its checksum has been verified (and a bad file replaced by a download)."""
+    folder = runtime.data_dir() / name / "raw"
+    content, problem = _verified(folder, file, CHECKSUMS[name][file])
+    if content is None:
+        content = _download(name, file, folder, problem)
+    # Header: two zero bytes, type (8: unsigned byte), number of dimensions, then each dimension as big-endian uint32.
+    dimensions = content[3]
+    shape = struct.unpack_from(f">{dimensions}I", content, offset=4)
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * dimensions).view(shape)
+
+
+def _verified(folder: Path, file: str, checksum: str) -> tuple[bytes | None, str]:
+    """Content of FILE.gz or FILE, or None and what is wrong."""
+    problem = f"{folder / file}.gz is missing"
+    for path in (folder / f"{file}.gz", folder / file):
+        try:
+            raw = path.read_bytes()
+            content = gzip.decompress(raw) if path.suffix == ".gz" else raw
+        except FileNotFoundError:
+            continue
+        except (OSError, EOFError, zlib.error) as error:
+            problem = f"{path} is damaged ({error})"
+            continue
+        found = hashlib.sha256(content).hexdigest()
+        if found == checksum:
+            return content, ""
+        problem = f"{path} is damaged (SHA-256 is {found[:12]}…, it must be {checksum[:12]}…)"
+    return None, problem
+
+
+def _download(name: str, file: str, folder: Path, problem: str) -> bytes:
+    """Fetch FILE.gz from torchvision's mirrors and put it in place once its checksum is right."""
+    source = getattr(datasets, name)
+    with tempfile.TemporaryDirectory() as scratch:
+        for mirror in source.mirrors:
+            try:
+                download_url(f"{mirror}{file}.gz", scratch, f"{file}.gz")
+            except (OSError, RuntimeError, URLError):
+                continue
+            content, _ = _verified(Path(scratch), file, CHECKSUMS[name][file])
+            if content is None:
+                continue
+            target = folder / f"{file}.gz"
+            if target.exists():
+                target.replace(folder / f"{file}.gz.damaged")
+            with runtime.written_whole(target) as temporary:
+                temporary.write_bytes((Path(scratch) / f"{file}.gz").read_bytes())
+            return content
+    message = f"{problem}, and no mirror gave a good copy; put the original file there (see data/README.md)"
+    raise (FileNotFoundError if problem.endswith("missing") else ValueError)(message)

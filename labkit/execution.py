@@ -1,0 +1,249 @@
+"""Notebooks, run by a real kernel without a browser, and what came out of them.
+
+Knows notebooks and records, not what they are about.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+
+from labkit import records, runtime
+from labkit.marks import difference
+
+PICTURES = ("image/png", "image/jpeg")
+# Beyond these a test accuracy is reported as differing: by whether the notebook trained the network.
+TOLERANCES = {True: 0.010, False: 0.0010}
+Progress = Callable[[str, float], None]
+
+
+@dataclass
+class Outcome:
+    """What became of one notebook.
+
+    Attributes:
+        name: such as ``"02_random_pruning"``.
+        seconds: wall-clock of each code cell that ran.
+        error: empty, or cell number, error and message in one line.
+        notebook: the notebook with its new outputs.
+    """
+
+    name: str
+    notebook: NotebookNode
+    seconds: list[float] = field(default_factory=list)
+    error: str = ""
+
+
+def kernel_environment(models: Path, threads: int) -> dict[str, str]:
+    """The environment of a notebook that is executed to be compared or stored: nothing from outside gets in.
+
+    An empty folder of networks, no bars, the CPU, and a fixed number of threads.
+    """
+    fixed = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    return os.environ | fixed | {"LABKIT_MODELS": str(models), "LABKIT_BARS": "0", "LABKIT_DEVICE": "cpu"}
+
+
+def expected_seconds(name: str) -> list[float]:
+    """Seconds that each code cell took when the outputs were stored; empty if unknown."""
+    path = runtime.reference_dir() / "records" / "seconds.json"
+    return list(json.loads(path.read_text(encoding="utf-8")).get(name, [])) if path.exists() else []
+
+
+def count_cells(path: Path) -> int:
+    """Number of code cells of a notebook."""
+    return sum(cell.cell_type == "code" for cell in nbformat.read(path, as_version=4).cells)
+
+
+async def execute(path: Path, out: Path, threads: int, timeout: float, progress: Progress) -> Outcome:
+    """Run one notebook and write the executed copy to ``out/notebooks/``, whole, also if a cell fails.
+
+    Args:
+        path: the notebook; it is not changed.
+        out: folder for the copy, and for the notebook's own ``models/``.
+        threads: of the kernel's computations.
+        timeout: seconds for one cell.
+        progress: called with the name and the seconds of expected work that are done.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    outcome = Outcome(path.stem, notebook)
+    expected, started = expected_seconds(path.stem), [0.0]
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in cells:
+        cell.outputs, cell.execution_count = [], None
+
+    def on_start(**_: Any) -> None:
+        started[0] = time.monotonic()
+        progress(path.stem, sum(expected[: len(outcome.seconds)]) if expected else len(outcome.seconds))
+
+    def on_end(**_: Any) -> None:
+        outcome.seconds.append(round(time.monotonic() - started[0], 2))
+        done = len(outcome.seconds)
+        progress(path.stem, sum(expected[:done]) if expected else done)
+
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+        on_cell_execute=on_start,
+        on_cell_executed=on_end,
+    )
+    try:
+        await client.async_execute(env=kernel_environment(out / "models" / path.stem, threads))
+    except CellExecutionError as error:
+        outcome.error = f"cell {len(outcome.seconds) or 1}: {error.ename}: {error.evalue}"
+    except CellTimeoutError:
+        outcome.error = f"cell {len(outcome.seconds) + 1}: no end after {timeout:.0f} s"
+    except DeadKernelError:
+        outcome.error = f"cell {len(outcome.seconds) + 1}: the kernel died"
+    finally:
+        clean(notebook)
+        write_notebook(notebook, out / "notebooks" / path.name)
+    return outcome
+
+
+async def execute_all(
+    paths: list[Path], out: Path, jobs: int, threads: int, timeout: float, progress: Progress
+) -> list[Outcome]:
+    """Run notebooks, ``jobs`` at a time, the longest first; the outcomes in the order of ``paths``."""
+    places = asyncio.Semaphore(jobs)
+
+    async def one(path: Path) -> Outcome:
+        async with places:
+            return await execute(path, out, threads, timeout, progress)
+
+    tasks = {
+        path: asyncio.create_task(one(path)) for path in sorted(paths, key=lambda p: -sum(expected_seconds(p.stem)))
+    }
+    return [await tasks[path] for path in paths]
+
+
+def clean(notebook: NotebookNode) -> None:
+    """Drop from a notebook's metadata what differs from machine to machine, in place."""
+    notebook.metadata.pop("language_info", None)
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+
+
+def write_notebook(notebook: NotebookNode, path: Path) -> None:
+    """Write a notebook whole or not at all."""
+    with runtime.written_whole(path) as temporary:
+        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+
+
+def comparable(outputs: list[NotebookNode]) -> dict[str, list[Any]]:
+    """Kind -> contents in order: streams joined by name, data by MIME type. Pictures count, but are not compared."""
+    found: dict[str, list[Any]] = defaultdict(list)
+    for output in outputs:
+        if output.output_type == "stream":
+            found[output.name] = ["".join([*found[output.name], output.text])]
+        elif output.output_type == "error":
+            found["error"].append(f"{output.ename}: {output.evalue}")
+        else:
+            for kind, content in output.data.items():
+                found[kind].append("" if kind in PICTURES else content)
+    return dict(found)
+
+
+def outputs_differ(stored: list[NotebookNode], fresh: list[NotebookNode]) -> str | None:
+    """What differs beyond the marks between two cells' outputs, in words, or None."""
+    old, new = comparable(stored), comparable(fresh)
+    if {kind: len(items) for kind, items in old.items()} != {kind: len(items) for kind, items in new.items()}:
+        return f"outputs were {sorted(old)} and are {sorted(new)}"
+    for kind, items in old.items():
+        for before, after in zip(items, new[kind], strict=True):
+            same_text = isinstance(before, str) and isinstance(after, str)
+            what = difference(before, after) if same_text else (None if before == after else "the content")
+            if what is not None:
+                return f"{kind}: {what}"
+    return None
+
+
+def store(outcome: Outcome, path: Path, out: Path, *, fresh: bool) -> list[str]:
+    """Put new outputs into the notebook itself, where they differ beyond their marks (everywhere, if ``fresh``).
+
+    The record and the cells' seconds go to ``models/reference/records/``.
+
+    Returns:
+        A line for each cell that changed.
+    """
+    stored = nbformat.read(path, as_version=4)
+    changes, count = [], 0
+    for old, new in zip(stored.cells, outcome.notebook.cells, strict=True):
+        if old.cell_type != "code":
+            continue
+        count += 1
+        what = "not run before" if old.execution_count is None else outputs_differ(old.outputs, new.outputs)
+        if what is not None or fresh:
+            changes.append(f"{path.stem} cell {count}: {what or 'stored anew'}")
+            old.outputs = new.outputs
+        old.execution_count = count
+    clean(stored)
+    write_notebook(stored, path)
+    folder = runtime.reference_dir() / "records"
+    found = out / "models" / path.stem / "records" / f"{path.stem}.json"
+    kept = folder / found.name
+    if found.exists() and (changes or not kept.exists()):
+        with runtime.written_whole(kept) as temporary:
+            temporary.write_bytes(found.read_bytes())
+    if changes or not expected_seconds(path.stem):
+        target = folder / "seconds.json"
+        seconds = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
+        seconds[path.stem] = outcome.seconds
+        with runtime.written_whole(target) as temporary:
+            rows = ",\n".join(f" {json.dumps(name)}: {json.dumps(values)}" for name, values in sorted(seconds.items()))
+            temporary.write_text(f"{{\n{rows}\n}}\n", encoding="utf-8")
+    return changes
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One network of one notebook: what this run found beside what is stored."""
+
+    notebook: str
+    network: str
+    sparsity: float
+    accuracy: float
+    stored: float | None
+    same: bool
+    words: str
+
+
+def verdicts(names: list[str], out: Path) -> list[Verdict]:
+    """Compare the records under ``out`` with the committed ones. A notebook without a record gives nothing."""
+    rows = []
+    for name in names:
+        path = out / "models" / name / "records" / f"{name}.json"
+        reference = runtime.reference_dir() / "records" / path.name
+        if not path.exists():
+            continue
+        stored = records.read_record(reference)["networks"] if reference.exists() else {}
+        for network, row in records.read_record(path)["networks"].items():
+            rows.append(_verdict(name, network, row, stored.get(network)))
+    return rows
+
+
+def _verdict(notebook: str, network: str, row: dict[str, float], old: dict[str, float] | None) -> Verdict:
+    sparsity, accuracy = row["sparsity"], row["test_accuracy"]
+    if old is None:
+        return Verdict(notebook, network, sparsity, accuracy, None, True, "new")
+    tolerance = TOLERANCES[bool(row["trained"])]
+    moved = abs(accuracy - old["test_accuracy"])
+    if sparsity != old["sparsity"]:
+        return Verdict(
+            notebook, network, sparsity, accuracy, old["test_accuracy"], False, f"sparsity was {old['sparsity']:.4f}"
+        )
+    words = f"same (±{tolerance:.4f})" if moved <= tolerance else f"moved by {moved:.4f}"
+    return Verdict(notebook, network, sparsity, accuracy, old["test_accuracy"], moved <= tolerance, words)

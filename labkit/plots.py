@@ -1,0 +1,316 @@
+"""The figures of the labs.
+
+Every function draws on the axes it is given, or on a new figure, and returns the axes; none calls ``show()`` or keeps
+anything. The colours are Okabe and Ito's, which colour-blind readers can tell apart; lines also differ in marker and
+style.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from torch import nn
+
+from labkit.sparsity import effective_weight, prunable_layers, sparsity_report
+
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GREY)
+MARKERS, STYLES = "osD^vP", ("-", "--", "-.", ":", "-", "--")
+
+
+def draw_loss_test(
+    epochs: Sequence[int], history: Mapping[str, Sequence[float]], test_name: str = "validation", axes: Any = None
+) -> Any:
+    """Learning curves: loss on the left, accuracy on the right.
+
+    Args:
+        epochs: the x values.
+        history: as ``test_or_train`` returns it.
+        test_name: what the images of ``loss_test`` and ``acc_test`` are called.
+        axes: two axes.
+
+    Raises:
+        ValueError: the four curves and the epochs do not have the same length.
+    """
+    lengths = {key: len(history[key]) for key in ("loss_train", "loss_test", "acc_train", "acc_test")}
+    if set(lengths.values()) != {len(epochs)}:
+        raise ValueError(f"curves have {lengths} points for {len(epochs)} epochs; all must be equal")
+    axes = _axes(axes, 2, (10, 3.6))
+    for ax, key, label in zip(axes, ("loss", "acc"), ("loss [nats]", "accuracy [%]"), strict=True):
+        scale = 100 if key == "acc" else 1
+        train = [scale * value for value in history[f"{key}_train"]]
+        test = [scale * value for value in history[f"{key}_test"]]
+        ax.plot(epochs, train, color=VERMILION, marker="s", linestyle="--", label="train (augmented, while training)")
+        ax.plot(epochs, test, color=BLUE, marker="o", label=test_name)
+        ax.set(xlabel="epoch", ylabel=label, xticks=list(epochs))
+        _tidy(ax)
+        ax.legend()
+    return axes
+
+
+def draw_digits(images: torch.Tensor, titles: Sequence[str], columns: int = 8) -> Any:
+    """Images (N, 1, H, W) in [0, 1] in a grid, each under its title.
+
+    Raises:
+        ValueError: not one title an image.
+    """
+    if len(titles) != len(images) or images.ndim != 4:
+        raise ValueError(
+            f"{len(titles)} titles for images {tuple(images.shape)}; there must be one for each of (N, 1, H, W)"
+        )
+    rows = -(-len(images) // columns)
+    _, axes = plt.subplots(rows, columns, figsize=(1.15 * columns, 1.45 * rows), squeeze=False, layout="constrained")
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, image, title in zip(axes.flat, images, titles, strict=False):
+        ax.imshow(image[0].cpu(), cmap="gray_r", vmin=0, vmax=1)
+        ax.set_title(title, fontsize=9)
+    return axes
+
+
+def draw_kernels(before: nn.Module, after: nn.Module, layer: str = "conv1", count: int = 32, axes: Any = None) -> Any:
+    """Kernels of one convolution in two networks, side by side; weights that are zero carry a cross.
+
+    Each little square is what one output channel does to its first input channel. Both panels share one colour scale:
+    blue negative, white zero, red positive.
+
+    Raises:
+        ValueError: no such convolution.
+    """
+    panels = [("before", before), ("after", after)]
+    weights = {}
+    for name, model in panels:
+        found = prunable_layers(model).get(layer)
+        if not isinstance(found, nn.Conv2d):
+            raise ValueError(f"layer is {layer!r}; it must be a convolution of both networks")
+        weights[name] = effective_weight(found)[:count, 0].cpu().numpy()  # (count, 3, 3)
+    axes = _axes(axes, 2, (11, 5.2))
+    limit = max(float(np.abs(w).max()) for w in weights.values())
+    for ax, (name, w) in zip(axes, weights.items(), strict=True):
+        picture, zeros = _tiled(w), _tiled(w == 0)
+        shown = ax.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        ax.set_facecolor("#DDDDDD")
+        y, x = np.nonzero(zeros == 1)
+        ax.scatter(x, y, marker="x", s=16, linewidths=1.1, color="black")
+        ax.set(title=f"{name}: {int((w == 0).sum())} of {w.size} weights are zero (×)", xticks=[], yticks=[])
+        for side in ax.spines.values():
+            side.set_visible(False)
+    axes[0].figure.colorbar(shown, ax=list(axes), shrink=0.7, label=f"weight in {layer}")
+    return axes
+
+
+def draw_weight_histograms(
+    weights: Mapping[str, torch.Tensor], thresholds: Mapping[str, float], axes: Any = None, bins: int = 81
+) -> Any:
+    """Histogram of the weights of each layer, what lies under the threshold in another colour.
+
+    Args:
+        weights: layer -> its weights, any shape.
+        thresholds: layer -> the |w| up to which weights are (or would be) pruned.
+        axes: one for each layer.
+        bins: number of bars.
+    """
+    axes = _axes(axes, len(weights), (3.3 * len(weights), 3.2))
+    for ax, (name, tensor) in zip(axes, weights.items(), strict=True):
+        values, threshold = tensor.detach().flatten().cpu().numpy(), thresholds[name]
+        edges = np.linspace(-np.abs(values).max(), np.abs(values).max(), bins + 1)
+        small = np.abs(values) <= threshold
+        ax.hist([values[~small], values[small]], edges, stacked=True, color=[BLUE, ORANGE])
+        for x in (-threshold, threshold):
+            ax.axvline(x, color="black", linestyle="--", linewidth=1)
+        ax.set(
+            title=f"{name}: {100 * small.mean():.1f} % below {threshold:.4f}",
+            xlabel="weight",
+            ylabel="number of weights",
+        )
+        ax.title.set_fontsize(10)
+        _tidy(ax)
+    axes[0].legend(handles=[Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")], fontsize=8)
+    return axes
+
+
+def draw_sparsity(models: Mapping[str, nn.Module], layers: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
+    """Bars: sparsity of each layer, one colour and hatch for each network, the number on top."""
+    ax = _axes(None if ax is None else [ax], 1, (8, 3.4))[0]
+    reports = {name: sparsity_report(model, layers) for name, model in models.items()}
+    width = 0.8 / len(reports)
+    for number, (name, report) in enumerate(reports.items()):
+        where = np.arange(len(report)) + (number - (len(reports) - 1) / 2) * width
+        heights = [100 * row.sparsity for row in report]
+        style: dict[str, Any] = {
+            "color": COLOURS[number % 6],
+            "hatch": ("", "//", "..", "xx", "\\\\", "--")[number % 6],
+            "edgecolor": "white",
+        }
+        ax.bar_label(ax.bar(where, heights, width * 0.95, label=name, **style), fmt="%.1f", fontsize=8, padding=1)
+    ax.set(ylabel="zero weights [%]", ylim=(0, 1.15 * max(1.0, *ax.get_ylim()) / 1.05))
+    ax.set_xticks(range(len(report)), [f"{row.name}\n{row.weights:,} weights" for row in report])
+    _tidy(ax)
+    ax.legend()
+    return ax
+
+
+def draw_accuracy_sparsity(
+    runs: Mapping[str, Sequence[Mapping[str, float]]], drop: float = 0.01, axes: Any = None
+) -> Any:
+    """The original lab's two figures for any number of runs: accuracy (x) and loss (x) against sparsity (y).
+
+    A ring marks, in each run, the first point whose accuracy is more than ``drop`` below that of the run's first point;
+    the legend says so where there is none.
+
+    Args:
+        runs: name -> points in order; each a dict with ``sparsity`` and ``accuracy`` in [0, 1] and ``loss``.
+        drop: in [0, 1]; 0.01 is one percentage point.
+        axes: two axes.
+
+    Raises:
+        ValueError: a run without points.
+    """
+    axes = _axes(axes, 2, (11, 4.2))
+    for number, (name, points) in enumerate(runs.items()):
+        if not points:
+            raise ValueError(f"run {name!r} has no points; it must have at least one")
+        colour, marker, style = COLOURS[number % 6], MARKERS[number % 6], STYLES[number % 6]
+        height = [100 * point["sparsity"] for point in points]
+        fallen = first_drop(points, drop)
+        label = name if fallen is not None else f"{name} (never falls by {100 * drop:g} points)"
+        for ax, key, scale in zip(axes, ("accuracy", "loss"), (100, 1), strict=True):
+            x = [scale * point[key] for point in points]
+            ax.plot(x, height, color=colour, marker=marker, linestyle=style, label=label, markersize=5)
+            if fallen is not None:
+                ax.plot(
+                    x[fallen], height[fallen], "o", markersize=15, fillstyle="none", color=colour, markeredgewidth=1.8
+                )
+    for ax, label in zip(axes, ("accuracy [%]", "loss [nats]"), strict=True):
+        ax.set(xlabel=f"validation {label}", ylabel="sparsity [%]")
+        _tidy(ax)
+    axes[0].legend(fontsize=8, title=f"○ first point more than {100 * drop:g} point below the start", title_fontsize=8)
+    return axes
+
+
+def first_drop(points: Sequence[Mapping[str, float]], drop: float = 0.01) -> int | None:
+    """Index of the first point whose accuracy is more than ``drop`` below the first point's, or None."""
+    fallen = (i for i, point in enumerate(points) if point["accuracy"] < points[0]["accuracy"] - drop)
+    return next(fallen, None)
+
+
+def draw_groups(groups: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None = None) -> Axes:
+    """One row of dots for each group, every measurement a dot, the median a bar with its value.
+
+    Args:
+        groups: name -> measurements, in the unit of the axis.
+        xlabel: name and unit of the axis.
+        ax: where to draw.
+
+    Raises:
+        ValueError: an empty group.
+    """
+    ax = _axes(None if ax is None else [ax], 1, (9, 0.8 + 0.75 * len(groups)))[0]
+    for row, (name, values) in enumerate(groups.items()):
+        if not values:
+            raise ValueError(f"group {name!r} is empty; it must have at least one measurement")
+        # Spread the dots a little so that equal values stay visible; the pattern is fixed, not random.
+        lift = (np.arange(len(values)) * 0.618 % 1 - 0.5) * 0.36
+        median = float(np.median(values))
+        ax.plot(values, row + lift, MARKERS[row % 6], color=COLOURS[row % 6], markersize=6, alpha=0.75)
+        ax.plot([median, median], [row - 0.3, row + 0.3], color="black", linewidth=2)
+        ax.annotate(f"median {median:.1f}", (median, row - 0.32), ha="center", va="bottom", fontsize=8)
+    ax.set_yticks(range(len(groups)), list(groups))
+    ax.set(xlabel=xlabel, ylim=(len(groups) - 0.4, -0.75))
+    _tidy(ax)
+    return ax
+
+
+def draw_lines(
+    lines: Mapping[str, Sequence[Sequence[float]]],
+    x: Sequence[float],
+    xlabel: str,
+    ylabel: str,
+    ax: Axes | None = None,
+) -> Axes:
+    """Lines of means with a band from the smallest to the largest measurement.
+
+    Args:
+        lines: name -> one list of measurements for each x.
+        x: the common x values.
+        xlabel: name and unit.
+        ylabel: name and unit.
+        ax: where to draw.
+
+    Raises:
+        ValueError: a line with another number of points than x.
+    """
+    ax = _axes(None if ax is None else [ax], 1, (8, 4))[0]
+    for number, (name, points) in enumerate(lines.items()):
+        if len(points) != len(x):
+            raise ValueError(
+                f"line {name!r} has {len(points)} points for {len(x)} x values; there must be one for each"
+            )
+        colour = COLOURS[number % 6]
+        ax.plot(
+            x,
+            [np.mean(p) for p in points],
+            color=colour,
+            marker=MARKERS[number % 6],
+            linestyle=STYLES[number % 6],
+            label=name,
+        )
+        ax.fill_between(x, [min(p) for p in points], [max(p) for p in points], color=colour, alpha=0.18, linewidth=0)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    _tidy(ax)
+    ax.legend(
+        fontsize=8, title="mean; band: smallest to largest" if max(map(len, points)) > 1 else None, title_fontsize=8
+    )
+    return ax
+
+
+def draw_channel_norms(norms: Mapping[str, torch.Tensor], pruned: Mapping[str, Sequence[int]], axes: Any = None) -> Any:
+    """Bars of the L2 norm of every output channel, in rising order, the pruned ones in another colour.
+
+    Args:
+        norms: layer -> (channels,).
+        pruned: layer -> numbers of the pruned channels.
+        axes: one for each layer.
+    """
+    axes = _axes(axes, len(norms), (3.8 * len(norms), 3))
+    for ax, (name, values) in zip(axes, norms.items(), strict=True):
+        order = values.argsort()
+        gone = {int(channel) for channel in pruned[name]}
+        colours = [ORANGE if int(channel) in gone else BLUE for channel in order]
+        ax.bar(range(len(values)), values[order].cpu().numpy(), color=colours, width=0.9)
+        ax.set(
+            title=f"{name}: {len(gone)} of {len(values)} channels",
+            xlabel="channels, smallest norm first",
+            ylabel="L2 norm of a channel",
+        )
+        _tidy(ax)
+    axes[0].legend(handles=[Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")], fontsize=8)
+    return axes
+
+
+def _axes(axes: Any, count: int, size: tuple[float, float]) -> Any:
+    if axes is None:
+        axes = plt.subplots(1, count, figsize=size, squeeze=False, layout="constrained")[1][0]
+    if len(axes) != count:
+        raise ValueError(f"{len(axes)} axes were given; this figure needs {count}")
+    return axes
+
+
+def _tidy(ax: Axes) -> None:
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _tiled(kernels: np.ndarray) -> np.ndarray:
+    """Kernels (N, 3, 3) side by side with one empty (NaN) pixel between them: at most 8 in a row."""
+    columns = min(8, len(kernels))
+    rows = -(-len(kernels) // columns)
+    picture = np.full((4 * rows - 1, 4 * columns - 1), np.nan)
+    for number, kernel in enumerate(kernels):
+        row, column = 4 * (number // columns), 4 * (number % columns)
+        picture[row : row + 3, column : column + 3] = kernel
+    return picture

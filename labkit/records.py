@@ -1,0 +1,73 @@
+"""What a notebook found out, as a small JSON file, for ``labkit run``'s summary and for notebooks that compare.
+
+Knows no network: numbers and names only.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from labkit import runtime
+
+
+def save_record(
+    notebook: str, networks: dict[str, dict[str, float]], curves: dict[str, list[dict[str, float]]] | None = None
+) -> Path:
+    """Write ``models/records/NOTEBOOK.json``.
+
+    Args:
+        notebook: the notebook's name, such as ``"02_random_pruning"``.
+        networks: name -> ``sparsity`` and ``test_accuracy``, both in [0, 1], and ``trained``: 1 if the notebook trained
+            it, 0 if it only pruned and evaluated. A trained accuracy may differ by 0.010 elsewhere, an evaluated one
+            by 0.0010.
+        curves: name -> one dict of numbers a step, for a notebook that compares.
+
+    Raises:
+        ValueError: a number is missing or out of range.
+        OSError: the folder can not be written.
+    """
+    for name, row in networks.items():
+        for key in ("sparsity", "test_accuracy", "trained"):
+            if not 0 <= row.get(key, -1) <= 1:
+                raise ValueError(f"{key} of {name} is {row.get(key)}; it must be a number in [0, 1]")
+    path = runtime.models_dir() / "records" / f"{notebook}.json"
+    device = runtime.pick_device()
+    content = {
+        "notebook": notebook,
+        "networks": networks,
+        "curves": curves or {},
+        "hardware": runtime.hardware(device),
+        "versions": runtime.versions(),
+    }
+    with runtime.written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def load_record(notebook: str) -> dict[str, Any]:
+    """The record of a notebook: your own, or else the committed one in ``models/reference/records/``.
+
+    Raises:
+        FileNotFoundError: neither is there.
+        ValueError: the file is not a record.
+    """
+    for folder in (runtime.models_dir(), runtime.reference_dir()):
+        path = folder / "records" / f"{notebook}.json"
+        if path.exists():
+            return read_record(path)
+    raise FileNotFoundError(f"no record of {notebook}; run notebooks/{notebook}.ipynb first")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record from its file.
+
+    Raises:
+        ValueError: the file is not a record.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record["networks"], dict) or not isinstance(record["curves"], dict):
+            raise TypeError("networks and curves must be objects")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a labkit record ({error})") from None
+    return dict(record)

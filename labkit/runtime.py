@@ -1,0 +1,163 @@
+"""The machine: folders, seeds, device, precision, threads, versions.
+
+Knows nothing of networks or data. What the environment may say:
+
+===================  ====================================================================
+``LABKIT_DATA``      folder of the data sets (default: ``data/`` of the project)
+``LABKIT_MODELS``    folder of the saved networks (default: ``models/`` of the project)
+``LABKIT_DEVICE``    ``cpu`` or ``cuda`` (default: ``cuda`` where there is one)
+``LABKIT_BF16``      ``0``: train in float32 even where the CPU has bfloat16
+``LABKIT_BARS``      ``0``: no progress bars
+``LABKIT_QUICK``     ``1``: quick mode, a tenth of the training images
+===================  ====================================================================
+"""
+
+import os
+import platform
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def data_dir() -> Path:
+    """Folder of the data sets."""
+    return Path(os.environ.get("LABKIT_DATA") or PROJECT / "data")
+
+
+def models_dir() -> Path:
+    """Folder that saved networks go to."""
+    return Path(os.environ.get("LABKIT_MODELS") or PROJECT / "models")
+
+
+def reference_dir() -> Path:
+    """Folder of the networks and records that are committed with the project."""
+    return PROJECT / "models" / "reference"
+
+
+def bars_are_on() -> bool:
+    """Whether progress bars are drawn."""
+    return os.environ.get("LABKIT_BARS") != "0"
+
+
+def quick_mode() -> bool:
+    """Whether training uses a tenth of the images."""
+    return os.environ.get("LABKIT_QUICK") == "1"
+
+
+def set_seed(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators.
+
+    ``torch.nn.utils.prune`` draws random masks from torch's global generator, and has no argument for another.
+
+    Raises:
+        ValueError: seed is not a whole number in 0 .. 2**32 - 1.
+    """
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed!r}; it must be a whole number from 0 to 2**32 - 1")
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the generator that a student's own code draws from
+    torch.manual_seed(seed)
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The device to compute on.
+
+    Args:
+        name: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; by default ``LABKIT_DEVICE``, else CUDA where there is one.
+
+    Raises:
+        ValueError: the name is not a device, or that CUDA device is not there.
+    """
+    name = name or os.environ.get("LABKIT_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device is {name!r}; it must be cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device is {name!r}; it must be cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices; use 'cpu'"
+        )
+    return device
+
+
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices itself, faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Not torch.cpu._is_avx512_bf16_supported(): that stays true when oneDNN has been told to use AVX2 only.
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Context in which a training step's matrix products run in bfloat16, where the device has it natively.
+
+    Weights, sums of gradients and batch statistics stay float32. Elsewhere, or with ``LABKIT_BF16=0``, it does nothing.
+    """
+    if os.environ.get("LABKIT_BF16") == "0" or not has_native_bfloat16(device):
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` that takes its place only when the block ends without an error.
+
+    Raises:
+        OSError: the folder can not be made or written; ``path`` is as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OSError(
+            f"{path.parent} can not be written ({error.strerror}); set LABKIT_MODELS to a folder that can"
+        ) from None
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Name -> version of Python and of the packages that the numbers depend on."""
+    packages = ("torch", "torchvision", "numpy", "matplotlib")
+    return {"python": platform.python_version()} | {name: version(name).split("+")[0] for name in packages}
+
+
+def hardware(device: torch.device) -> str:
+    """One line that names the processor, the threads and the precision of training."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{_processor()}, {torch.get_num_threads()} thread(s)"
+    lower = not isinstance(mixed_precision(device), nullcontext)
+    return f"{name}, {'bfloat16' if lower else 'float32'} training"
+
+
+def footer() -> str:
+    """The line that ends each notebook. Versions carry the mark of what only this machine has."""
+    found = "  ".join(f"{name} ⏱{number}" for name, number in versions().items())
+    return f"labkit {version('labkit')}  {found}  threads ⏱{torch.get_num_threads()}"
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,148 @@
+"""Zeros: where they are, how many, and copies of networks that have them.
+
+``torch.nn.utils.prune`` keeps the weights of a pruned layer in ``weight_orig`` and multiplies them with
+``weight_mask`` in a hook before each forward pass. In between, ``layer.weight`` may be stale, and ``parameters()``
+shows no zero at all. This module always reads the product, so its numbers are right at any moment.
+"""
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from tabulate import tabulate
+from torch import nn
+from torch.nn.utils import prune
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class LayerSparsity:
+    """What is zero in one layer's weights.
+
+    Attributes:
+        name: the layer's name in the model.
+        weights: number of weights.
+        zeros: how many of them are zero.
+        channels: number of output channels.
+        zero_channels: how many of them have no nonzero weight left.
+    """
+
+    name: str
+    weights: int
+    zeros: int
+    channels: int
+    zero_channels: int
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of the weights that are zero, in [0, 1]."""
+        return self.zeros / self.weights
+
+
+def prunable_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Name -> layer, for every convolution and linear layer, in the model's order."""
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, (nn.Conv2d, nn.Linear))}
+
+
+@torch.no_grad()
+def effective_weight(layer: nn.Module) -> torch.Tensor:
+    """The weights that the next forward pass will use, through the mask: (out, in, 3, 3) or (out, in), no gradient.
+
+    Raises:
+        ValueError: the layer has no weight.
+    """
+    buffers, parameters = dict(layer.named_buffers()), dict(layer.named_parameters())
+    if "weight_mask" in buffers:
+        return parameters["weight_orig"] * buffers["weight_mask"]
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, torch.Tensor):
+        raise ValueError(f"{type(layer).__name__} has no weight; give a convolution or a linear layer")
+    return weight.detach()
+
+
+def zero_channels(layer: nn.Module) -> torch.Tensor:
+    """Numbers of the output channels whose weights are all zero: (K,) int64, rising."""
+    return (effective_weight(layer).flatten(1) == 0).all(dim=1).nonzero().flatten()
+
+
+def sparsity_report(model: nn.Module, layers: Iterable[str] | None = None) -> list[LayerSparsity]:
+    """Count the zeros of each layer.
+
+    Args:
+        model: any module; pruned layers are read through their masks.
+        layers: names of layers, default all prunable ones.
+
+    Raises:
+        ValueError: an unknown layer, or weights that are not numbers.
+    """
+    found = prunable_layers(model)
+    report = []
+    for name in found if layers is None else layers:
+        if name not in found:
+            raise ValueError(f"layer is {name!r}; this model's prunable layers are {', '.join(found) or 'none'}")
+        weight = effective_weight(found[name])
+        if weight.isnan().any():
+            raise ValueError(f"{name} has {int(weight.isnan().sum())} weights that are NaN; train it again")
+        zeros = int((weight == 0).sum())
+        report.append(LayerSparsity(name, weight.numel(), zeros, len(weight), len(zero_channels(found[name]))))
+    if not report:
+        raise ValueError("no layer to report: the model has no convolution and no linear layer, or the list is empty")
+    return report
+
+
+def sparsity(model: nn.Module, layers: Iterable[str] | None = None) -> float:
+    """Fraction of zero weights over all named layers together, in [0, 1]. Biases and batch norms do not count."""
+    report = sparsity_report(model, layers)
+    return sum(row.zeros for row in report) / sum(row.weights for row in report)
+
+
+def sparsity_table(model: nn.Module, layers: Sequence[str] | None = None, *, movable: bool = False) -> str:
+    """The report as a table of fixed width, with a line for all layers together.
+
+    Args:
+        model: as in ``sparsity_report``.
+        layers: as in ``sparsity_report``.
+        movable: mark the numbers of each layer with ``≈``: after training, how a global mask divides its zeros among
+            the layers differs a little between processors. The total is exact.
+    """
+    report = sparsity_report(model, layers)
+    mark = "≈" if movable else ""
+    rows = [
+        (
+            row.name,
+            f"{row.weights:,}",
+            f"{mark}{row.zeros:>7,}",
+            f"{mark}{100 * row.sparsity:6.2f} %",
+            f"{mark}{row.zero_channels:>3} of {row.channels:>3}",
+        )
+        for row in report
+    ]
+    zeros, weights = sum(row.zeros for row in report), sum(row.weights for row in report)
+    rows.append(("together", f"{weights:,}", f"{zeros:>7,}", f"{100 * zeros / weights:6.2f} %", ""))
+    headers = ("layer", "weights", "zeros", "sparsity", "channels all zero")
+    return tabulate(rows, headers, tablefmt="pretty", stralign="right", disable_numparse=True)
+
+
+@torch.no_grad()
+def refresh_weights(model: nn.Module) -> None:
+    """Make ``layer.weight`` of every pruned layer the product of its weights and its mask again, in place.
+
+    Needed after ``optimizer.step()`` and ``load_state_dict`` by whoever reads ``layer.weight`` itself.
+    """
+    for layer in model.modules():
+        for hook in layer._forward_pre_hooks.values():
+            if isinstance(hook, prune.BasePruningMethod):
+                setattr(layer, hook._tensor_name, hook.apply_mask(layer))
+
+
+def clone(model: M) -> M:
+    """An independent copy of a model, masks included, at any moment.
+
+    ``copy.deepcopy`` alone refuses a model that has just been pruned or trained, because ``layer.weight`` is then the
+    result of a computation with a gradient (pytorch issue 37322).
+    """
+    refresh_weights(model)
+    return copy.deepcopy(model)

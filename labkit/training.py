@@ -1,0 +1,353 @@
+"""The loops: train, test, and several epochs of both.
+
+Knows models, loaders and optimizers only by what it calls on them; draws nothing but a progress bar.
+"""
+
+import copy
+import hashlib
+import json
+import math
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from tqdm.auto import tqdm
+
+from labkit import runtime
+from labkit.data import Loader
+from labkit.metrics import BaseMetric
+from labkit.sparsity import refresh_weights
+
+History = dict[str, list[float]]
+LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Batches(Sized, Iterable[tuple[torch.Tensor, torch.Tensor]], Protocol):
+    """Anything that gives (X, y) batches and knows how many: a ``labkit.Loader`` or a torch ``DataLoader``."""
+
+
+def train_one_epoch(
+    model: nn.Module,
+    train_loader: Batches,
+    loss_fn: LossFunction,
+    metric: BaseMetric,
+    optimizer: Optimizer,
+    update_period: int,
+    device: torch.device,
+    scheduler: LRScheduler | None = None,
+    title: str = "train",
+) -> tuple[float, float]:
+    """Train for one pass over the data, in place.
+
+    Args:
+        model: returns (B, classes) for X (B, ...).
+        train_loader: batches (X, y).
+        loss_fn: mean loss of a batch, from (B, classes) and (B,).
+        metric: mean score of a batch, likewise.
+        optimizer: of this model's parameters.
+        update_period: batches per optimizer step, >= 1. The gradient of a step is the mean over all its samples, so
+            k batches of b are one batch of k·b; a last, smaller group counts its own samples.
+        device: where to compute; the model must be there.
+        scheduler: stepped after every optimizer step, if given.
+        title: words before the progress bar.
+
+    Returns:
+        (loss, score), means over the samples as they were seen, that is while the weights changed.
+
+    Raises:
+        ValueError: update_period out of range, an empty loader, or an optimizer of another model.
+        FloatingPointError: the loss is not a number any more.
+    """
+    if type(update_period) is not int or update_period < 1:
+        raise ValueError(f"update_period is {update_period!r}; it must be a whole number >= 1")
+    _check_loader(train_loader)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if not {id(p) for p in parameters} & {id(p) for p in model.parameters()}:
+        raise ValueError("the optimizer holds none of this model's parameters; make it from model.parameters()")
+    total_loss, total_score, samples, samples_in_step = 0.0, 0.0, 0, 0
+    optimizer.zero_grad()
+    with _mode(model, training=True), _bar(train_loader, title, "red") as batches:
+        for number, (X, y) in enumerate(batches, start=1):
+            X, y = X.to(device), y.to(device)
+            with runtime.mixed_precision(device):
+                y_pred = model(X)
+                loss = loss_fn(y_pred, y)
+            # Gradients of sums add up over the batches of a step, and are divided once.
+            (loss * len(y)).backward()
+            samples_in_step += len(y)
+            if number % update_period == 0 or number == len(train_loader):
+                for parameter in parameters:
+                    if parameter.grad is not None:
+                        parameter.grad /= samples_in_step
+                optimizer.step()
+                optimizer.zero_grad()
+                samples_in_step = 0
+                if scheduler is not None:
+                    scheduler.step()
+
+            total_loss += loss.item() * len(y)
+            total_score += float(metric(y_pred, y)) * len(y)
+            samples += len(y)
+            if not math.isfinite(total_loss):
+                raise FloatingPointError(f"the loss is {loss.item()} in batch {number}; lower the learning rate")
+            _show(batches, total_loss / samples, total_score / samples)
+    refresh_weights(model)
+    return total_loss / samples, total_score / samples
+
+
+@torch.no_grad()
+def test_one_epoch(
+    model: nn.Module,
+    test_loader: Batches,
+    loss_fn: LossFunction,
+    metric: BaseMetric,
+    device: torch.device,
+    title: str = "test",
+) -> tuple[float, float]:
+    """Evaluate in float32, changing nothing.
+
+    Returns:
+        (loss, score), means over the samples.
+
+    Raises:
+        ValueError: an empty loader.
+    """
+    _check_loader(test_loader)
+    total_loss, total_score, samples = 0.0, 0.0, 0
+    with _mode(model, training=False), _bar(test_loader, title, "green") as batches:
+        for X, y in batches:
+            X, y = X.to(device), y.to(device)
+            y_pred = model(X)
+            total_loss += loss_fn(y_pred, y).item() * len(y)
+            total_score += float(metric(y_pred, y)) * len(y)
+            samples += len(y)
+            _show(batches, total_loss / samples, total_score / samples)
+    return total_loss / samples, total_score / samples
+
+
+def test_or_train(
+    model: nn.Module,
+    train_loader: Batches | None,
+    test_loader: Batches | None,
+    loss_fn: LossFunction,
+    metric: BaseMetric,
+    optimizer: Optimizer | None,
+    update_period: int,
+    epoch_max: int,
+    device: torch.device,
+    mode: str = "train",
+    early_stopping_accuracy: float | None = None,
+    scheduler: LRScheduler | None = None,
+    checkpoint: Path | str | None = None,
+) -> tuple[nn.Module, History]:
+    """Several epochs of training, testing, or both; the model is trained in place.
+
+    Args:
+        model: and the other arguments up to ``update_period``, as in ``train_one_epoch`` and ``test_one_epoch``. What a
+            mode does not use may be None.
+        epoch_max: number of epochs, >= 1.
+        device: where to compute.
+        mode: ``"train"``, ``"test"`` or ``"both"`` (train, then test, each epoch).
+        early_stopping_accuracy: stop after the epoch whose accuracy reaches it: the training accuracy, in mode
+            ``"test"`` the test accuracy. In [0, 1].
+        scheduler: stepped after every optimizer step.
+        checkpoint: a file that keeps every finished epoch until the run ends. An interrupted run (or a dead kernel)
+            called again with the same arguments goes on after the last finished epoch, and ends bit for bit as if it
+            had never stopped. A run with other arguments starts afresh.
+
+    Returns:
+        (model, history), history with the keys loss_train, acc_train, loss_test, acc_test: one number an epoch, or
+        an empty list for what the mode leaves out.
+
+    Raises:
+        ValueError: an argument out of range or missing.
+    """
+    trains, tests = mode in ("train", "both"), mode in ("test", "both")
+    if not trains and not tests:
+        raise ValueError(f"mode is {mode!r}; it must be 'train', 'test' or 'both'")
+    if type(epoch_max) is not int or epoch_max < 1:
+        raise ValueError(f"epoch_max is {epoch_max!r}; it must be a whole number >= 1")
+    if early_stopping_accuracy is not None and not 0 <= early_stopping_accuracy <= 1:
+        raise ValueError(f"early_stopping_accuracy is {early_stopping_accuracy}; it must be in [0, 1]")
+    if (trains and (train_loader is None or optimizer is None)) or (tests and test_loader is None):
+        raise ValueError(f"mode {mode!r} needs {'train_loader and optimizer' if trains else 'test_loader'}")
+    history: History = {"loss_train": [], "acc_train": [], "loss_test": [], "acc_test": []}
+    run = _Run(model, optimizer, scheduler, train_loader, history)
+    recipe = [mode, epoch_max, update_period, early_stopping_accuracy]
+    first = run.resume(Path(checkpoint), recipe) if checkpoint is not None else 0
+    try:
+        for epoch in range(first + 1, epoch_max + 1):
+            of = f"{epoch}/{epoch_max}"
+            if trains:
+                assert train_loader is not None and optimizer is not None
+                loss, accuracy = train_one_epoch(
+                    model, train_loader, loss_fn, metric, optimizer, update_period, device, scheduler, f"train {of}"
+                )
+                history["loss_train"].append(loss)
+                history["acc_train"].append(accuracy)
+            if tests:
+                assert test_loader is not None
+                loss, test_accuracy = test_one_epoch(model, test_loader, loss_fn, metric, device, f"test {of}")
+                history["loss_test"].append(loss)
+                history["acc_test"].append(test_accuracy)
+                accuracy = accuracy if trains else test_accuracy
+            if early_stopping_accuracy is not None and accuracy >= early_stopping_accuracy:
+                print(f"stopped after epoch {of}: accuracy ≈{accuracy:.3f} has reached {early_stopping_accuracy}")
+                break
+            run.keep(epoch)
+    except BaseException as error:
+        run.go_back()
+        if isinstance(error, KeyboardInterrupt):
+            way = "run the cell again to go on" if checkpoint else "give a checkpoint=... file to be able to go on"
+            print(f"interrupted; the network is as it was after epoch {run.kept['epoch']} of {epoch_max}: {way}")
+        raise
+    run.discard()
+    return model, history
+
+
+@torch.no_grad()
+def reestimate_batchnorm(model: nn.Module, loader: Batches, device: torch.device) -> None:
+    """Measure the means and variances of all BatchNorm layers anew on the loader's images, in place; no weight changes.
+
+    Plain averages over all batches, as if one batch held all images (Sun et al. 2016, "PreciseBN").
+
+    Raises:
+        ValueError: an empty loader.
+    """
+    _check_loader(loader)
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    momentum = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # torch's word for: the plain average of all batches
+    try:
+        with _mode(model, training=True):
+            for X, _ in loader:
+                model(X.to(device))
+    finally:
+        for layer, old in zip(layers, momentum, strict=True):
+            layer.momentum = old
+
+
+class _Run:
+    """What several epochs change, kept as it was after the last finished one: in memory and, if asked, in a file."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | None,
+        scheduler: LRScheduler | None,
+        loader: Batches | None,
+        history: History,
+    ) -> None:
+        self.model, self.loader, self.history = model, loader, history
+        parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+        self.parts: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
+        self.path: Path | None = None
+        self.settings = ""
+        self.start = _digest(model)
+        self.keep(0)
+
+    def keep(self, epoch: int) -> None:
+        """Note the state after an epoch."""
+        self.kept: dict[str, Any] = {
+            "epoch": epoch,
+            # Copies: a state_dict shares its tensors with the network that trains on.
+            "states": copy.deepcopy({name: part.state_dict() for name, part in self.parts.items()}),
+            "loader_epoch": self.loader.epoch if isinstance(self.loader, Loader) else 0,
+            "torch_rng": torch.get_rng_state(),
+            "history": copy.deepcopy(self.history),
+            "settings": self.settings,
+            "weights_at_start": self.start,
+            "weights_now": _digest(self.model),
+        }
+        if self.path is not None:
+            with runtime.written_whole(self.path) as temporary:
+                torch.save(self.kept, temporary)
+
+    def go_back(self) -> None:
+        """Return everything to the noted state."""
+        for name, state in self.kept["states"].items():
+            self.parts[name].load_state_dict(copy.deepcopy(state))
+        refresh_weights(self.model)
+        if isinstance(self.loader, Loader):
+            self.loader.epoch = self.kept["loader_epoch"]
+        torch.set_rng_state(self.kept["torch_rng"])
+        self.history.update(copy.deepcopy(self.kept["history"]))
+
+    def resume(self, path: Path, recipe: list[Any]) -> int:
+        """Take up the run in the file if it is this one; returns the number of its finished epochs."""
+        self.path = path
+        optimizer = self.parts.get("optimizer")
+        groups = optimizer.state_dict()["param_groups"] if optimizer else []
+        for group in groups:
+            group["lr"] = group.get("initial_lr", group["lr"])  # a scheduler moves the one and keeps the other
+        loader = [getattr(self.loader, name, None) for name in ("seed", "batch_size", "augmented", "shuffle")]
+        loader.append(len(self.loader) if self.loader is not None else 0)
+        self.settings = json.dumps([recipe, groups, loader, str(self.model)], default=str)
+        try:
+            found = torch.load(path, weights_only=True)
+        except FileNotFoundError:
+            return 0
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+            print(f"{path.name} can not be read: starting afresh")
+            return 0
+        weights = (found.get("weights_at_start"), found.get("weights_now"))
+        if found.get("settings") != self.settings or self.start not in weights:
+            print(f"{path.name} is of a run with other weights or settings: starting afresh")
+            return 0
+        self.kept, self.start = found, found["weights_at_start"]
+        self.go_back()
+        print(f"going on after epoch {found['epoch']}, from {path.name}")
+        return int(found["epoch"])
+
+    def discard(self) -> None:
+        """Remove the file: the run is complete."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def _digest(model: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_loader(loader: Batches) -> None:
+    if len(loader) == 0:
+        raise ValueError("the loader has 0 batches; it must have at least 1")
+
+
+@contextmanager
+def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """All layers in train or eval mode, and each back in its own mode afterwards."""
+    before = {layer: layer.training for layer in model.modules()}
+    model.train(training)
+    try:
+        yield
+    finally:
+        for layer, mode in before.items():
+            layer.training = mode
+
+
+@contextmanager
+def _bar(loader: Batches, title: str, colour: str) -> Iterator[Any]:
+    """A progress bar that disappears at the end, also when that is an error or an interrupt."""
+    bar = tqdm(loader, desc=title, colour=colour, ncols=100, leave=False, disable=not runtime.bars_are_on())
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def _show(bar: Any, loss: float, score: float) -> None:
+    # Without refresh the bar redraws ten times a second, not at every batch.
+    bar.set_postfix(loss=f"{loss:.4f}", accuracy=f"{score:.4f}", refresh=False)
