@@ -19,7 +19,7 @@ from labkit.plots import (
     draw_weight_histograms,
     first_drop,
 )
-from labkit.records import load_record, save_record
+from labkit.records import load_record, load_results, save_record
 from labkit.runtime import footer, has_native_bfloat16, mixed_precision, models_dir, pick_device, set_seed, versions
 from labkit.sparsity import (
     LayerSparsity,
@@ -32,7 +32,7 @@ from labkit.sparsity import (
     sparsity_table,
     zero_channels,
 )
-from labkit.training import reestimate_batchnorm, test_one_epoch, test_or_train, train_one_epoch
+from labkit.training import accuracy, reestimate_batchnorm, test_one_epoch, test_or_train, train_one_epoch
 
 __version__ = version("labkit")
 
@@ -43,6 +43,7 @@ __all__ = [
     "BaseMetric",
     "LayerSparsity",
     "Loader",
+    "accuracy",
     "augment",
     "check_claims",
     "clone",
@@ -65,6 +66,7 @@ __all__ = [
     "load_network",
     "load_optimizer",
     "load_record",
+    "load_results",
     "loaders",
     "mixed_precision",
     "models_dir",

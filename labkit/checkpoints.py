@@ -36,15 +36,16 @@ def save_network(model: CNN, name: str | Path, **metadata: str | int | float | b
         ValueError: weights that are not finite numbers, or metadata that is not plain.
         OSError: the folder can not be written; an older file stays as it was.
     """
-    plain = {key: value for key, value in metadata.items() if isinstance(value, (str, int, float, bool, type(None)))}
-    if plain != metadata:
-        raise ValueError(f"metadata {sorted(set(metadata) - set(plain))} must be text, numbers, True, False or None")
+    for key, value in metadata.items():
+        # Exactly these types: a NumPy float or torch's version string would not load with weights_only=True.
+        if type(value) not in (str, int, float, bool, type(None)):
+            raise ValueError(f"metadata {key} is a {type(value).__name__}; it must be str, int, float, bool or None")
     path = _path_of(name)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     _check_finite(state, str(path))
     sizes = {"input_shape": model.input_shape, "num_of_cls": model.num_of_cls, "channels": model.channels}
     with runtime.written_whole(path) as temporary:
-        torch.save({"format": FORMAT, "architecture": sizes, "state": state, "metadata": plain}, temporary)
+        torch.save({"format": FORMAT, "architecture": sizes, "state": state, "metadata": metadata}, temporary)
     return path
 
 

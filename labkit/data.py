@@ -11,8 +11,8 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -253,11 +253,12 @@ def _verified(folder: Path, file: str, checksum: str) -> tuple[bytes | None, str
 def _download(name: str, file: str, folder: Path, problem: str) -> bytes:
     """Fetch FILE.gz from torchvision's mirrors and put it in place once its checksum is right."""
     source = getattr(datasets, name)
-    with tempfile.TemporaryDirectory() as scratch:
-        for mirror in source.mirrors:
+    for mirror in source.mirrors:
+        # A folder for each mirror: download_url takes the broken file of one for a finished download from the next.
+        with tempfile.TemporaryDirectory() as scratch:
             try:
                 download_url(f"{mirror}{file}.gz", scratch, f"{file}.gz")
-            except (OSError, RuntimeError, URLError):
+            except (OSError, RuntimeError, HTTPException):
                 continue
             content, _ = _verified(Path(scratch), file, CHECKSUMS[name][file])
             if content is None:

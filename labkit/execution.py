@@ -95,6 +95,7 @@ async def execute(path: Path, out: Path, threads: int, timeout: float, progress:
         timeout=timeout,
         kernel_name="python3",
         record_timing=False,
+        extra_arguments=["--log-level=ERROR"],  # ipykernel warns at each start that its sockets are local TCP
         resources={"metadata": {"path": str(path.parent)}},
         on_cell_execute=on_start,
         on_cell_executed=on_end,

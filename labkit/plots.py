@@ -88,7 +88,7 @@ def draw_kernels(before: nn.Module, after: nn.Module, layer: str = "conv1", coun
         if not isinstance(found, nn.Conv2d):
             raise ValueError(f"layer is {layer!r}; it must be a convolution of both networks")
         weights[name] = effective_weight(found)[:count, 0].cpu().numpy()  # (count, 3, 3)
-    axes = _axes(axes, 2, (11, 5.2))
+    axes = _axes(axes, 2, (11, 3.4))
     limit = max(float(np.abs(w).max()) for w in weights.values())
     for ax, (name, w) in zip(axes, weights.items(), strict=True):
         picture, zeros = _tiled(w), _tiled(w == 0)

@@ -3,6 +3,7 @@
 Knows no network: numbers and names only.
 """
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -71,3 +72,16 @@ def read_record(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a labkit record ({error})") from None
     return dict(record)
+
+
+def load_results(name: str) -> list[dict[str, str]]:
+    """Rows of ``data/results/NAME.csv``: what was measured once and is committed, all seeds of a run in one file.
+
+    Raises:
+        FileNotFoundError: no such results.
+    """
+    path = runtime.PROJECT / "data" / "results" / f"{name}.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"results are {name!r}; there are {sorted(p.stem for p in path.parent.glob('*.csv'))}")
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

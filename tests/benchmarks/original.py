@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+import tqdm
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -62,3 +63,47 @@ def original_loaders(folder: Path, batch_size: int = 64) -> tuple[DataLoader, Da
     """Its training and test loaders."""
     train = DataLoader(PilImages(folder, "train", train_transform()), batch_size=batch_size, shuffle=True)
     return train, DataLoader(PilImages(folder, "t10k", ToTensor()), batch_size=batch_size)
+
+
+@torch.no_grad()
+def accuracy_of_batch(y_pred: torch.Tensor, y_ref: torch.Tensor) -> torch.Tensor:
+    """Its metric."""
+    return (torch.argmax(y_pred, dim=1) == y_ref).float().mean()
+
+
+def train_one_epoch(model, train_loader, loss_fn, metric, optimizer, update_period, device) -> tuple[float, float]:
+    """Its training loop."""
+    model.train()
+    total_loss, total_accuracy, samples = 0.0, 0.0, 0
+    with tqdm.tqdm(train_loader, colour="red", ncols=100) as bar:
+        for i, (X, y) in enumerate(bar):
+            X, y = X.to(device), y.to(device)
+            y_pred = model(X)
+            loss = loss_fn(y_pred, y)
+            loss.backward()
+            if (i + 1) % update_period == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+            accuracy = metric(y_pred, y)
+            total_loss += loss.item() * y.size(0)
+            total_accuracy += accuracy.item() * y.size(0)
+            samples += y.size(0)
+            bar.set_postfix(loss=f"{total_loss / samples:.4f}", accuracy=f"{total_accuracy / samples:.4f}")
+    return total_loss / samples, total_accuracy / samples
+
+
+def test_one_epoch(model, test_loader, loss_fn, metric, device) -> tuple[float, float]:
+    """Its evaluation loop."""
+    model.eval()
+    total_loss, total_accuracy, samples = 0.0, 0.0, 0
+    with torch.no_grad(), tqdm.tqdm(test_loader, colour="green", ncols=100) as bar:
+        for X, y in bar:
+            X, y = X.to(device), y.to(device)
+            y_pred = model(X)
+            loss = loss_fn(y_pred, y)
+            accuracy = metric(y_pred, y)
+            total_loss += loss.item() * y.size(0)
+            total_accuracy += accuracy.item() * y.size(0)
+            samples += y.size(0)
+            bar.set_postfix(loss=f"{total_loss / samples:.4f}", accuracy=f"{total_accuracy / samples:.4f}")
+    return total_loss / samples, total_accuracy / samples

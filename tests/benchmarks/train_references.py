@@ -77,7 +77,7 @@ def main() -> None:
             optimizer, row = train(model, seed, rate=0.1, decay=True)
             name = "CNN_MNIST" if seed == 0 else f"CNN_MNIST_seed{seed}"
             labkit.save_network(
-                model, runtime.reference_dir() / f"{name}.pth", seed=seed, epochs=EPOCHS, torch=torch.__version__
+                model, runtime.reference_dir() / f"{name}.pth", seed=seed, epochs=EPOCHS, torch=str(torch.__version__)
             )
             if seed == 0:
                 labkit.save_optimizer(optimizer, runtime.reference_dir() / "optimizer.pth")

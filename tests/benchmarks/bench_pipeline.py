@@ -1,0 +1,205 @@
+"""Measure labkit's pipeline beside the original's, in one process, taking turns. It reports; it is not a test.
+
+    make bench                    # or: python tests/benchmarks/bench_pipeline.py --steps 200
+
+A step is all that one batch costs: fetch it, train (or evaluate) on it, score it, draw the bar. Both sides run their
+real loops. The limit is what the processor would need if every multiplication went as fast as in a large square matrix
+product, measured here too. Run it on an idle machine: with two threads, any other busy process spoils the numbers.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain, repeat
+
+import numpy as np
+import original
+import torch
+from tabulate import tabulate
+from torch import nn
+
+import labkit
+from labkit import runtime, training
+
+BATCH = 64
+TURN = 6  # steps of one pipeline before the next one's turn; the first refills the caches and is not counted
+CPU = torch.device("cpu")
+TARGETS = {("train", 1, "float32"): 1.6, ("train", 1, "bfloat16"): 2.4, ("evaluate", 1, "float32"): 2.5}
+
+
+class Clocked:
+    """A few batches of a loader at a time, over and over; notes how long each whole step takes."""
+
+    def __init__(self, loader: Iterable) -> None:
+        self.batches = chain.from_iterable(repeat(loader))
+        self.seconds: list[float] = []
+
+    def __len__(self) -> int:
+        return TURN
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for number in range(TURN):
+            start = time.perf_counter()
+            X, y = next(self.batches)
+            while len(y) < BATCH:  # the last batch of a pass is smaller
+                X, y = next(self.batches)
+            yield X, y
+            if number > 0:
+                self.seconds.append(time.perf_counter() - start)
+
+
+class Pipeline:
+    """One way to train or evaluate, with the precision that it asks for."""
+
+    def __init__(self, name: str, precision: str, loader: Iterable, loop: Callable) -> None:
+        self.name, self.precision = name, precision
+        self.loader, self.loop = Clocked(loader), loop
+
+    def turn(self) -> None:
+        os.environ["LABKIT_BF16"] = "1" if self.precision == "bfloat16" else "0"
+        with contextlib.redirect_stderr(io.StringIO()):  # bars are drawn on both sides, and not shown
+            self.loop(self.loader)
+
+
+def pipelines() -> dict[str, list[Pipeline]]:
+    """The original first, then labkit in each precision; networks, optimizers and batches of their own."""
+    loss_fn = nn.CrossEntropyLoss()
+    precisions = ["float32", "bfloat16"] if runtime.has_native_bfloat16(CPU) else ["float32"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        sources = {precision: labkit.loaders(batch_size=BATCH) for precision in precisions}
+    train_loader, test_loader = original.original_loaders(runtime.data_dir() / "MNIST" / "raw", BATCH)
+
+    def train(model: nn.Module, module: object, metric: Callable) -> Callable:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        return lambda batches: module.train_one_epoch(model, batches, loss_fn, metric, optimizer, 1, CPU)
+
+    def evaluate(model: nn.Module, module: object, metric: Callable) -> Callable:
+        return lambda batches: module.test_one_epoch(model, batches, loss_fn, metric, CPU)
+
+    old = partial(Pipeline, "original", "float32")
+    accuracy = original.accuracy_of_batch
+    training_rows = [old(train_loader, train(original.OriginalCNN(), original, accuracy))]
+    for precision, (train_part, _, _) in sources.items():
+        loop = train(labkit.CNN(), training, labkit.AccuracyMetric())
+        training_rows.append(Pipeline("labkit", precision, train_part, loop))
+    test_part = sources["float32"][2]
+    evaluation_rows = [
+        old(test_loader, evaluate(original.OriginalCNN(), original, accuracy)),
+        Pipeline("labkit", "float32", test_part, evaluate(labkit.CNN(), training, labkit.AccuracyMetric())),
+    ]
+    return {"train": training_rows, "evaluate": evaluation_rows}
+
+
+def multiply_adds(model: nn.Module) -> dict[str, int]:
+    """Layer -> multiplications with addition for one image: weights × places where they are applied."""
+    found = {}
+
+    def note(name: str, layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        found[name] = layer.weight.numel() * output.shape[2:].numel()
+
+    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(partial(note, name)) for name, layer in layers]
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, *model.input_shape))
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def work_per_image() -> dict[str, float]:
+    """Floating-point operations for one image: 2 a multiply-add.
+
+    Training costs three times the forward pass (the gradient of the weights and that of the input are each as much work
+    as the layer itself), less the gradient of the first layer's input, which nobody needs.
+    """
+    layers = multiply_adds(labkit.CNN())
+    forward = sum(layers.values())
+    return {"evaluate": 2.0 * forward, "train": 2.0 * (3 * forward - layers["conv1"])}
+
+
+def matmul_peak(dtype: torch.dtype, seconds: float = 0.5) -> float:
+    """Best operations a second of square matrix products of 1,024 to 2,048."""
+    best = 0.0
+    for size in (1024, 1536, 2048):
+        a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+        a @ b
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            a @ b
+            best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+def measure(steps: int, threads: int) -> list[list[object]]:
+    """Rows of the table for one number of threads."""
+    torch.set_num_threads(threads)
+    precisions = {"float32": torch.float32}
+    if runtime.has_native_bfloat16(CPU):
+        precisions["bfloat16"] = torch.bfloat16
+    peaks = {name: matmul_peak(dtype) for name, dtype in precisions.items()}
+    work, rows = work_per_image(), []
+    for job, sides in pipelines().items():
+        for side in sides:
+            side.turn()
+            side.loader.seconds.clear()
+        while len(sides[0].loader.seconds) < steps:
+            for side in sides:
+                side.turn()
+        for side, old in zip(sides, [sides[0]] * len(sides), strict=True):
+            low, median, high = np.percentile(side.loader.seconds, [10, 50, 90])
+            ratio = np.median(old.loader.seconds) / median
+            target = TARGETS.get((job, threads, side.precision)) if side.name == "labkit" else None
+            share = work[job] * BATCH / median / peaks[side.precision]
+            rows.append([job, threads, side.name, side.precision, f"{1000 * median:.1f}"])
+            rows[-1] += [f"{1000 * low:.1f}–{1000 * high:.1f}", f"{ratio:.2f}"]
+            rows[-1] += [f"≥ {target} {'✓' if ratio >= target else '✗'}" if target else "", f"{100 * share:.0f} %"]
+    for name, peak in peaks.items():
+        print(f"matrix products, {threads} thread(s), {name}: {peak / 1e9:.0f} GFLOP/s")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=60, help="steps of each pipeline (default: %(default)s)")
+    steps = parser.parse_args().steps
+    if steps < 1:
+        parser.error(f"--steps is {steps}; it must be at least 1")
+    os.environ["LABKIT_BARS"] = "1"
+    labkit.set_seed(0)
+    layers = multiply_adds(labkit.CNN())
+    work = work_per_image()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    rows = []
+    for threads in (1, 2) if cores > 1 else (1,):
+        rows += measure(steps, threads)
+    counted = " + ".join(f"{name} {number:,}" for name, number in layers.items())
+    print(f"forward: 2 × ({counted}) = {work['evaluate'] / 1e6:.1f} MFLOP an image")
+    print(f"train:   3 × forward − 2 × conv1 = {work['train'] / 1e6:.1f} MFLOP an image\n")
+    columns = [
+        "",
+        "threads",
+        "pipeline",
+        "precision",
+        f"ms a step of {BATCH}",
+        "p10–p90",
+        "ratio",
+        "target",
+        "of limit",
+    ]
+    print(tabulate(rows, headers=columns, tablefmt="simple", disable_numparse=True, colalign=["left"] * 9))
+    os.environ.pop("LABKIT_BF16", None)
+    print(f"\n{runtime.hardware(CPU)}, {cores} cores; load when measured: {_load()}")
+    print(", ".join(f"{name} {number}" for name, number in runtime.versions().items()))
+
+
+def _load() -> str:
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+
+
+if __name__ == "__main__":
+    main()
