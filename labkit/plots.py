@@ -177,7 +177,7 @@ def draw_accuracy_sparsity(
         colour, marker, style = COLOURS[number % 6], MARKERS[number % 6], STYLES[number % 6]
         height = [100 * point["sparsity"] for point in points]
         fallen = first_drop(points, drop)
-        label = name if fallen is not None else f"{name} (never falls by {100 * drop:g} points)"
+        label = name if fallen is not None else f"{name} (never)"
         for ax, key, scale in zip(axes, ("accuracy", "loss"), (100, 1), strict=True):
             x = [scale * point[key] for point in points]
             ax.plot(x, height, color=colour, marker=marker, linestyle=style, label=label, markersize=5)
@@ -188,7 +188,7 @@ def draw_accuracy_sparsity(
     for ax, label in zip(axes, ("accuracy [%]", "loss [nats]"), strict=True):
         ax.set(xlabel=f"validation {label}", ylabel="sparsity [%]")
         _tidy(ax)
-    axes[0].legend(fontsize=8, title=f"○ first point more than {100 * drop:g} point below the start", title_fontsize=8)
+    axes[1].legend(fontsize=8, title=f"○ first more than {100 * drop:g} percentage point below its start", title_fontsize=8)
     return axes
 
 

@@ -7,7 +7,6 @@ import copy
 import hashlib
 import json
 import math
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
@@ -186,7 +185,8 @@ def test_or_train(
     if early_stopping_accuracy is not None and not 0 <= early_stopping_accuracy <= 1:
         raise ValueError(f"early_stopping_accuracy is {early_stopping_accuracy}; it must be in [0, 1]")
     if (trains and (train_loader is None or optimizer is None)) or (tests and test_loader is None):
-        raise ValueError(f"mode {mode!r} needs {'train_loader and optimizer' if trains else 'test_loader'}")
+        needs = "train_loader, optimizer and test_loader" if trains and tests else "train_loader and optimizer"
+        raise ValueError(f"mode {mode!r} needs {needs if trains else 'test_loader'}")
     history: History = {"loss_train": [], "acc_train": [], "loss_test": [], "acc_test": []}
     run = _Run(model, optimizer, scheduler, train_loader, history)
     recipe = [mode, epoch_max, update_period, early_stopping_accuracy]
@@ -305,9 +305,10 @@ class _Run:
             found = torch.load(path, weights_only=True)
         except FileNotFoundError:
             return 0
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        except Exception:  # what a broken file raises depends on where it is broken
             print(f"{path.name} can not be read: starting afresh")
             return 0
+        found = found if isinstance(found, dict) else {}
         weights = (found.get("weights_at_start"), found.get("weights_now"))
         if found.get("settings") != self.settings or self.start not in weights:
             print(f"{path.name} is of a run with other weights or settings: starting afresh")

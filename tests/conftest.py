@@ -19,18 +19,18 @@ def digits() -> tuple[torch.Tensor, torch.Tensor]:
     return labkit.load_images("MNIST", train=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small(digits: tuple[torch.Tensor, torch.Tensor]) -> Callable[..., labkit.Loader]:
     """Makes a loader of the first ``count`` digits."""
 
-    def make(count: int = 256, batch_size: int = 64, **options: object) -> labkit.Loader:
+    def make(count: int = 128, batch_size: int = 32, **options: object) -> labkit.Loader:
         images, labels = digits
         return labkit.Loader(images[:count], labels[:count], batch_size, **options)
 
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> Callable[..., labkit.CNN]:
     """Makes a CNN of 4, 6 and 8 channels, always with the same weights for the same seed."""
 
@@ -42,7 +42,7 @@ def tiny() -> Callable[..., labkit.CNN]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def layer() -> Callable[..., nn.Linear]:
     """Makes a linear layer without bias whose weights are the given rows."""
 

