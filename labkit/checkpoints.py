@@ -79,8 +79,14 @@ def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "c
 
 
 def load_metadata(name: str | Path) -> dict[str, Any]:
-    """What ``save_network`` was told about a network; empty for a plain ``state_dict``."""
-    return dict(_read(_path_of(name)).get("metadata", {}))
+    """What ``save_network`` was told about a network, by name or path as in ``load_network``.
+
+    Empty for a plain ``state_dict``.
+    """
+    path = _path_of(name)
+    if _is_bare(name) and not path.exists():
+        path = runtime.reference_dir() / path.name
+    return dict(_read(path).get("metadata", {}))
 
 
 def save_optimizer(optimizer: Optimizer, name: str | Path = "optimizer") -> Path:
@@ -126,7 +132,8 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} holds Python objects, not only tensors; it is not loaded, since that could run code"
         ) from None
     except Exception as error:  # what a broken file raises depends on where it is broken
-        raise ValueError(f"{path} is damaged or not a torch file ({str(error).splitlines()[0][:80]})") from None
+        what = (str(error) or type(error).__name__).splitlines()[0][:80]
+        raise ValueError(f"{path} is damaged or not a torch file ({what})") from None
     if not isinstance(found, Mapping):
         raise ValueError(f"{path} holds a {type(found).__name__}; it must hold a network of labkit or a state_dict")
     return dict(found)
@@ -134,6 +141,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _check_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
     for key, tensor in state.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{where} is of another architecture: {key} is a {type(tensor).__name__}, not a tensor")
         bad = int((~tensor.isfinite()).sum())
         if bad:
             raise ValueError(f"{where}: {key} has {bad} values that are NaN or infinite; all must be finite")
@@ -146,9 +155,8 @@ def _sizes_of(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
     ]
     shapes = [tuple(weight.shape) if isinstance(weight, torch.Tensor) else () for weight in weights]
     if [len(shape) for shape in shapes] != [4, 4, 4, 2]:
-        raise ValueError(
-            f"{path} is of another architecture (it has {', '.join(list(state)[:4])}, …); it must be a labkit.CNN"
-        )
+        keys = ", ".join(map(str, list(state)[:4]))
+        raise ValueError(f"{path} is of another architecture (it has {keys}, …); it must be a labkit.CNN")
     return {
         "input_shape": (shapes[0][1], 28, 28),
         "num_of_cls": shapes[3][0],
@@ -161,7 +169,8 @@ def _load_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path)
     layers = prunable_layers(model)
     for key, mask in state.items():
         name, _, last = key.rpartition(".")
-        if last.endswith("_mask") and name in layers and mask.shape == layers[name].weight.shape:
+        masked = getattr(layers.get(name), last.removesuffix("_mask"), None) if last.endswith("_mask") else None
+        if isinstance(masked, nn.Parameter) and mask.shape == masked.shape:
             prune.custom_from_mask(layers[name], last.removesuffix("_mask"), mask)
     try:
         model.load_state_dict(state)

@@ -93,7 +93,7 @@ def _run_with_bars(
 def _print_table(console: Console, rows: list[execution.Verdict]) -> None:
     table = Table(title="What the notebooks found")
     for name in ("notebook", "network"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("sparsity", "test accuracy", "stored"):
         table.add_column(name, justify="right")
     table.add_column("verdict")

@@ -8,6 +8,7 @@ import re
 from decimal import Decimal
 
 TOLERANCE_UNITS = 10
+_HOLE = "\0"  # stands for a digit that may change; no output contains it
 _MOVABLE = re.compile(r"≈ *(-?\d[\d,]*(?:\.\d+)?)")
 _LOCAL = re.compile(r"⏱ *-?\d[\w.+,-]*")
 
@@ -20,12 +21,13 @@ def equal_up_to_marks(stored: str, fresh: str) -> bool:
 def difference(stored: str, fresh: str) -> str | None:
     """What differs beyond the marks, in words, or None."""
     rigid = [
-        _LOCAL.sub("⏱#", _MOVABLE.sub(lambda field: "≈" + "#" * (len(field[0]) - 1), text)) for text in (stored, fresh)
+        _LOCAL.sub(f"⏱{_HOLE}", _MOVABLE.sub(lambda field: "≈" + _HOLE * (len(field[0]) - 1), text))
+        for text in (stored, fresh)
     ]
     if rigid[0] != rigid[1]:
         for old, new in zip(*(text.splitlines() for text in rigid), strict=False):
             if old != new:
-                return f"line {old!r} is now {new!r}"
+                return f"line {old.replace(_HOLE, '#')!r} is now {new.replace(_HOLE, '#')!r}"
         return f"{len(rigid[0].splitlines())} lines are now {len(rigid[1].splitlines())}"
     for old, new in zip(_MOVABLE.findall(stored), _MOVABLE.findall(fresh), strict=True):
         first, second = Decimal(old.replace(",", "")), Decimal(new.replace(",", ""))

@@ -64,11 +64,14 @@ def draw_digits(images: torch.Tensor, titles: Sequence[str], columns: int = 8) -
         )
     rows = -(-len(images) // columns)
     _, axes = plt.subplots(rows, columns, figsize=(1.15 * columns, 1.45 * rows), squeeze=False, layout="constrained")
-    for ax in axes.flat:
+    for ax in axes.flat[len(images) :]:
         ax.axis("off")
     for ax, image, title in zip(axes.flat, images, titles, strict=False):
-        ax.imshow(image[0].cpu(), cmap="gray_r", vmin=0, vmax=1)
+        ax.imshow(image[0].cpu().numpy(), cmap="gray_r", vmin=0, vmax=1)
         ax.set_title(title, fontsize=9)
+        ax.set(xticks=[], yticks=[])
+        for side in ax.spines.values():
+            side.set_color(GREY)
     return axes
 
 
@@ -188,7 +191,8 @@ def draw_accuracy_sparsity(
     for ax, label in zip(axes, ("accuracy [%]", "loss [nats]"), strict=True):
         ax.set(xlabel=f"validation {label}", ylabel="sparsity [%]")
         _tidy(ax)
-    axes[1].legend(fontsize=8, title=f"○ first more than {100 * drop:g} percentage point below its start", title_fontsize=8)
+    title = f"○ first more than {100 * drop:g} percentage point below its start"
+    axes[1].legend(fontsize=8, title=title, title_fontsize=8)
     return axes
 
 
@@ -260,7 +264,7 @@ def draw_lines(
             label=name,
         )
         ax.fill_between(x, [min(p) for p in points], [max(p) for p in points], color=colour, alpha=0.18, linewidth=0)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set(xlabel=xlabel, ylabel=ylabel, xticks=list(x))
     _tidy(ax)
     ax.legend(
         fontsize=8, title="mean; band: smallest to largest" if max(map(len, points)) > 1 else None, title_fontsize=8

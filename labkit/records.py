@@ -29,8 +29,9 @@ def save_record(
     """
     for name, row in networks.items():
         for key in ("sparsity", "test_accuracy", "trained"):
-            if not 0 <= row.get(key, -1) <= 1:
-                raise ValueError(f"{key} of {name} is {row.get(key)}; it must be a number in [0, 1]")
+            value = row.get(key)
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise ValueError(f"{key} of {name} is {value}; it must be a number in [0, 1]")
     path = runtime.models_dir() / "records" / f"{notebook}.json"
     device = runtime.pick_device()
     content = {

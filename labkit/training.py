@@ -196,19 +196,19 @@ def test_or_train(
             of = f"{epoch}/{epoch_max}"
             if trains:
                 assert train_loader is not None and optimizer is not None
-                loss, accuracy = train_one_epoch(
+                loss, score = train_one_epoch(
                     model, train_loader, loss_fn, metric, optimizer, update_period, device, scheduler, f"train {of}"
                 )
                 history["loss_train"].append(loss)
-                history["acc_train"].append(accuracy)
+                history["acc_train"].append(score)
             if tests:
                 assert test_loader is not None
-                loss, test_accuracy = test_one_epoch(model, test_loader, loss_fn, metric, device, f"test {of}")
+                loss, test_score = test_one_epoch(model, test_loader, loss_fn, metric, device, f"test {of}")
                 history["loss_test"].append(loss)
-                history["acc_test"].append(test_accuracy)
-                accuracy = accuracy if trains else test_accuracy
-            if early_stopping_accuracy is not None and accuracy >= early_stopping_accuracy:
-                print(f"stopped after epoch {of}: accuracy ≈{accuracy:.3f} has reached {early_stopping_accuracy}")
+                history["acc_test"].append(test_score)
+                score = score if trains else test_score
+            if early_stopping_accuracy is not None and score >= early_stopping_accuracy:
+                print(f"stopped after epoch {of}: accuracy ≈{score:.3f} has reached {early_stopping_accuracy}")
                 break
             run.keep(epoch)
     except BaseException as error:
@@ -225,7 +225,8 @@ def test_or_train(
 def reestimate_batchnorm(model: nn.Module, loader: Batches, device: torch.device) -> None:
     """Measure the means and variances of all BatchNorm layers anew on the loader's images, in place; no weight changes.
 
-    Plain averages over all batches, as if one batch held all images (Sun et al. 2016, "PreciseBN").
+    Each becomes the plain average, over the batches, of the batch's own mean or variance (Wu and Johnson 2021,
+    "Rethinking 'Batch' in BatchNorm", call it PreciseBN).
 
     Raises:
         ValueError: an empty loader.

@@ -1,16 +1,24 @@
 """What several tests share: real digits, tiny networks, closed figures."""
 
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import hypothesis
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from hypothesis.configuration import set_hypothesis_home_dir
 from torch import nn
 
 import labkit
 
 matplotlib.use("Agg")
+# The same examples every time, no memory of earlier runs, and no .hypothesis folder in the project.
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "labkit-hypothesis")
+hypothesis.settings.register_profile("labkit", derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile("labkit")
 
 
 @pytest.fixture(scope="session")

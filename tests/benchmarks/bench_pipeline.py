@@ -18,6 +18,7 @@ from itertools import chain, repeat
 
 import numpy as np
 import original
+import psutil
 import torch
 from tabulate import tabulate
 from torch import nn
@@ -150,9 +151,9 @@ def measure(steps: int, threads: int) -> list[list[object]]:
         while len(sides[0].loader.seconds) < steps:
             for side in sides:
                 side.turn()
-        for side, old in zip(sides, [sides[0]] * len(sides), strict=True):
+        for side in sides:
             low, median, high = np.percentile(side.loader.seconds, [10, 50, 90])
-            ratio = np.median(old.loader.seconds) / median
+            ratio = np.median(sides[0].loader.seconds) / median
             target = TARGETS.get((job, threads, side.precision)) if side.name == "labkit" else None
             share = work[job] * BATCH / median / peaks[side.precision]
             rows.append([job, threads, side.name, side.precision, f"{1000 * median:.1f}"])
@@ -171,8 +172,8 @@ def main() -> None:
         parser.error(f"--steps is {steps}; it must be at least 1")
     os.environ["LABKIT_BARS"] = "1"
     labkit.set_seed(0)
-    layers = multiply_adds(labkit.CNN())
-    work = work_per_image()
+    busy = psutil.cpu_percent(interval=1)
+    layers, work = multiply_adds(labkit.CNN()), work_per_image()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     rows = []
     for threads in (1, 2) if cores > 1 else (1,):
@@ -193,12 +194,10 @@ def main() -> None:
     ]
     print(tabulate(rows, headers=columns, tablefmt="simple", disable_numparse=True, colalign=["left"] * 9))
     os.environ.pop("LABKIT_BF16", None)
-    print(f"\n{runtime.hardware(CPU)}, {cores} cores; load when measured: {_load()}")
+    print(f"\n{runtime.hardware(CPU).partition(',')[0]}, {cores} cores")
     print(", ".join(f"{name} {number}" for name, number in runtime.versions().items()))
-
-
-def _load() -> str:
-    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    if busy > 10:
+        print(f"other processes took {busy:.0f} % of the processor when this began: measure again on an idle machine")
 
 
 if __name__ == "__main__":

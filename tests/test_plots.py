@@ -1,0 +1,250 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex
+from torch.nn.utils import prune
+
+import labkit
+from labkit import plots
+
+HISTORY = {"loss_train": [2.0, 1.0], "loss_test": [1.5, 0.5], "acc_train": [0.5, 0.75], "acc_test": [0.6, 0.8]}
+RUN = [{"sparsity": s, "accuracy": a, "loss": 0.1} for s, a in ((0.0, 0.98), (0.5, 0.975), (0.75, 0.96), (0.9, 0.5))]
+
+
+def draw_everything(tiny):
+    """Name -> (function of its axes, number of axes it needs)."""
+    before, after = tiny(), tiny()
+    prune.l1_unstructured(after.conv1, "weight", 0.5)
+    weights = {"conv1": before.conv1.weight, "fc": before.fc.weight}
+    thresholds, norms = {"conv1": 0.1, "fc": 0.01}, {"conv1": before.conv1.weight.detach().flatten(1).norm(dim=1)}
+    return {
+        "loss_test": (lambda axes: labkit.draw_loss_test([1, 2], HISTORY, axes=axes), 2),
+        "kernels": (lambda axes: labkit.draw_kernels(before, after, axes=axes), 2),
+        "histograms": (lambda axes: labkit.draw_weight_histograms(weights, thresholds, axes=axes), 2),
+        "accuracy_sparsity": (lambda axes: labkit.draw_accuracy_sparsity({"L1": RUN}, axes=axes), 2),
+        "channel_norms": (lambda axes: labkit.draw_channel_norms(norms, {"conv1": [1]}, axes=axes), 1),
+        "sparsity": (lambda ax: labkit.draw_sparsity({"a": before, "b": after}, ax=ax), 0),
+        "groups": (lambda ax: labkit.draw_groups({"a": [1.0, 2.0], "b": [3.0]}, "time [ms]", ax=ax), 0),
+        "lines": (lambda ax: labkit.draw_lines({"a": [[1.0, 2.0], [3.0, 4.0]]}, [0, 1], "x [%]", "y [%]", ax=ax), 0),
+    }
+
+
+NAMES = ["loss_test", "kernels", "histograms", "accuracy_sparsity", "channel_norms", "sparsity", "groups", "lines"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figure_is_drawn_on_the_given_axes_which_are_returned_and_never_shown(tiny, monkeypatch, name):
+    monkeypatch.setattr(plt, "show", lambda *_: pytest.fail("show() was called"))
+    draw, count = draw_everything(tiny)[name]
+    figure, axes = plt.subplots(1, max(1, count), squeeze=False)
+    given = axes[0] if count else axes[0, 0]
+    assert draw(given) is given
+    assert plt.get_fignums() == [figure.number]
+    assert all(ax.has_data() for ax in axes.flat)
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figure_without_given_axes_is_a_new_one(tiny, name):
+    draw, count = draw_everything(tiny)[name]
+    drawn = draw(None)
+    assert len(plt.get_fignums()) == 1
+    for ax in drawn if count else [drawn]:
+        assert ax.figure is plt.gcf()
+        assert ax.has_data()
+    plt.gcf().canvas.draw()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("sparsity", "groups", "lines")])
+def test_wrong_number_of_axes_is_refused(tiny, name):
+    draw, count = draw_everything(tiny)[name]
+    with pytest.raises(ValueError, match=f"3 axes were given; this figure needs {count}"):
+        draw(plt.subplots(1, 3)[1])
+
+
+def test_learning_curves_have_names_units_and_the_given_numbers():
+    left, right = labkit.draw_loss_test([1, 2], HISTORY, "validation")
+    assert (left.get_xlabel(), left.get_ylabel()) == ("epoch", "loss [nats]")
+    assert (right.get_xlabel(), right.get_ylabel()) == ("epoch", "accuracy [%]")
+    assert [list(line.get_ydata()) for line in left.lines] == [[2.0, 1.0], [1.5, 0.5]]
+    assert [list(line.get_ydata()) for line in right.lines] == [[50, 75], [60, 80]]
+    assert [text.get_text() for text in right.get_legend().get_texts()][1] == "validation"
+
+
+@pytest.mark.parametrize("epochs", [[1], [1, 2, 3], []])
+def test_learning_curves_of_other_length_than_the_epochs_are_refused(epochs):
+    with pytest.raises(ValueError, match=f"'loss_train': 2.* points for {len(epochs)} epochs; all must be equal"):
+        labkit.draw_loss_test(epochs, HISTORY)
+
+
+def test_learning_curves_without_a_tested_part_are_refused():
+    with pytest.raises(ValueError, match="'loss_test': 0"):
+        labkit.draw_loss_test([1, 2], HISTORY | {"loss_test": []})
+
+
+def test_digits_stand_under_their_titles_in_a_grid():
+    axes = labkit.draw_digits(torch.rand(5, 1, 28, 28), list("abcde"), columns=3)
+    assert axes.shape == (2, 3)
+    assert [ax.get_title() for ax in axes.flat] == ["a", "b", "c", "d", "e", ""]
+    assert [len(ax.images) for ax in axes.flat] == [1, 1, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(("shape", "titles"), [((5, 1, 28, 28), 4), ((5, 28, 28), 5)])
+def test_digits_without_one_title_each_are_refused(shape, titles):
+    with pytest.raises(ValueError, match=f"{titles} titles for images") as error:
+        labkit.draw_digits(torch.zeros(shape), ["x"] * titles)
+    assert str(shape) in str(error.value)
+
+
+def test_kernels_carry_as_many_crosses_as_there_are_zeros(tiny):
+    before, after = tiny(), tiny()
+    prune.l1_unstructured(after.conv1, "weight", 11)
+    left, right = labkit.draw_kernels(before, after)
+    assert [len(ax.collections[0].get_offsets()) for ax in (left, right)] == [0, 11]
+    assert left.get_title() == "before: 0 of 36 weights are zero (×)"
+    assert right.get_title() == "after: 11 of 36 weights are zero (×)"
+
+
+def test_crosses_stand_on_the_zeros(tiny):
+    before, after = tiny(), tiny()
+    mask = torch.ones(4, 1, 3, 3)
+    mask[2, 0, 1, 0] = 0
+    prune.custom_from_mask(after.conv1, "weight", mask)
+    _, right = labkit.draw_kernels(before, after)
+    assert right.collections[0].get_offsets().tolist() == [[2 * 4 + 0, 1]]  # kernels stand 4 pixels apart
+
+
+def test_kernels_share_one_colour_scale(tiny):
+    before, after = tiny(0), tiny(1)
+    left, right = labkit.draw_kernels(before, after)
+    limit = max(float(model.conv1.weight.detach().abs().max()) for model in (before, after))
+    assert left.images[0].get_clim() == right.images[0].get_clim() == pytest.approx((-limit, limit))
+
+
+def test_kernels_of_a_network_that_is_all_zero_can_be_drawn(tiny):
+    model = tiny()
+    prune.l1_unstructured(model.conv1, "weight", 1.0)
+    _, right = labkit.draw_kernels(model, model)
+    right.figure.canvas.draw()
+    assert len(right.collections[0].get_offsets()) == 36
+
+
+@pytest.mark.parametrize("layer", ["fc", "conv9"])
+def test_kernels_of_what_is_no_convolution_are_refused(tiny, layer):
+    with pytest.raises(ValueError, match=f"layer is '{layer}'; it must be a convolution of both networks"):
+        labkit.draw_kernels(tiny(), tiny(), layer)
+
+
+def test_histogram_colours_what_lies_under_the_threshold():
+    weights = {"conv1": torch.tensor([-0.4, -0.1, 0.05, 0.2, 0.3])}
+    (ax,) = labkit.draw_weight_histograms(weights, {"conv1": 0.1})
+    assert ax.get_title() == "conv1: 40.0 % below 0.1000"
+    heights = {}
+    for patch in ax.patches:
+        colour = to_hex(patch.get_facecolor()).upper()
+        heights[colour] = heights.get(colour, 0) + patch.get_height()
+    assert heights == {plots.BLUE: 3, plots.ORANGE: 2}
+    assert [line.get_xdata()[0] for line in ax.lines] == [-0.1, 0.1]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("weight", "number of weights")
+
+
+def test_sparsity_bars_have_the_heights_of_the_report(tiny):
+    before, after = tiny(), tiny()
+    prune.l1_unstructured(after.conv2, "weight", 0.25)
+    ax = labkit.draw_sparsity({"dense": before, "pruned": after})
+    assert [bar.get_height() for bar in ax.patches] == [0, 0, 0, 0, 0, 25, 0, 0]
+    assert ax.get_ylabel() == "zero weights [%]"
+    assert [text.get_text() for text in ax.get_xticklabels()][:2] == ["conv1\n36 weights", "conv2\n216 weights"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["dense", "pruned"]
+
+
+def test_sparsity_of_an_unknown_layer_is_refused(tiny):
+    with pytest.raises(ValueError, match="layer is 'conv9'"):
+        labkit.draw_sparsity({"a": tiny()}, ["conv9"])
+
+
+def rings(ax):
+    return [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines if line.get_fillstyle() == "none"]
+
+
+def legend_of(axes):
+    (legend,) = [ax.get_legend() for ax in axes if ax.get_legend()]
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_a_ring_marks_the_first_point_that_has_dropped():
+    accuracy, loss = labkit.draw_accuracy_sparsity({"L1": RUN})
+    assert rings(accuracy) == [(96.0, 75.0)]
+    assert rings(loss) == [(0.1, 75.0)]
+    assert legend_of((accuracy, loss)) == ["L1"]
+
+
+def test_a_run_that_never_drops_has_no_ring_and_says_so():
+    axes = labkit.draw_accuracy_sparsity({"flat": RUN[:2]})
+    assert [rings(ax) for ax in axes] == [[], []]
+    assert legend_of(axes) == ["flat (never)"]
+
+
+def test_accuracy_and_loss_are_drawn_against_sparsity_with_units():
+    accuracy, loss = labkit.draw_accuracy_sparsity({"L1": RUN, "random": RUN[:2]})
+    assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == ("validation accuracy [%]", "sparsity [%]")
+    assert (loss.get_xlabel(), loss.get_ylabel()) == ("validation loss [nats]", "sparsity [%]")
+    assert list(accuracy.lines[0].get_xdata()) == pytest.approx([98.0, 97.5, 96.0, 50.0])
+    assert list(accuracy.lines[0].get_ydata()) == [0, 50, 75, 90]
+
+
+def test_a_run_without_points_is_refused():
+    with pytest.raises(ValueError, match="run 'L1' has no points"):
+        labkit.draw_accuracy_sparsity({"L1": []})
+
+
+@pytest.mark.parametrize(("drop", "index"), [(0.0, 1), (0.01, 2), (0.1, 3), (0.5, None), (1.0, None)])
+def test_first_drop_is_the_first_point_further_below_the_start(drop, index):
+    assert labkit.first_drop(RUN, drop) == index
+
+
+def test_a_fall_of_exactly_the_drop_is_no_drop():
+    assert labkit.first_drop([{"accuracy": 0.75}, {"accuracy": 0.5}], 0.25) is None
+
+
+def test_groups_show_every_measurement_and_the_median():
+    ax = labkit.draw_groups({"dense": [1.0, 5.0, 2.0], "pruned": [4.0]}, "time [ms]")
+    assert sorted(ax.lines[0].get_xdata()) == [1, 2, 5]
+    assert list(ax.lines[1].get_xdata()) == [2, 2]
+    assert [text.get_text() for text in ax.texts] == ["median 2.0", "median 4.0"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["dense", "pruned"]
+    assert ax.get_xlabel() == "time [ms]"
+
+
+def test_an_empty_group_is_refused():
+    with pytest.raises(ValueError, match="group 'a' is empty"):
+        labkit.draw_groups({"a": []}, "time [ms]")
+
+
+def test_lines_are_means_with_a_band_from_smallest_to_largest():
+    ax = labkit.draw_lines({"a": [[1.0, 3.0], [5.0, 7.0]]}, [0, 1], "sparsity [%]", "accuracy [%]")
+    assert list(ax.lines[0].get_ydata()) == [2, 6]
+    band = ax.collections[0].get_paths()[0].vertices
+    assert {tuple(point) for point in band} == {(0, 1), (0, 3), (1, 5), (1, 7)}
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("sparsity [%]", "accuracy [%]")
+
+
+def test_a_line_of_other_length_than_x_is_refused():
+    with pytest.raises(ValueError, match="line 'a' has 1 points for 2 x values"):
+        labkit.draw_lines({"a": [[1.0]]}, [0, 1], "x", "y")
+
+
+def test_channel_norms_stand_in_rising_order_with_the_pruned_ones_in_another_colour():
+    norms, pruned = {"conv1": torch.tensor([3.0, 1.0, 2.0])}, {"conv1": [1]}
+    (ax,) = labkit.draw_channel_norms(norms, pruned)
+    assert [bar.get_height() for bar in ax.patches] == [1, 2, 3]
+    colours = [to_hex(bar.get_facecolor()).upper() for bar in ax.patches]
+    assert colours == [plots.ORANGE, plots.BLUE, plots.BLUE]
+    assert ax.get_title() == "conv1: 1 of 3 channels"
+
+
+def test_lines_can_be_told_apart_without_colour():
+    assert len(set(plots.COLOURS)) == len(set(plots.MARKERS)) == 6
+    assert len({(m, s) for m, s in zip(plots.MARKERS, plots.STYLES, strict=True)}) == 6
+    assert np.unique([plots.COLOURS]).size == 6
