@@ -122,7 +122,9 @@ def public_objects():
                     yield f"{name}.{method}", function
 
 
-@pytest.mark.parametrize(("name", "made"), list(public_objects()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "made"), list(public_objects()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_public_name_has_a_docstring_of_its_own(name, made):
     assert (made.__doc__ or "").strip(), name
     assert made.__doc__[0].isupper(), name

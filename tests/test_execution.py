@@ -1,0 +1,302 @@
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from typer.testing import CliRunner
+
+from labkit import cli, execution, runtime
+
+ROW = {"sparsity": 0.25, "test_accuracy": 0.985, "trained": 0}
+RECORD = """
+import json, os, pathlib
+path = pathlib.Path(os.environ["LABKIT_MODELS"], "records", "good.json")
+path.parent.mkdir(parents=True)
+row = {"sparsity": 0.25, "test_accuracy": 0.985, "trained": 0}
+_ = path.write_text(json.dumps({"networks": {"CNN_TOY": row}, "curves": {}}))
+"""
+
+
+def write(folder: Path, name: str, *sources: str) -> Path:
+    """A notebook whose code cells have not been run."""
+    notebook = new_notebook(cells=[new_markdown_cell(f"# {name}"), *(new_code_cell(source) for source in sources)])
+    path = folder / f"{name}.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def stdout(text: str) -> nbformat.NotebookNode:
+    return new_output("stream", name="stdout", text=text)
+
+
+def cells(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+# The command, on real kernels
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One run of the command: two good notebooks and, first, one that fails."""
+    folder = tmp_path_factory.mktemp("run")
+    paths = [
+        write(folder, "bad", "x = 1", "raise ValueError('too bad')", "print('never')"),
+        write(folder, "good", "print(6 * 7)", RECORD, "import os; print(os.environ['LABKIT_BARS'])\n1 + 1"),
+        write(folder, "other", "print('hello')"),
+    ]
+    before = [path.read_bytes() for path in paths]
+    command = [sys.executable, "-m", "labkit.cli", "run", *map(str, paths), "--out", str(folder / "out")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", env=os.environ | {"COLUMNS": "150"}
+    )
+    assert [path.read_bytes() for path in paths] == before
+    return done, folder / "out"
+
+
+def test_failing_notebook_is_named_with_cell_and_error_and_gives_exit_code_1(finished):
+    done, _ = finished
+    assert done.returncode == 1
+    assert "FAILED bad cell 2: ValueError: too bad" in done.stdout
+    assert "2 of 3 notebooks ran to their end" in done.stdout
+
+
+def test_executed_copies_are_written_also_of_the_failing_notebook(finished):
+    _, out = finished
+    assert sorted(path.name for path in (out / "notebooks").iterdir()) == ["bad.ipynb", "good.ipynb", "other.ipynb"]
+    assert cells(out / "notebooks" / "good.ipynb")[0].outputs == [stdout("42\n")]
+    assert cells(out / "notebooks" / "other.ipynb")[0].outputs == [stdout("hello\n")]
+    bad = cells(out / "notebooks" / "bad.ipynb")
+    assert [cell.execution_count for cell in bad] == [1, 2, None]
+    assert bad[1].outputs[0].ename == "ValueError"
+
+
+def test_executed_copy_is_valid_and_says_nothing_of_this_machine(finished):
+    _, out = finished
+    notebook = nbformat.read(out / "notebooks" / "good.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert set(notebook.metadata) == {"kernelspec"}
+    assert all("execution" not in cell.metadata for cell in notebook.cells)
+
+
+def test_kernel_sees_an_environment_of_its_own(finished):
+    _, out = finished
+    last = cells(out / "notebooks" / "good.ipynb")[2]
+    assert last.outputs[0].text == "0\n"
+    assert last.outputs[1].data["text/plain"] == "2"
+    assert (out / "models" / "good" / "records" / "good.json").exists()
+
+
+def test_networks_and_verdicts_are_in_the_table(finished):
+    line = next(line for line in finished[0].stdout.splitlines() if "CNN_TOY" in line)
+    assert [cell.strip() for cell in line.strip("│ ").split("│")] == [
+        "good",
+        "CNN_TOY",
+        "25.00 %",
+        "0.9850",
+        "–",
+        "new",
+    ]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of its own, so that nothing is stored in this one."""
+    monkeypatch.setattr(runtime, "PROJECT", tmp_path / "project")
+    records = runtime.reference_dir() / "records"
+    records.mkdir(parents=True)
+    monkeypatch.setenv("COLUMNS", "150")
+    return tmp_path
+
+
+def committed(accuracy: float, sparsity: float = 0.25) -> None:
+    row = ROW | {"test_accuracy": accuracy, "sparsity": sparsity}
+    path = runtime.reference_dir() / "records" / "good.json"
+    path.write_text(json.dumps({"networks": {"CNN_TOY": row}, "curves": {}}), encoding="utf-8")
+
+
+def test_good_notebook_with_the_stored_result_gives_exit_code_0_and_is_not_changed(project):
+    committed(0.9841)
+    path = write(project, "good", RECORD)
+    before = path.read_bytes()
+    done = CliRunner().invoke(cli.app, ["run", str(path), "--out", str(project / "out")])
+    assert done.exit_code == 0, done.output
+    assert "same (±0.0010)" in done.output
+    assert path.read_bytes() == before
+
+
+def test_result_that_moved_gives_exit_code_1_and_storing_takes_it_over(project):
+    committed(0.95)
+    path = write(project, "good", "print(6 * 7)", RECORD)
+    arguments = ["run", str(path), "--out", str(project / "out")]
+    done = CliRunner().invoke(cli.app, arguments)
+    assert done.exit_code == 1
+    assert "moved by 0.0350" in done.output
+    done = CliRunner().invoke(cli.app, [*arguments, "--store"])
+    assert done.exit_code == 0, done.output
+    assert "good cell 1: not run before" in done.output
+    assert cells(path)[0].outputs == [stdout("42\n")]
+    stored = json.loads((runtime.reference_dir() / "records" / "good.json").read_text(encoding="utf-8"))
+    assert stored["networks"]["CNN_TOY"]["test_accuracy"] == 0.985
+    assert len(execution.expected_seconds("good")) == 2
+
+
+def test_what_is_no_notebook_gives_exit_code_2_by_name(tmp_path):
+    (tmp_path / "text.txt").write_text("", encoding="utf-8")
+    for name in ("text.txt", "missing.ipynb"):
+        done = CliRunner().invoke(cli.app, ["run", str(tmp_path / name)])
+        assert done.exit_code == 2
+        assert name in done.output.replace("\n", "")
+
+
+def test_project_without_notebooks_gives_exit_code_2(project):
+    done = CliRunner().invoke(cli.app, ["run"])
+    assert done.exit_code == 2
+    assert "there is no notebook to run" in done.output
+
+
+def test_dead_kernel_and_endless_cell_are_named_and_the_copies_written(tmp_path):
+    paths = [
+        write(tmp_path, "dead", "x = 1", "import os; os._exit(1)", "x"),
+        write(tmp_path, "endless", "import time; time.sleep(60)"),
+    ]
+    outcomes = asyncio.run(execution.execute_all(paths, tmp_path / "out", 2, 1, 2, lambda *_: None))
+    assert [outcome.error for outcome in outcomes] == ["cell 2: the kernel died", "cell 1: no end after 2 s"]
+    assert sorted(path.name for path in (tmp_path / "out" / "notebooks").iterdir()) == ["dead.ipynb", "endless.ipynb"]
+
+
+# Storing and comparing, without a kernel
+
+
+def run_by_hand(path: Path, *outputs: list[nbformat.NotebookNode]) -> execution.Outcome:
+    """The outcome of a run that gave these outputs, one list for each code cell."""
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for count, (cell, given) in enumerate(zip(code, outputs, strict=True), start=1):
+        cell.outputs, cell.execution_count = given, count
+    return execution.Outcome(path.stem, notebook, seconds=[0.5] * len(outputs))
+
+
+@pytest.fixture
+def stored(project):
+    """A notebook of three executed cells: exact, movable, and of this machine only."""
+    path = write(project, "good", "print('exact')", "print('movable')", "print('local')")
+    execution.store(run_by_hand(path, *map(list, zip(map(stdout, ["5", "≈0.50", "⏱3 s"])))), path, project, fresh=True)
+    return path
+
+
+def test_unrun_cells_are_all_stored_and_numbered(stored):
+    assert [cell.outputs[0].text for cell in cells(stored)] == ["5", "≈0.50", "⏱3 s"]
+    assert [cell.execution_count for cell in cells(stored)] == [1, 2, 3]
+
+
+def test_storing_changes_only_what_differs_beyond_its_marks(stored, project):
+    outcome = run_by_hand(stored, [stdout("6")], [stdout("≈0.60")], [stdout("⏱7 s")])
+    changes = execution.store(outcome, stored, project, fresh=False)
+    assert changes == ["good cell 1: stdout: line '5' is now '6'"]
+    assert [cell.outputs[0].text for cell in cells(stored)] == ["6", "≈0.50", "⏱3 s"]
+
+
+def test_storing_the_same_again_changes_no_byte(stored, project):
+    before = stored.read_bytes()
+    outcome = run_by_hand(stored, [stdout("5")], [stdout("≈0.51")], [stdout("⏱9 s")])
+    assert execution.store(outcome, stored, project, fresh=False) == []
+    assert stored.read_bytes() == before
+
+
+def test_storing_afresh_takes_every_output(stored, project):
+    outcome = run_by_hand(stored, [stdout("5")], [stdout("≈0.51")], [stdout("⏱9 s")])
+    assert len(execution.store(outcome, stored, project, fresh=True)) == 3
+    assert [cell.outputs[0].text for cell in cells(stored)] == ["5", "≈0.51", "⏱9 s"]
+
+
+def test_storing_leaves_prose_and_sources_alone(stored, project):
+    before = nbformat.read(stored, as_version=4)
+    execution.store(run_by_hand(stored, [], [], []), stored, project, fresh=True)
+    after = nbformat.read(stored, as_version=4)
+    assert [(c.id, c.source) for c in after.cells] == [(c.id, c.source) for c in before.cells]
+
+
+def test_seconds_and_records_are_kept_with_the_reference_networks(stored, project):
+    found = project / "models" / "good" / "records" / "good.json"
+    found.parent.mkdir(parents=True)
+    found.write_text('{"networks": {}, "curves": {}}', encoding="utf-8")
+    execution.store(run_by_hand(stored, [stdout("6")], [], []), stored, project, fresh=False)
+    folder = runtime.reference_dir() / "records"
+    assert (folder / "good.json").read_text(encoding="utf-8") == found.read_text(encoding="utf-8")
+    assert json.loads((folder / "seconds.json").read_text(encoding="utf-8")) == {"good": [0.5, 0.5, 0.5]}
+    assert execution.expected_seconds("good") == [0.5, 0.5, 0.5]
+    assert execution.expected_seconds("unknown") == []
+
+
+def picture(content: str, text: str = "<Figure>") -> nbformat.NotebookNode:
+    return new_output("display_data", data={"image/png": content, "text/plain": text})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ([], []),
+        ([stdout("a"), stdout("b")], [stdout("ab")]),
+        ([picture("AAAA")], [picture("BBBB")]),
+        ([stdout("≈1.00 ⏱2")], [stdout("≈1.05 ⏱3")]),
+        ([stdout("a"), picture("AAAA")], [picture("AAAA"), stdout("a")]),
+    ],
+)
+def test_outputs_that_do_not_differ(old, new):
+    assert execution.outputs_differ(old, new) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ([stdout("a")], []),
+        ([stdout("a")], [stdout("b")]),
+        ([stdout("≈1.00")], [stdout("≈1.11")]),
+        ([picture("AAAA")], []),
+        ([picture("AAAA")], [picture("AAAA"), picture("BBBB")]),
+        ([picture("AAAA", "one")], [picture("AAAA", "two")]),
+        ([stdout("a")], [new_output("stream", name="stderr", text="a")]),
+        ([], [new_output("error", ename="ValueError", evalue="x", traceback=[])]),
+    ],
+)
+def test_outputs_that_differ(old, new):
+    assert execution.outputs_differ(old, new)
+    assert execution.outputs_differ(new, old)
+
+
+@pytest.mark.parametrize(
+    ("trained", "stored_accuracy", "stored_sparsity", "same", "words"),
+    [
+        (0, 0.985, 0.25, True, "same (±0.0010)"),
+        (0, 0.9845, 0.25, True, "same (±0.0010)"),
+        (0, 0.980, 0.25, False, "moved by 0.0050"),
+        (1, 0.980, 0.25, True, "same (±0.0100)"),
+        (1, 0.970, 0.25, False, "moved by 0.0150"),
+        (1, 0.985, 0.2500001, False, "sparsity was 0.2500"),
+    ],
+)
+def test_verdict_compares_with_the_committed_record(project, trained, stored_accuracy, stored_sparsity, same, words):
+    committed(stored_accuracy, stored_sparsity)
+    path = project / "out" / "models" / "good" / "records" / "good.json"
+    path.parent.mkdir(parents=True)
+    networks = {"CNN_TOY": ROW | {"trained": trained}}
+    path.write_text(json.dumps({"networks": networks, "curves": {}}), encoding="utf-8")
+    (verdict,) = execution.verdicts(["good", "without"], project / "out")
+    assert (verdict.same, verdict.words, verdict.stored) == (same, words, stored_accuracy)
+
+
+def test_cleaning_drops_what_differs_between_machines(tmp_path):
+    notebook = nbformat.read(write(tmp_path, "good", "1"), as_version=4)
+    notebook.metadata["language_info"] = {"version": "3.11.7"}
+    notebook.cells[1].metadata["execution"] = {"iopub.status.busy": "2026-01-01"}
+    execution.clean(notebook)
+    assert dict(notebook.metadata) == {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}
+    }
+    assert dict(notebook.cells[1].metadata) == {}
