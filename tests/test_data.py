@@ -356,7 +356,7 @@ def test_number_of_batches_is_what_iterating_gives(small, count, batch_size, bat
 
 
 def test_batch_is_float_in_zero_to_one_channels_last_and_labels_are_int64(small):
-    X, y = next(iter(small(64, augmented=True)))
+    X, y = next(iter(small(64, 64, augmented=True)))
     assert (X.shape, X.dtype) == ((64, 1, 28, 28), torch.float32)
     assert (float(X.min()), float(X.max())) == (0.0, 1.0)
     assert X.is_contiguous(memory_format=torch.channels_last)

@@ -154,7 +154,8 @@ def test_what_is_no_notebook_gives_exit_code_2_by_name(tmp_path):
         assert name in done.output.replace("\n", "")
 
 
-def test_project_without_notebooks_gives_exit_code_2(project):
+@pytest.mark.usefixtures("project")
+def test_project_without_notebooks_gives_exit_code_2():
     done = CliRunner().invoke(cli.app, ["run"])
     assert done.exit_code == 2
     assert "there is no notebook to run" in done.output
@@ -186,7 +187,7 @@ def run_by_hand(path: Path, *outputs: list[nbformat.NotebookNode]) -> execution.
 def stored(project):
     """A notebook of three executed cells: exact, movable, and of this machine only."""
     path = write(project, "good", "print('exact')", "print('movable')", "print('local')")
-    execution.store(run_by_hand(path, *map(list, zip(map(stdout, ["5", "≈0.50", "⏱3 s"])))), path, project, fresh=True)
+    execution.store(run_by_hand(path, [stdout("5")], [stdout("≈0.50")], [stdout("⏱3 s")]), path, project, fresh=True)
     return path
 
 
