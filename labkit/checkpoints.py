@@ -127,13 +127,12 @@ def _read(path: Path) -> dict[str, Any]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist; run the notebook that saves it, or check the name") from None
-    except pickle.UnpicklingError:
-        raise ValueError(
-            f"{path} holds Python objects, not only tensors; it is not loaded, since that could run code"
-        ) from None
     except Exception as error:  # what a broken file raises depends on where it is broken
-        what = (str(error) or type(error).__name__).splitlines()[0][:80]
-        raise ValueError(f"{path} is damaged or not a torch file ({what})") from None
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
+            what = "holds Python objects, not only tensors; it is not loaded, since that could run code"
+        else:
+            what = f"is damaged or not a torch file ({type(error).__name__})"
+        raise ValueError(f"{path} {what}") from None
     if not isinstance(found, Mapping):
         raise ValueError(f"{path} holds a {type(found).__name__}; it must hold a network of labkit or a state_dict")
     return dict(found)

@@ -60,7 +60,7 @@ def run(
         f"{len(paths) - len(failed)} of {len(paths)} notebooks ran to their end, {minutes:.1f} minutes of cells; "
         f"copies in {out}"
     )
-    if failed or not (store or runtime.quick_mode() or all(row.same for row in rows)):
+    if failed or not (store or all(row.same for row in rows)):
         raise typer.Exit(1)
 
 
@@ -101,7 +101,7 @@ def _print_table(console: Console, rows: list[execution.Verdict]) -> None:
         stored = "–" if row.stored is None else f"{row.stored:.4f}"
         style = "" if row.same else "bold red"
         table.add_row(
-            row.notebook,
+            row.notebook.partition("_")[0],
             row.network,
             f"{100 * row.sparsity:.2f} %",
             f"{row.accuracy:.4f}",

@@ -240,7 +240,7 @@ def _verified(folder: Path, file: str, checksum: str) -> tuple[bytes | None, str
             content = gzip.decompress(raw) if path.suffix == ".gz" else raw
         except FileNotFoundError:
             continue
-        except (OSError, EOFError, zlib.error) as error:
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             problem = f"{path} is damaged ({error})"
             continue
         found = hashlib.sha256(content).hexdigest()

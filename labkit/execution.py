@@ -45,12 +45,13 @@ class Outcome:
 
 
 def kernel_environment(models: Path, threads: int) -> dict[str, str]:
-    """The environment of a notebook that is executed to be compared or stored: nothing from outside gets in.
+    """The environment of a notebook that is executed to be compared or stored: the same for everybody.
 
-    An empty folder of networks, no bars, the CPU, and a fixed number of threads.
+    Its own folder of networks, no bars, the CPU, a fixed number of threads, all images, the notebook's own figures.
     """
+    outside = {key: value for key, value in os.environ.items() if key not in ("LABKIT_QUICK", "MPLBACKEND")}
     fixed = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    return os.environ | fixed | {"LABKIT_MODELS": str(models), "LABKIT_BARS": "0", "LABKIT_DEVICE": "cpu"}
+    return outside | fixed | {"LABKIT_MODELS": str(models), "LABKIT_BARS": "0", "LABKIT_DEVICE": "cpu"}
 
 
 def expected_seconds(name: str) -> list[float]:
@@ -60,8 +61,11 @@ def expected_seconds(name: str) -> list[float]:
 
 
 def count_cells(path: Path) -> int:
-    """Number of code cells of a notebook."""
-    return sum(cell.cell_type == "code" for cell in nbformat.read(path, as_version=4).cells)
+    """Number of code cells of a notebook; 0 if it can not be read."""
+    try:
+        return sum(cell.cell_type == "code" for cell in nbformat.read(path, as_version=4).cells)
+    except (OSError, ValueError, nbformat.reader.NotJSONError):
+        return 0
 
 
 async def execute(path: Path, out: Path, threads: int, timeout: float, progress: Progress) -> Outcome:
@@ -76,19 +80,24 @@ async def execute(path: Path, out: Path, threads: int, timeout: float, progress:
     """
     notebook = nbformat.read(path, as_version=4)
     outcome = Outcome(path.stem, notebook)
-    expected, started = expected_seconds(path.stem), [0.0]
+    expected, started = expected_seconds(path.stem) or [1.0] * count_cells(path), [time.monotonic()]
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in cells:
         cell.outputs, cell.execution_count = [], None
 
     def on_start(**_: Any) -> None:
         started[0] = time.monotonic()
-        progress(path.stem, sum(expected[: len(outcome.seconds)]) if expected else len(outcome.seconds))
 
     def on_end(**_: Any) -> None:
         outcome.seconds.append(round(time.monotonic() - started[0], 2))
-        done = len(outcome.seconds)
-        progress(path.stem, sum(expected[:done]) if expected else done)
+
+    async def tick() -> None:
+        """Move the bar every second, within a cell up to the seconds that this cell should take."""
+        while True:
+            done = len(outcome.seconds)
+            running = min(time.monotonic() - started[0], *expected[done : done + 1], 1e9)
+            progress(path.stem, sum(expected[:done]) + running)
+            await asyncio.sleep(1)
 
     client = NotebookClient(
         notebook,
@@ -100,6 +109,7 @@ async def execute(path: Path, out: Path, threads: int, timeout: float, progress:
         on_cell_execute=on_start,
         on_cell_executed=on_end,
     )
+    ticker = asyncio.create_task(tick())
     try:
         await client.async_execute(env=kernel_environment(out / "models" / path.stem, threads))
     except CellExecutionError as error:
@@ -109,6 +119,8 @@ async def execute(path: Path, out: Path, threads: int, timeout: float, progress:
     except DeadKernelError:
         outcome.error = f"cell {len(outcome.seconds) + 1}: the kernel died"
     finally:
+        ticker.cancel()
+        progress(path.stem, sum(expected[: len(outcome.seconds)]))
         clean(notebook)
         write_notebook(notebook, out / "notebooks" / path.name)
     return outcome
@@ -122,7 +134,10 @@ async def execute_all(
 
     async def one(path: Path) -> Outcome:
         async with places:
-            return await execute(path, out, threads, timeout, progress)
+            try:
+                return await execute(path, out, threads, timeout, progress)
+            except Exception as error:  # no kernel, an unreadable notebook, a full disk: the other notebooks go on
+                return Outcome(path.stem, nbformat.v4.new_notebook(), error=f"{type(error).__name__}: {error}")
 
     tasks = {
         path: asyncio.create_task(one(path)) for path in sorted(paths, key=lambda p: -sum(expected_seconds(p.stem)))

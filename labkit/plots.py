@@ -150,10 +150,10 @@ def draw_sparsity(models: Mapping[str, nn.Module], layers: Sequence[str] | None 
             "edgecolor": "white",
         }
         ax.bar_label(ax.bar(where, heights, width * 0.95, label=name, **style), fmt="%.1f", fontsize=8, padding=1)
-    ax.set(ylabel="zero weights [%]", ylim=(0, 1.15 * max(1.0, *ax.get_ylim()) / 1.05))
+    ax.set(ylabel="zero weights [%]", ylim=(0, max(1.0, 1.1 * ax.get_ylim()[1])))
     ax.set_xticks(range(len(report)), [f"{row.name}\n{row.weights:,} weights" for row in report])
     _tidy(ax)
-    ax.legend()
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars, whose numbers it must not hide
     return ax
 
 
@@ -266,9 +266,8 @@ def draw_lines(
         ax.fill_between(x, [min(p) for p in points], [max(p) for p in points], color=colour, alpha=0.18, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, xticks=list(x))
     _tidy(ax)
-    ax.legend(
-        fontsize=8, title="mean; band: smallest to largest" if max(map(len, points)) > 1 else None, title_fontsize=8
-    )
+    several = any(len(values) > 1 for points in lines.values() for values in points)
+    ax.legend(fontsize=8, title="mean; band: smallest to largest" if several else None, title_fontsize=8)
     return ax
 
 

@@ -96,7 +96,7 @@ def has_native_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Not torch.cpu._is_avx512_bf16_supported(): that stays true when oneDNN has been told to use AVX2 only.
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
@@ -120,9 +120,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise OSError(
-            f"{path.parent} can not be written ({error.strerror}); set LABKIT_MODELS to a folder that can"
-        ) from None
+        raise OSError(f"{path.parent} can not be written ({error.strerror}); it must be a writable folder") from None
     os.close(handle)
     temporary = Path(name)
     try:

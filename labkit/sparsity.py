@@ -105,8 +105,8 @@ def sparsity_table(model: nn.Module, layers: Sequence[str] | None = None, *, mov
     Args:
         model: as in ``sparsity_report``.
         layers: as in ``sparsity_report``.
-        movable: mark the numbers of each layer with ``≈``: after training, how a global mask divides its zeros among
-            the layers differs a little between processors. The total is exact.
+        movable: print each layer's sparsity with one digit and ``≈``, and not its number of zeros: after training, how
+            a global mask divides its zeros among the layers differs a little between processors. The total is exact.
     """
     report = sparsity_report(model, layers)
     mark = "≈" if movable else ""
@@ -114,15 +114,15 @@ def sparsity_table(model: nn.Module, layers: Sequence[str] | None = None, *, mov
         (
             row.name,
             f"{row.weights:,}",
-            f"{mark}{row.zeros:>7,}",
-            f"{mark}{100 * row.sparsity:6.2f} %",
+            "" if movable else f"{row.zeros:>7,}",
+            f"≈{100 * row.sparsity:5.1f} %" if movable else f"{100 * row.sparsity:6.2f} %",
             f"{mark}{row.zero_channels:>3} of {row.channels:>3}",
         )
         for row in report
     ]
     zeros, weights = sum(row.zeros for row in report), sum(row.weights for row in report)
     rows.append(("together", f"{weights:,}", f"{zeros:>7,}", f"{100 * zeros / weights:6.2f} %", ""))
-    headers = ("layer", "weights", "zeros", "sparsity", "channels all zero")
+    headers = ("layer", "weights", "zero weights", "sparsity", "channels all zero")
     return tabulate(rows, headers, tablefmt="pretty", stralign="right", disable_numparse=True)
 
 

@@ -7,7 +7,7 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,6 +77,9 @@ def train_one_epoch(
             with runtime.mixed_precision(device):
                 y_pred = model(X)
                 loss = loss_fn(y_pred, y)
+            batch_loss = loss.item()
+            if not math.isfinite(batch_loss):
+                raise FloatingPointError(f"the loss is {batch_loss} in batch {number}; lower the learning rate")
             # Gradients of sums add up over the batches of a step, and are divided once.
             (loss * len(y)).backward()
             samples_in_step += len(y)
@@ -90,11 +93,9 @@ def train_one_epoch(
                 if scheduler is not None:
                     scheduler.step()
 
-            total_loss += loss.item() * len(y)
+            total_loss += batch_loss * len(y)
             total_score += float(metric(y_pred, y)) * len(y)
             samples += len(y)
-            if not math.isfinite(total_loss):
-                raise FloatingPointError(f"the loss is {loss.item()} in batch {number}; lower the learning rate")
             _show(batches, total_loss / samples, total_score / samples)
     refresh_weights(model)
     return total_loss / samples, total_score / samples
@@ -189,7 +190,7 @@ def test_or_train(
         raise ValueError(f"mode {mode!r} needs {needs if trains else 'test_loader'}")
     history: History = {"loss_train": [], "acc_train": [], "loss_test": [], "acc_test": []}
     run = _Run(model, optimizer, scheduler, train_loader, history)
-    recipe = [mode, epoch_max, update_period, early_stopping_accuracy]
+    recipe = [mode, epoch_max, update_period, early_stopping_accuracy, _described(loss_fn), _described(metric)]
     first = run.resume(Path(checkpoint), recipe) if checkpoint is not None else 0
     try:
         for epoch in range(first + 1, epoch_max + 1):
@@ -262,7 +263,7 @@ class _Run:
         self.parts: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
         self.path: Path | None = None
         self.settings = ""
-        self.start = _digest(model)
+        self.start = _digest(model.state_dict())
         self.keep(0)
 
     def keep(self, epoch: int) -> None:
@@ -276,7 +277,7 @@ class _Run:
             "history": copy.deepcopy(self.history),
             "settings": self.settings,
             "weights_at_start": self.start,
-            "weights_now": _digest(self.model),
+            "weights_now": _digest(self.model.state_dict()),
         }
         if self.path is not None:
             with runtime.written_whole(self.path) as temporary:
@@ -299,9 +300,14 @@ class _Run:
         groups = optimizer.state_dict()["param_groups"] if optimizer else []
         for group in groups:
             group["lr"] = group.get("initial_lr", group["lr"])  # a scheduler moves the one and keeps the other
+        schedule = self.parts["scheduler"].state_dict() if "scheduler" in self.parts else {}
+        schedule = {
+            key: value for key, value in schedule.items() if key not in ("last_epoch", "_step_count", "_last_lr")
+        }
         loader = [getattr(self.loader, name, None) for name in ("seed", "batch_size", "augmented", "shuffle")]
-        loader.append(len(self.loader) if self.loader is not None else 0)
-        self.settings = json.dumps([recipe, groups, loader, str(self.model)], default=str)
+        data = {name: getattr(self.loader, name) for name in ("images", "labels") if hasattr(self.loader, name)}
+        what = [recipe, groups, schedule, loader, _digest(data), str(self.model)]
+        self.settings = json.dumps(what, default=_described)
         try:
             found = torch.load(path, weights_only=True)
         except FileNotFoundError:
@@ -325,11 +331,19 @@ class _Run:
             self.path.unlink(missing_ok=True)
 
 
-def _digest(model: nn.Module) -> str:
-    """SHA-256 of all parameters and buffers."""
+def _described(thing: Any) -> str:
+    """What a loss or metric is, in words that are the same in another kernel."""
+    if hasattr(thing, "__qualname__"):
+        return str(thing.__qualname__)
+    settings = {key: value for key, value in vars(thing).items() if isinstance(value, (int, float, str))}
+    return f"{type(thing).__qualname__} {settings}"
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of all values."""
     digest = hashlib.sha256()
-    for tensor in model.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for tensor in tensors.values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

@@ -283,7 +283,6 @@ def test_folder_that_can_not_be_written_is_named(tiny, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="can not be written") as error:
         labkit.save_network(tiny(), "net")
     assert str(tmp_path / "file" / "models") in str(error.value)
-    assert "LABKIT_MODELS" in str(error.value)
 
 
 # Optimizers
