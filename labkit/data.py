@@ -17,8 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torchvision import datasets
-from torchvision.datasets.utils import download_url
 
 from labkit import runtime
 
@@ -252,6 +250,10 @@ def _verified(folder: Path, file: str, checksum: str) -> tuple[bytes | None, str
 
 def _download(name: str, file: str, folder: Path, problem: str) -> bytes:
     """Fetch FILE.gz from torchvision's mirrors and put it in place once its checksum is right."""
+    # Imported only here: it takes longer than everything else that labkit imports, and most never download.
+    from torchvision import datasets
+    from torchvision.datasets.utils import download_url
+
     source = getattr(datasets, name)
     for mirror in source.mirrors:
         # A folder for each mirror: download_url takes the broken file of one for a finished download from the next.

@@ -306,7 +306,7 @@ def test_table_has_the_exact_numbers(tiny):
     prune.ln_structured(model.conv1, "weight", amount=0.25, n=2, dim=0)
     lines = [line for line in labkit.sparsity_table(model).splitlines() if line.startswith("|")]
     assert [[cell.strip() for cell in line.strip("|").split("|")] for line in lines] == [
-        ["layer", "weights", "zeros", "sparsity", "channels all zero"],
+        ["layer", "weights", "zero weights", "sparsity", "channels all zero"],
         ["conv1", "36", "9", "25.00 %", "1 of   4"],
         ["conv2", "216", "0", "0.00 %", "0 of   6"],
         ["conv3", "432", "0", "0.00 %", "0 of   8"],
