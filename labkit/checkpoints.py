@@ -6,6 +6,7 @@ came about.
 
 import pickle
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "c
         FileNotFoundError: no such file.
         ValueError: not a network of labkit, of another architecture, or with weights that are not finite.
     """
+    device = runtime.pick_device(str(device))
     path = _path_of(name)
     if _is_bare(name):
         own = path.exists()
@@ -69,7 +71,11 @@ def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "c
             print(f"{name}: {found_in}{path.name})")
     found = _read(path)
     if found.get("format") == FORMAT:
-        sizes, state = found["architecture"], found["state"]
+        sizes, state = found.get("architecture"), found.get("state")
+        if not isinstance(sizes, Mapping) or sorted(sizes) != ["channels", "input_shape", "num_of_cls"]:
+            raise ValueError(f"{path} is damaged: its architecture is {sizes}")
+        if not isinstance(state, Mapping):
+            raise ValueError(f"{path} is damaged: its state is a {type(state).__name__}, not a state_dict")
     else:
         sizes, state = _sizes_of(found, path), found
     _check_finite(state, str(path))
@@ -108,6 +114,18 @@ def load_optimizer(optimizer: Optimizer, name: str | Path = "optimizer") -> None
     if _is_bare(name) and not path.exists():
         path = runtime.reference_dir() / path.name
     found = _read(path)
+    mine = optimizer.state_dict()["param_groups"]
+    groups, state = found.get("param_groups"), found.get("state")
+    same = isinstance(groups, list) and all(isinstance(group, dict) for group in groups)
+    # A scheduler adds initial_lr to an optimizer's settings; all other names tell which optimizer it was.
+    if not same or [set(g) - {"initial_lr"} for g in groups or []] != [set(g) - {"initial_lr"} for g in mine]:
+        raise ValueError(f"{path} does not fit: it is not the state of a {type(optimizer).__name__}")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, entry in state.items() if isinstance(state, dict) else ():
+        for key, value in entry.items():
+            if isinstance(value, torch.Tensor) and value.ndim > 0 and value.shape != parameters[number].shape:
+                shapes = f"{tuple(value.shape)}, its parameter {tuple(parameters[number].shape)}"
+                raise ValueError(f"{path} does not fit: {key} of parameter {number} has shape {shapes}")
     try:
         optimizer.load_state_dict(found)
     except (ValueError, KeyError, TypeError) as error:
@@ -124,11 +142,13 @@ def _path_of(name: str | Path) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = runtime.load_tensors(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist; run the notebook that saves it, or check the name") from None
     except Exception as error:  # what a broken file raises depends on where it is broken
-        if isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
+        with path.open("rb") if path.is_file() else nullcontext() as file:
+            starts = file.read(2) if file else b""
+        if isinstance(error, pickle.UnpicklingError) and starts.startswith((b"PK", b"\x80")):
             what = "holds Python objects, not only tensors; it is not loaded, since that could run code"
         else:
             what = f"is damaged or not a torch file ({type(error).__name__})"

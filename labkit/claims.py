@@ -37,7 +37,8 @@ def check_claims(*claims: Claim) -> None:
     """
     for claim, holds, reason in claims:
         try:
-            verdict, why = bool(holds()), reason
+            result = holds()
+            verdict, why = bool(result) and result == result, reason  # NaN is no yes
         except Exception as error:  # a missing variable or a half-run notebook: say so, and go on
             verdict, why = False, f"{type(error).__name__}: {error}"
         print(f"✓ {claim}" if verdict else f"✗ {claim}\n  {why}")

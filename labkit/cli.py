@@ -34,17 +34,18 @@ def run(
     """Execute notebooks without a browser, and compare what they found with what is stored."""
     console = Console()
     paths = [p.resolve() for p in notebooks or sorted((runtime.PROJECT / "notebooks").glob("[0-9]*.ipynb"))]
-    for path in paths:
-        if path.suffix != ".ipynb" or not path.is_file():
-            console.print(f"{path} is not a notebook; give .ipynb files that exist", style="red")
-            raise typer.Exit(2)
-    if not paths:
-        console.print("there is no notebook to run in notebooks/", style="red")
-        raise typer.Exit(2)
     out = out.resolve()
+    problem = _what_is_wrong(paths, out)
+    if problem:
+        console.print(problem, style="red", markup=False, highlight=False)
+        raise typer.Exit(2)
     for path in paths:
         shutil.rmtree(out / "models" / path.stem, ignore_errors=True)
-    outcomes = _run_with_bars(console, paths, out, jobs, threads, timeout)
+    try:
+        outcomes = _run_with_bars(console, paths, out, jobs, threads, timeout)
+    except KeyboardInterrupt:
+        console.print(f"interrupted; what was executed so far is in {out}", style="red")
+        raise typer.Exit(130) from None
 
     failed = [outcome for outcome in outcomes if outcome.error]
     rows = execution.verdicts([path.stem for path in paths], out)
@@ -62,6 +63,22 @@ def run(
     )
     if failed or not (store or all(row.same for row in rows)):
         raise typer.Exit(1)
+
+
+def _what_is_wrong(paths: list[Path], out: Path) -> str:
+    """Why this run can not be, or nothing."""
+    for path in paths:
+        if path.suffix != ".ipynb" or not path.is_file():
+            return f"{path} is not a notebook; give .ipynb files that exist"
+        if out / "notebooks" / path.name == path or out == runtime.PROJECT:
+            return f"--out is {out}, which holds the notebooks or networks themselves; give another folder"
+    if not paths or len({path.stem for path in paths}) < len(paths):
+        return f"{len(paths)} notebooks; there must be at least one, and each name only once"
+    try:
+        runtime.check_writable(out / "notebooks" / "any")
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def _run_with_bars(

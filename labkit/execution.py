@@ -64,7 +64,7 @@ def count_cells(path: Path) -> int:
     """Number of code cells of a notebook; 0 if it can not be read."""
     try:
         return sum(cell.cell_type == "code" for cell in nbformat.read(path, as_version=4).cells)
-    except (OSError, ValueError, nbformat.reader.NotJSONError):
+    except Exception:  # running it will say what is wrong
         return 0
 
 
@@ -104,7 +104,7 @@ async def execute(path: Path, out: Path, threads: int, timeout: float, progress:
         timeout=timeout,
         kernel_name="python3",
         record_timing=False,
-        extra_arguments=["--log-level=ERROR"],  # ipykernel warns at each start that its sockets are local TCP
+        extra_arguments=["--log-level=CRITICAL"],  # ipykernel warns at each start that its sockets are local TCP
         resources={"metadata": {"path": str(path.parent)}},
         on_cell_execute=on_start,
         on_cell_executed=on_end,
@@ -113,7 +113,7 @@ async def execute(path: Path, out: Path, threads: int, timeout: float, progress:
     try:
         await client.async_execute(env=kernel_environment(out / "models" / path.stem, threads))
     except CellExecutionError as error:
-        outcome.error = f"cell {len(outcome.seconds) or 1}: {error.ename}: {error.evalue}"
+        outcome.error = f"cell {len(outcome.seconds) or 1}: {error.ename}: {' '.join(error.evalue.split())}"
     except CellTimeoutError:
         outcome.error = f"cell {len(outcome.seconds) + 1}: no end after {timeout:.0f} s"
     except DeadKernelError:
@@ -129,7 +129,16 @@ async def execute(path: Path, out: Path, threads: int, timeout: float, progress:
 async def execute_all(
     paths: list[Path], out: Path, jobs: int, threads: int, timeout: float, progress: Progress
 ) -> list[Outcome]:
-    """Run notebooks, ``jobs`` at a time, the longest first; the outcomes in the order of ``paths``."""
+    """Run notebooks, ``jobs`` at a time, the longest first; the outcomes in the order of ``paths``.
+
+    An interrupt ends them all.
+    """
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("asyncio.run() handles interrupts")
+
+    # Every NotebookClient would take the interrupt for itself and stop its own kernel only.
+    asyncio.get_running_loop().add_signal_handler = refuse  # type: ignore[method-assign, assignment]
     places = asyncio.Semaphore(jobs)
 
     async def one(path: Path) -> Outcome:
@@ -139,10 +148,9 @@ async def execute_all(
             except Exception as error:  # no kernel, an unreadable notebook, a full disk: the other notebooks go on
                 return Outcome(path.stem, nbformat.v4.new_notebook(), error=f"{type(error).__name__}: {error}")
 
-    tasks = {
-        path: asyncio.create_task(one(path)) for path in sorted(paths, key=lambda p: -sum(expected_seconds(p.stem)))
-    }
-    return [await tasks[path] for path in paths]
+    longest_first = sorted(paths, key=lambda path: -sum(expected_seconds(path.stem)))
+    outcomes = dict(zip(longest_first, await asyncio.gather(*map(one, longest_first)), strict=True))
+    return [outcomes[path] for path in paths]
 
 
 def clean(notebook: NotebookNode) -> None:
@@ -245,9 +253,12 @@ def verdicts(names: list[str], out: Path) -> list[Verdict]:
         reference = runtime.reference_dir() / "records" / path.name
         if not path.exists():
             continue
-        stored = records.read_record(reference)["networks"] if reference.exists() else {}
-        for network, row in records.read_record(path)["networks"].items():
-            rows.append(_verdict(name, network, row, stored.get(network)))
+        try:
+            stored = records.read_record(reference)["networks"] if reference.exists() else {}
+            for network, row in records.read_record(path)["networks"].items():
+                rows.append(_verdict(name, network, row, stored.get(network)))
+        except ValueError as error:
+            rows.append(Verdict(name, "–", float("nan"), float("nan"), None, False, str(error)))
     return rows
 
 

@@ -5,6 +5,7 @@ Knows no network: numbers and names only.
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,9 @@ def save_record(
         ValueError: a number is missing or out of range.
         OSError: the folder can not be written.
     """
-    for name, row in networks.items():
-        for key in ("sparsity", "test_accuracy", "trained"):
-            value = row.get(key)
-            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise ValueError(f"{key} of {name} is {value}; it must be a number in [0, 1]")
+    if not re.fullmatch(r"\w[\w.-]*", str(notebook)):
+        raise ValueError(f"notebook is {notebook!r}; it must be a plain name such as '02_random_pruning'")
+    _check_networks(networks)
     path = runtime.models_dir() / "records" / f"{notebook}.json"
     device = runtime.pick_device()
     content = {
@@ -44,6 +43,14 @@ def save_record(
     with runtime.written_whole(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def _check_networks(networks: Any) -> None:
+    for name, row in networks.items():
+        for key in ("sparsity", "test_accuracy", "trained"):
+            value = row.get(key) if isinstance(row, dict) else None
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise ValueError(f"{key} of {name} is {value}; it must be a number in [0, 1]")
 
 
 def load_record(notebook: str) -> dict[str, Any]:
@@ -70,7 +77,8 @@ def read_record(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(record["networks"], dict) or not isinstance(record["curves"], dict):
             raise TypeError("networks and curves must be objects")
-    except (ValueError, KeyError, TypeError) as error:
+        _check_networks(record["networks"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is not a labkit record ({error})") from None
     return dict(record)
 

@@ -17,10 +17,12 @@ import platform
 import random
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,12 +47,12 @@ def reference_dir() -> Path:
 
 def bars_are_on() -> bool:
     """Whether progress bars are drawn."""
-    return os.environ.get("LABKIT_BARS") != "0"
+    return _switch("LABKIT_BARS", default="1")
 
 
 def quick_mode() -> bool:
     """Whether training uses a tenth of the images."""
-    return os.environ.get("LABKIT_QUICK") == "1"
+    return _switch("LABKIT_QUICK", default="0")
 
 
 def set_seed(seed: int) -> None:
@@ -104,9 +106,45 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
 
     Weights, sums of gradients and batch statistics stay float32. Elsewhere, or with ``LABKIT_BF16=0``, it does nothing.
     """
-    if os.environ.get("LABKIT_BF16") == "0" or not has_native_bfloat16(device):
+    if not _switch("LABKIT_BF16", default="1") or not has_native_bfloat16(device):
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _switch(name: str, default: str) -> bool:
+    value = os.environ.get(name) or default
+    if value not in ("0", "1"):
+        raise ValueError(f"{name} is {value!r}; it must be 0 or 1")
+    return value == "1"
+
+
+def check_writable(path: Path) -> None:
+    """Make sure, before long work, that a file can be written there.
+
+    Raises:
+        OSError: it is a folder, or its folder can not be made or written.
+    """
+    if path.is_dir():
+        raise OSError(f"{path} is a folder; it must be a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise OSError(f"{path.parent} can not be written ({error.strerror}); it must be a writable folder") from None
+
+
+def load_tensors(path: Path) -> Any:
+    """What ``torch.save`` wrote, loaded without running code, its checksums verified (torch ignores them).
+
+    Raises:
+        Exception: many kinds, if the file is missing, damaged or of another sort.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(f"{damaged} fails its checksum")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 @contextmanager
@@ -116,11 +154,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder can not be made or written; ``path`` is as it was.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise OSError(f"{path.parent} can not be written ({error.strerror}); it must be a writable folder") from None
+    check_writable(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
     try:

@@ -66,6 +66,7 @@ def train_one_epoch(
     if type(update_period) is not int or update_period < 1:
         raise ValueError(f"update_period is {update_period!r}; it must be a whole number >= 1")
     _check_loader(train_loader)
+    device = runtime.pick_device(str(device))
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if not {id(p) for p in parameters} & {id(p) for p in model.parameters()}:
         raise ValueError("the optimizer holds none of this model's parameters; make it from model.parameters()")
@@ -119,6 +120,7 @@ def test_one_epoch(
         ValueError: an empty loader.
     """
     _check_loader(test_loader)
+    device = runtime.pick_device(str(device))
     total_loss, total_score, samples = 0.0, 0.0, 0
     with _mode(model, training=False), _bar(test_loader, title, "green") as batches:
         for X, y in batches:
@@ -128,6 +130,8 @@ def test_one_epoch(
             total_score += float(metric(y_pred, y)) * len(y)
             samples += len(y)
             _show(batches, total_loss / samples, total_score / samples)
+    if not math.isfinite(total_loss):
+        raise FloatingPointError(f"the loss is {total_loss}; are all weights and images finite numbers?")
     return total_loss / samples, total_score / samples
 
 
@@ -233,8 +237,10 @@ def reestimate_batchnorm(model: nn.Module, loader: Batches, device: torch.device
         ValueError: an empty loader.
     """
     _check_loader(loader)
+    device = runtime.pick_device(str(device))
     layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     momentum = [layer.momentum for layer in layers]
+    states = [copy.deepcopy(layer.state_dict()) for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # torch's word for: the plain average of all batches
@@ -242,6 +248,10 @@ def reestimate_batchnorm(model: nn.Module, loader: Batches, device: torch.device
         with _mode(model, training=True):
             for X, _ in loader:
                 model(X.to(device))
+    except BaseException:
+        for layer, state in zip(layers, states, strict=True):
+            layer.load_state_dict(state)
+        raise
     finally:
         for layer, old in zip(layers, momentum, strict=True):
             layer.momentum = old
@@ -269,6 +279,7 @@ class _Run:
     def keep(self, epoch: int) -> None:
         """Note the state after an epoch."""
         self.kept: dict[str, Any] = {
+            "format": "labkit run 1",
             "epoch": epoch,
             # Copies: a state_dict shares its tensors with the network that trains on.
             "states": copy.deepcopy({name: part.state_dict() for name, part in self.parts.items()}),
@@ -295,6 +306,7 @@ class _Run:
 
     def resume(self, path: Path, recipe: list[Any]) -> int:
         """Take up the run in the file if it is this one; returns the number of its finished epochs."""
+        runtime.check_writable(path)
         self.path = path
         optimizer = self.parts.get("optimizer")
         groups = optimizer.state_dict()["param_groups"] if optimizer else []
@@ -308,14 +320,18 @@ class _Run:
         data = {name: getattr(self.loader, name) for name in ("images", "labels") if hasattr(self.loader, name)}
         what = [recipe, groups, schedule, loader, _digest(data), str(self.model)]
         self.settings = json.dumps(what, default=_described)
+        if not path.exists():
+            return 0
         try:
-            found = torch.load(path, weights_only=True)
-        except FileNotFoundError:
-            return 0
+            found = runtime.load_tensors(path)
         except Exception:  # what a broken file raises depends on where it is broken
-            print(f"{path.name} can not be read: starting afresh")
-            return 0
-        found = found if isinstance(found, dict) else {}
+            found = None
+        if (
+            not isinstance(found, dict)
+            or found.get("format") != self.kept["format"]
+            or found.keys() != self.kept.keys()
+        ):
+            raise ValueError(f"checkpoint is {path}, which is no unfinished run; give another name, or delete it")
         weights = (found.get("weights_at_start"), found.get("weights_now"))
         if found.get("settings") != self.settings or self.start not in weights:
             print(f"{path.name} is of a run with other weights or settings: starting afresh")

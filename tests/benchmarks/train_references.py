@@ -27,6 +27,7 @@ RECIPES = (
     (0.05, 0.0, True),
     (0.1, 0.0, True),
     (0.2, 0.0, True),
+    (0.02, 0.9, True),
 )
 RESULTS = runtime.PROJECT / "data" / "results"
 
