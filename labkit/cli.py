@@ -72,8 +72,10 @@ def _what_is_wrong(paths: list[Path], out: Path) -> str:
             return f"{path} is not a notebook; give .ipynb files that exist"
         if out / "notebooks" / path.name == path or out == runtime.PROJECT:
             return f"--out is {out}, which holds the notebooks or networks themselves; give another folder"
-    if not paths or len({path.stem for path in paths}) < len(paths):
-        return f"{len(paths)} notebooks; there must be at least one, and each name only once"
+    if not paths:
+        return "there is no notebook to run in notebooks/"
+    if len({path.stem for path in paths}) < len(paths):
+        return f"{len(paths)} notebooks share a name; each name can be run only once"
     try:
         runtime.check_writable(out / "notebooks" / "any")
     except OSError as error:

@@ -102,7 +102,7 @@ def test_package_init_only_reexports():
 def test_core_is_short_enough_to_read_in_one_sitting():
     core = [module for module in MODULES if module not in OUTSIDE_THE_CORE]
     counts = {module: len(code_lines(PACKAGE / f"{module}.py")) for module in core}  # __init__ only re-exports
-    assert sum(counts.values()) < 1_050, counts
+    assert sum(counts.values()) < 1_100, counts
 
 
 def test_lines_are_counted_without_docstrings_comments_and_blanks(tmp_path):

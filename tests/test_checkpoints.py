@@ -314,7 +314,7 @@ def test_network_is_no_optimizer_and_an_optimizer_no_network(tiny):
     optimizer = torch.optim.SGD(tiny().parameters(), lr=0.5)
     labkit.save_network(tiny(), "net")
     labkit.save_optimizer(optimizer)
-    with pytest.raises(ValueError, match="does not fit this optimizer"):
+    with pytest.raises(ValueError, match="does not fit: it is not the state of a SGD"):
         labkit.load_optimizer(optimizer, "net")
     with pytest.raises(ValueError, match="another architecture"):
         labkit.load_network("optimizer")
@@ -327,3 +327,44 @@ def test_missing_optimizer_is_named(tiny):
 
 def test_format_is_named_in_the_file(tiny):
     assert torch.load(labkit.save_network(tiny(), "net"), weights_only=True)["format"] == checkpoints.FORMAT
+
+
+def test_network_with_a_flipped_bit_is_refused(tiny):
+    path = labkit.save_network(tiny(), "net")
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+    content[largest.header_offset + 200] ^= 1  # inside the largest tensor: its values stay finite numbers
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"net\.pth is damaged"):
+        labkit.load_network("net")
+
+
+def test_page_of_html_is_called_no_torch_file(tmp_path):
+    path = tmp_path / "net.pth"
+    path.write_text("<html>not found</html>", encoding="utf-8")
+    with pytest.raises(ValueError, match="not a torch file"):
+        labkit.load_network(path)
+
+
+def test_state_of_another_optimizer_is_refused(tiny):
+    model = tiny()
+    labkit.save_optimizer(torch.optim.Adam(model.parameters()))
+    with pytest.raises(ValueError, match="not the state of a SGD"):
+        labkit.load_optimizer(torch.optim.SGD(model.parameters(), lr=0.1))
+
+
+def test_state_of_a_wider_networks_optimizer_is_refused(tiny):
+    model = labkit.CNN()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.zeros(2, 1, 28, 28)).sum().backward()
+    optimizer.step()
+    labkit.save_optimizer(optimizer)
+    with pytest.raises(ValueError, match="has shape"):
+        labkit.load_optimizer(torch.optim.SGD(labkit.CNN(channels=(4, 6, 8)).parameters(), lr=0.1, momentum=0.9))
+
+
+def test_network_is_not_loaded_onto_a_device_that_is_not_there(tiny):
+    labkit.save_network(tiny(), "net")
+    with pytest.raises(ValueError, match="cuda:99"):
+        labkit.load_network("net", "cuda:99")

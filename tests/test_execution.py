@@ -1,11 +1,14 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from typer.testing import CliRunner
@@ -301,3 +304,57 @@ def test_cleaning_drops_what_differs_between_machines(tmp_path):
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}
     }
     assert dict(notebook.cells[1].metadata) == {}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_interrupt_ends_all_notebooks_and_starts_no_other(tmp_path):
+    cell = "import os, pathlib, time; pathlib.Path(f'{NAME}.pid').write_text(str(os.getpid())); time.sleep(120)"
+    paths = [write(tmp_path, name, cell.replace("{NAME}", name)) for name in ("a", "b", "c")]
+    command = [
+        sys.executable,
+        "-m",
+        "labkit.cli",
+        "run",
+        *map(str, paths),
+        "--out",
+        str(tmp_path / "out"),
+        "--jobs",
+        "2",
+    ]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    started = [path.with_suffix(".pid") for path in paths]
+    deadline = time.monotonic() + 60
+    while sum(path.exists() and path.read_text() != "" for path in started) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in said
+    running = [int(path.read_text()) for path in started if path.exists()]
+    assert len(running) == 2
+    assert not any(psutil.pid_exists(pid) for pid in running)
+
+
+def test_copies_never_overwrite_the_notebooks_themselves(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    path = write(tmp_path / "notebooks", "ok", "x = 1")
+    before = path.read_bytes()
+    done = CliRunner().invoke(cli.app, ["run", str(path), "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "give another folder" in done.output
+    assert path.read_bytes() == before
+
+
+def test_notebook_that_can_not_be_read_does_not_stop_the_others(tmp_path):
+    (tmp_path / "list.ipynb").write_text("[1]", encoding="utf-8")
+    good = write(tmp_path, "good", "print(1)")
+    done = CliRunner().invoke(cli.app, ["run", str(tmp_path / "list.ipynb"), str(good), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert "FAILED list" in done.output
+    assert "1 of 2 notebooks" in done.output

@@ -99,3 +99,9 @@ def test_committed_results_are_rows_of_text():
 def test_unknown_results_are_refused_with_the_known_ones():
     with pytest.raises(FileNotFoundError, match=r"results are 'none'; there are \[.*'baseline'"):
         labkit.load_results("none")
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "", "a/b"])
+def test_record_with_a_name_that_is_a_path_is_refused(name):
+    with pytest.raises(ValueError, match="plain name"):
+        labkit.save_record(name, {})

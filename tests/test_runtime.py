@@ -145,3 +145,15 @@ def test_versions_name_python_and_the_packages_that_numbers_depend_on():
 def test_hardware_names_threads_and_precision(monkeypatch):
     monkeypatch.setenv("LABKIT_BF16", "0")
     assert runtime.hardware(CPU).endswith(f"{torch.get_num_threads()} thread(s), float32 training")
+
+
+@pytest.mark.parametrize("value", ["yes", "true", " 1"])
+def test_switch_that_is_neither_0_nor_1_is_refused(monkeypatch, value):
+    monkeypatch.setenv("LABKIT_QUICK", value)
+    with pytest.raises(ValueError, match="LABKIT_QUICK"):
+        runtime.quick_mode()
+
+
+def test_without_onednn_there_is_no_native_bfloat16_and_no_error(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert runtime.has_native_bfloat16(torch.device("cpu")) is False

@@ -613,15 +613,64 @@ def write_half_a_file(path):
         write_half_a_file,
     ],
 )
-def test_file_that_is_no_checkpoint_starts_afresh(tiny, small, tmp_path, capsys, write):
+def test_file_that_is_no_unfinished_run_is_refused_and_kept(tiny, small, tmp_path, write):
     file = tmp_path / "run.pth"
     write(file)
-    model, whole = tiny(), tiny()
-    run(model, small(), sgd(model), 1, checkpoint=file)
-    assert "starting afresh" in capsys.readouterr().out
-    run(whole, small(), sgd(whole), 1)
-    assert same(model, whole)
-    assert not file.exists()
+    before, model, untouched = file.read_bytes(), tiny(), tiny()
+    with pytest.raises(ValueError, match=r"run\.pth, which is no unfinished run"):
+        run(model, small(), sgd(model), 1, checkpoint=file)
+    assert file.read_bytes() == before
+    assert same(model, untouched)
+
+
+def test_finished_network_is_never_taken_for_an_unfinished_run(tiny, small):
+    file = labkit.save_network(labkit.CNN(channels=(4, 6, 8)), "CNN_MNIST")
+    before, model = file.read_bytes(), tiny()
+    with pytest.raises(ValueError, match="no unfinished run"):
+        run(model, small(), sgd(model), 1, checkpoint=file)
+    assert file.read_bytes() == before
+
+
+def test_folder_as_a_checkpoint_is_refused_before_training(tiny, small, tmp_path):
+    model, untouched = tiny(), tiny()
+    with pytest.raises(OSError, match="is a folder"):
+        run(model, small(), sgd(model), 1, checkpoint=tmp_path)
+    assert same(model, untouched)
+
+
+def test_device_that_is_not_there_is_named(tiny, small):
+    model, loader, missing = tiny(), small(), torch.device("cuda:99")
+    with pytest.raises(ValueError, match="cuda:99"):
+        training.test_one_epoch(model, loader, F.cross_entropy, METRIC, missing)
+    with pytest.raises(ValueError, match="cuda:99"):
+        training.train_one_epoch(model, loader, F.cross_entropy, METRIC, sgd(model), 1, missing)
+
+
+def test_evaluating_nan_weights_raises(tiny, small):
+    model = tiny()
+    with torch.no_grad():
+        model.fc.weight[0, 0] = torch.nan
+    with pytest.raises(FloatingPointError, match="the loss is nan"):
+        training.test_one_epoch(model, small(), F.cross_entropy, METRIC, CPU)
+
+
+def test_reestimation_that_breaks_leaves_the_statistics_as_they_were(tiny, small):
+    model, before = tiny(), tiny()
+
+    def breaking():
+        yield next(iter(small()))
+        raise KeyboardInterrupt
+
+    class Batches:
+        def __len__(self):
+            return 2
+
+        def __iter__(self):
+            return breaking()
+
+    with pytest.raises(KeyboardInterrupt):
+        labkit.reestimate_batchnorm(model, Batches(), CPU)
+    assert same(model, before)
 
 
 def test_checkpoint_is_removed_at_the_end_and_after_early_stopping(tiny, small, tmp_path):
