@@ -338,7 +338,9 @@ def test_interrupt_ends_all_notebooks_and_starts_no_other(tmp_path):
     assert "interrupted" in said
     running = [int(path.read_text()) for path in started if path.exists()]
     assert len(running) == 2
-    assert not any(psutil.pid_exists(pid) for pid in running)
+    kernels = [psutil.Process(pid) for pid in running if psutil.pid_exists(pid)]
+    _, left = psutil.wait_procs(kernels, timeout=20)
+    assert [kernel for kernel in left if kernel.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_copies_never_overwrite_the_notebooks_themselves(tmp_path):
