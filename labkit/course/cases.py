@@ -1,0 +1,68 @@
+"""The six cases of the mask detective: networks pruned by methods drawn from the student's seed."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.utils import prune
+
+from labkit import runtime
+from labkit.checkpoints import load_network
+from labkit.cnn import CNN
+from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, METHODS, dense_weights, name_method, read_pruning
+from labkit.sparsity import clone
+
+BASES = ("CNN_MNIST", "CNN_MNIST_seed1", "CNN_MNIST_seed2", "CNN_MNIST_seed3", "CNN_MNIST_seed4")
+SHARES = (0.25, 0.375, 0.5)  # whole channels in every layer of CNN
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network before and after pruning by an unknown method."""
+
+    before: CNN
+    after: CNN
+
+
+def cases(seed: int) -> list[Case]:
+    """Six networks, pruned by six methods in an order drawn from the seed, by amounts drawn from it.
+
+    A method may come more than once. The same seed gives the same cases on every machine.
+    """
+    dice = random.Random(f"mask detective {seed}")
+    names = [*METHODS[:4], *dice.choices(METHODS, k=2)]
+    dice.shuffle(names)
+    found = []
+    for method in names:
+        base = load_network(runtime.reference_dir() / f"{dice.choice(BASES)}.pth")
+        network = clone(base)
+        _prune(network, method, dice.choice(SHARES), dice.randrange(2**31))
+        found.append(Case(base, network))
+    return found
+
+
+def truth(some: Sequence[Case]) -> list[str]:
+    """The method of each case, read from its weights."""
+    return [name_method(read_pruning(case.after, {"base": dense_weights(case.before)})) for case in some]
+
+
+def _prune(network: CNN, method: str, amount: float, seed: int) -> None:
+    if method == "global L1":
+        everything = [(getattr(network, name), "weight") for name in ALL_LAYERS]
+        prune.global_unstructured(everything, pruning_method=prune.L1Unstructured, amount=amount)
+        return
+    generator = torch.Generator().manual_seed(seed)  # torch's own random methods draw from the global generator
+    for name in CONVOLUTIONS:
+        layer = getattr(network, name)
+        if method == "local L1":
+            prune.l1_unstructured(layer, "weight", amount)
+        elif method.startswith("structured"):
+            prune.ln_structured(layer, "weight", amount, n=int(method[-1]), dim=0)
+        else:
+            places = layer.weight.shape[:1] if method == "random structured" else layer.weight.shape
+            chosen = torch.randperm(places.numel(), generator=generator)[: round(amount * places.numel())]
+            keep = torch.ones(places.numel())
+            keep[chosen] = 0
+            mask = keep.view(places) if method == "random" else keep.view(-1, 1, 1, 1).expand_as(layer.weight)
+            prune.custom_from_mask(layer, "weight", mask)

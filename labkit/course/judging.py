@@ -1,0 +1,482 @@
+"""What holds of a piece of work, with reasons: pure functions from networks, masks and numbers to verdicts.
+
+The check cells of the notebooks and the grader both judge here, so they give the same points. Nothing is printed,
+nothing is read from a file, and no student's code is run.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from labkit.cnn import CNN
+from labkit.course.methods import (
+    ALL_LAYERS,
+    CONVOLUTIONS,
+    METHODS,
+    Pruned,
+    Weights,
+    dense_weights,
+    empty_channels,
+    least_channels_went,
+    looks_random,
+    preference,
+    read_pruning,
+    smallest_were_zeroed,
+    whole_channels,
+)
+from labkit.course.tasks import TASKS, Task
+from labkit.sparsity import effective_weight, prunable_layers
+
+SIZES = {"conv1": 288, "conv2": 18_432, "conv3": 73_728, "fc": 32_000}
+SHAPES = {"conv1": (32, 1, 3, 3), "conv2": (64, 32, 3, 3), "conv3": (128, 64, 3, 3), "fc": (10, 3200)}
+CHANNELS = {"conv1": 4, "conv2": 8, "conv3": 16}  # 1/8 of each
+WORK = {"conv1": 225_792, "conv2": 3_612_672, "conv3": 1_843_200, "fc": 32_000}
+# Zeros after ten rounds of 10 %, each rounded as the library rounds; by hand one may round ten times the other way.
+ITERATIVE = {"conv1": 187, "conv2": 12_005, "conv3": 48_021}
+GLOBAL_ZEROS, ROUNDS = 60_215, 10
+TIES = 3  # where |w| ties at the threshold, `>` and the library's choice of k weights differ by a few
+TRAINED = 0.95  # accuracy of a network that has been trained: five epochs give 0.99, quick mode over 0.97
+USEFUL = 0.90  # ... and of one that was pruned and trained again
+
+Accuracy = Callable[[CNN], float]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        holds: whether it is so; None if the files can not tell, which costs nothing.
+        text: what was looked at, and what was found.
+        hint: where to look if it does not hold.
+        points: what it is worth.
+    """
+
+    holds: bool | None
+    text: str
+    hint: str = ""
+    points: float = 1.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found about one task.
+
+    Attributes:
+        task: the task.
+        findings: what was looked at; empty if the task was not attempted.
+        flags: questions for the instructor; they never cost a point.
+    """
+
+    task: Task
+    findings: Sequence[Finding] = ()
+    flags: Sequence[str] = field(default=())
+
+    @property
+    def attempted(self) -> bool:
+        """Whether there is anything to judge."""
+        return bool(self.findings)
+
+    @property
+    def points(self) -> float:
+        """Points: what holds, and what can not be decided."""
+        return float(sum(finding.points for finding in self.findings if finding.holds is not False))
+
+
+class Unfit(ValueError):
+    """An answer of a kind that can not be judged; its message says what was received and what is needed."""
+
+
+# Networks that were pruned and not trained
+
+
+def _pruned(task: str, network: CNN, candidates: Mapping[str, Weights]) -> tuple[Task, Pruned, list[str]]:
+    for name, layer in prunable_layers(network).items():
+        if name not in SHAPES or tuple(effective_weight(layer).shape) != SHAPES[name]:
+            raise Unfit(f"{name} has weights {tuple(effective_weight(layer).shape)}; the layers must be those of CNN()")
+    found = read_pruning(network, candidates)
+    flags = []
+    if not found.origin and found.zeros():
+        flags.append(f"{TASKS[task].network} was not made from the CNN_MNIST that was handed in, nor from a reference")
+    return TASKS[task], found, flags
+
+
+def _is_blank(found: Pruned) -> bool:
+    """A clone that nothing was done to."""
+    return found.zeros() == 0 and bool(found.origin)
+
+
+def _amounts(found: Pruned, points: float, slack: int = 0) -> Finding:
+    wanted = {name: SIZES[name] // 4 for name in CONVOLUTIONS}
+    zeros = {name: found.zeros([name]) for name in wanted}
+    text = "zeros in " + ", ".join(f"{name}: {count:,} of {SIZES[name]:,}" for name, count in zeros.items())
+    wrong = [name for name in wanted if abs(zeros[name] - wanted[name]) > slack]
+    share = zeros[wrong[0]] / SIZES[wrong[0]] if wrong else 0.0
+    return Finding(not wrong, text, _hint_for_amount(share, wrong[0], zeros[wrong[0]]) if wrong else "", points)
+
+
+def _hint_for_amount(share: float, layer: str, zeros: int) -> str:
+    if zeros == 0:
+        return f"{layer} has no zero: was it pruned, on this very network, and is its mask still there?"
+    if zeros == SIZES[layer]:
+        return f"nothing is left of {layer}: a decimal amount is a share, and 1.0 is all of it"
+    if zeros <= 2:
+        return f"{layer}: a whole number as amount counts weights, a decimal one is a share"
+    if abs(share - 0.4375) < 0.002 or abs(share - 15 / 64) < 0.002:
+        return f"{layer}: that is what two prunings make, the second of what the first has left; start from a clone"
+    return f"{layer} has {share:.2%} zeros: is it the amount that was asked for, taken once?"
+
+
+def _rest_untouched(found: Pruned, points: float, layers: Sequence[str] = ("fc",)) -> Finding:
+    touched = [name for name in layers if found.zeros([name])]
+    text = f"{' and '.join(layers)} untouched"
+    return Finding(not touched, text, f"{', '.join(touched)} has zeros: which layers were asked for?", points)
+
+
+def _by_hand_or_not(before: Weights | None, holds: Callable[[Weights], bool]) -> bool | None:
+    return None if before is None else holds(before)
+
+
+def random_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
+    """02: 25 % of each convolution, chosen by dice."""
+    task, found, flags = _pruned("02-network", network, candidates)
+    if _is_blank(found):
+        return Verdict(task)
+    amounts = _amounts(found, 1)
+    why = looks_random(found.before, found.zero, CONVOLUTIONS)
+    random = found.zeros(CONVOLUTIONS) > 0 and not why
+    hint = f"{why}; dice look neither at the weight nor at its place" if why else "no zero, so nothing was chosen"
+    chosen = Finding(None if random and found.before is None else random, "chosen without preference", hint, 2)
+    return Verdict(task, [amounts, chosen, _rest_untouched(found, 1)], flags)
+
+
+def l1_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
+    """03: the 25 % of smallest |w| of each convolution."""
+    task, found, flags = _pruned("03-network", network, candidates)
+    if _is_blank(found):
+        return Verdict(task)
+    amounts = _amounts(found, 1, TIES)
+
+    def smallest(before: Weights) -> bool:
+        some = [0 < found.share(name) < 1 for name in CONVOLUTIONS]
+        return all(some) and all(smallest_were_zeroed(before, found.zero, [name]) for name in CONVOLUTIONS)
+
+    holds = _by_hand_or_not(found.before, smallest) if found.zeros(CONVOLUTIONS) else False
+    chosen = Finding(holds, "in each layer no zeroed weight was larger than a kept one", _hint_for_l1(found), 2)
+    return Verdict(task, [amounts, chosen, _rest_untouched(found, 1)], flags)
+
+
+def _hint_for_l1(found: Pruned) -> str:
+    if found.before is None or not found.zeros(CONVOLUTIONS):
+        return "nothing was chosen"
+    wrong = [n for n in CONVOLUTIONS if not smallest_were_zeroed(found.before, found.zero, [n])] or ["conv1"]
+    name = wrong[0]
+    if whole_channels(found.zero[name]) and found.zeros([name]):
+        return f"{name}: whole channels are zero; here single weights were asked for"
+    lean = preference(found.before[name].abs(), found.zero[name])
+    if abs(lean) < 4:
+        return f"{name}: large weights went as often as small ones; did the method look at the weights?"
+    return (
+        f"{name}: {'large' if lean > 0 else 'some small'} weights were kept or dropped on the wrong side of a threshold"
+    )
+
+
+def structured_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
+    """04: the 1/8 of channels of least L2 norm of each convolution."""
+    task, found, flags = _pruned("04-network", network, candidates)
+    if _is_blank(found):
+        return Verdict(task)
+    empty = {name: int(empty_channels(found.zero[name]).sum()) for name in CONVOLUTIONS}
+    text = "channels without weights: " + ", ".join(f"{empty[n]} of {SHAPES[n][0]} in {n}" for n in CONVOLUTIONS)
+    wrong = next((name for name in CONVOLUTIONS if empty[name] != CHANNELS[name]), "conv1")
+    count = Finding(empty == CHANNELS, text, _hint_for_channels(found, wrong, empty[wrong]), 1)
+    scattered = [name for name in CONVOLUTIONS if not whole_channels(found.zero[name])]
+    hint = f"{', '.join(scattered)}: some zeros are in channels that live on; which dim numbers the output channels?"
+    whole = Finding(not scattered and any(empty.values()), "zeros fill whole output channels", hint, 1)
+
+    def least(before: Weights) -> bool:
+        return all(least_channels_went(before[name], found.zero[name]) for name in CONVOLUTIONS)
+
+    holds = _by_hand_or_not(found.before, least) if all(empty.values()) else False
+    hint = "a channel of larger norm went, a smaller one stayed: which norm was asked for (n), of which weights?"
+    norm = Finding(holds, "they had the least L2 norms of their layer", hint, 1)
+    return Verdict(task, [count, whole, norm, _rest_untouched(found, 1)], flags)
+
+
+def _hint_for_channels(found: Pruned, name: str, empty: int) -> str:
+    if empty == SHAPES[name][0]:
+        return f"nothing is left of {name}: a decimal amount is a share, and 1.0 is all of it"
+    if empty == 0:
+        return f"{name}: no channel is empty"
+    if empty == 1:
+        return f"{name}: a whole number as amount counts channels, a decimal one is a share"
+    if abs(found.share(name) - 15 / 64) < 0.02:
+        return f"{name}: that is what two prunings make, the second of what the first has left; start from a clone"
+    return f"{name}: an eighth of {SHAPES[name][0]} channels was asked for"
+
+
+def global_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
+    """06: the 25 % of smallest |w| of all four layers together."""
+    task, found, flags = _pruned("06-network", network, candidates)
+    if _is_blank(found):
+        return Verdict(task)
+    zeros, weights = found.zeros(), found.weights()
+    hint = f"{zeros / weights:.2%} of the weights of all four layers are zero: 25 % of how many, and taken once?"
+    total = Finding(abs(zeros - weights // 4) <= TIES, f"{zeros:,} of {weights:,} weights are zero", hint, 1)
+
+    def one_threshold(before: Weights) -> bool:
+        return 0 < zeros < weights and smallest_were_zeroed(before, found.zero, ALL_LAYERS)
+
+    holds = _by_hand_or_not(found.before, one_threshold) if zeros else False
+    shares = [found.share(name) for name in ALL_LAYERS]
+    hint = "a zeroed weight of one layer was larger than a kept one of another; rank all layers together"
+    if max(shares) - min(shares) < 0.005:
+        hint = "every layer gave the same share: that is one threshold for each layer; rank all layers together"
+    ranked = Finding(holds, "over all layers no zeroed weight was larger than a kept one", hint, 2)
+    took_part = Finding(found.zeros(["fc"]) > 0, "fc took part", "which layers were to be ranked together?", 1)
+    return Verdict(task, [total, ranked, took_part], flags)
+
+
+# Networks that were trained
+
+
+def trained_network(network: CNN, references: Mapping[str, Weights], accuracy: Accuracy) -> Verdict:
+    """01: CNN_MNIST, dense and trained. A copy of a reference network is nobody's own work."""
+    task = TASKS["01-training"]
+    weights = dense_weights(network)
+    if any(all(torch.equal(weights[name], other[name]) for name in weights) for other in references.values()):
+        return Verdict(task)
+    if network.batch1.num_batches_tracked == 0:  # it has never seen a batch
+        return Verdict(task)
+    reached = accuracy(network)
+    zeros = sum(int((effective_weight(layer) == 0).sum()) for layer in prunable_layers(network).values())
+    hint = "did the optimizer get the parameters of this network, and did the training run to its end?"
+    levels = ((0.5, 1.0), (USEFUL, 1.0), (TRAINED, 1.0))
+    findings = [Finding(reached >= level, f"more than {level:.0%} of the images right", hint, p) for level, p in levels]
+    findings.append(Finding(zeros == 0, "no weight is zero yet", f"{zeros:,} weights are zero; pruning comes later", 1))
+    return Verdict(task, findings)
+
+
+def _was_trained(found: Pruned, candidates: Mapping[str, Weights], points: float) -> Finding:
+    """Whether the weights that are left have moved away from every network that it may have been made from."""
+    same = [
+        name
+        for name, weights in candidates.items()
+        if all(torch.equal(found.kept[x][~found.zero[x]], weights[x][~found.zero[x]]) for x in CONVOLUTIONS)
+    ]
+    hint = "the weights that are left are exactly those before: whose parameters did the optimizer get?"
+    return Finding(not same, "the weights that are left have been trained", hint, points)
+
+
+def _still_useful(network: CNN, accuracy: Accuracy, points: float) -> Finding:
+    reached = accuracy(network)
+    hint = "does every round train for an epoch after it has pruned, with the gradients of this network?"
+    return Finding(reached >= USEFUL, f"more than {USEFUL:.0%} of the images right after the last round", hint, points)
+
+
+def _small_went(found: Pruned, points: float) -> Finding:
+    """Iterated pruning is not judged by a threshold: weights that stayed may have shrunk since. The drift is clear."""
+    holds, hint = None, "the zeroed weights are no smaller than the kept ones; was it the L1 method?"
+    if found.before is not None:
+        leans = [preference(found.before[name].abs(), found.zero[name]) for name in CONVOLUTIONS]
+        holds = all(lean < 0 for lean in leans) and min(leans) < -6
+    return Finding(holds, "small weights went", hint, points)
+
+
+def iterative_network(network: CNN, candidates: Mapping[str, Weights], accuracy: Accuracy) -> Verdict:
+    """05: ten rounds of 10 % of what is left in each convolution, one epoch of training after each."""
+    task, found, _ = _pruned("05-network", network, candidates)
+    if _is_blank(found):
+        return Verdict(task)
+    zeros = {name: found.zeros([name]) for name in CONVOLUTIONS}
+    text = "zeros in " + ", ".join(f"{name}: {zeros[name]:,} of {SIZES[name]:,}" for name in CONVOLUTIONS)
+    right = all(abs(zeros[name] - ITERATIVE[name]) <= ROUNDS for name in CONVOLUTIONS)
+    counts = Finding(right, text, _hint_for_rounds(sum(zeros.values()) / 92_448), 2)
+    chosen = _small_went(found, 1) if sum(zeros.values()) else Finding(False, "small weights went", "none went", 1)
+    return Verdict(task, [counts, chosen, _was_trained(found, candidates, 1), _still_useful(network, accuracy, 1)])
+
+
+def _hint_for_rounds(share: float) -> str:
+    if share == 0:
+        return "no weight is zero: were the masks removed before training? Training revives what no mask holds down"
+    if share > 0.99:
+        return "nearly nothing is left: each round takes a tenth of what is left, not of all"
+    rounds = torch.log(torch.tensor(1 - share)) / torch.log(torch.tensor(0.9))
+    return f"{share:.2%} of the convolutions: that is about {rounds:.1f} rounds of 10 % of what is left in each"
+
+
+def global_rounds(network: CNN, candidates: Mapping[str, Weights], accuracy: Accuracy) -> Verdict:
+    """06: ten rounds of 10 % of what is left in all three convolutions together, one epoch after each."""
+    task, found, _ = _pruned("06-rounds", network, candidates)
+    if _is_blank(found):
+        return Verdict(task)
+    zeros = found.zeros(CONVOLUTIONS)
+    text = f"{zeros:,} of {found.weights(CONVOLUTIONS):,} weights of the convolutions are zero"
+    counts = Finding(abs(zeros - GLOBAL_ZEROS) <= ROUNDS, text, _hint_for_rounds(zeros / 92_448), 2)
+    shares = [found.share(name) for name in CONVOLUTIONS]
+    spread = max(shares) - min(shares)
+    hint = "every layer gave the same share: that is one threshold for each layer"
+    ranked = Finding(spread > 0.02, "the layers gave different shares, as one threshold makes them", hint, 1)
+    return Verdict(task, [counts, ranked, _was_trained(found, candidates, 1), _still_useful(network, accuracy, 1)])
+
+
+# Answers that are no network
+
+
+def prediction(task: str, value: Any) -> Verdict:
+    """A number, committed before the measurement. Being right earns nothing more."""
+    if value is None:
+        return Verdict(TASKS[task])
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    return Verdict(TASKS[task], [Finding(number, "a number was written down", "write a plain number, such as 0.5", 1)])
+
+
+def work(answers: Any) -> Verdict:
+    """01: multiply-adds of each layer."""
+    if not isinstance(answers, Mapping):
+        raise Unfit(f"work is a {type(answers).__name__}; it must be a dict from layer to a number")
+    if not answers:
+        return Verdict(TASKS["01-work"])
+    findings = []
+    for name, right in WORK.items():
+        given = answers.get(name)
+        holds = isinstance(given, (int, float)) and given == right
+        hint = "once for each output pixel that it makes: how many are there, and is the pooling before or after?"
+        if name == "fc":
+            hint = "how often is a weight of a linear layer used for one image?"
+        said = f"{given:,}" if isinstance(given, (int, float)) else "no number"
+        findings.append(Finding(holds, f"{name}: {said}", hint, 0.5))
+    return Verdict(TASKS["01-work"], findings)
+
+
+def _zeros_of(mask: Any, name: str, what: str) -> torch.Tensor:
+    """Where a mask by hand has zeros; refuses what is no mask."""
+    if not isinstance(mask, torch.Tensor):
+        raise Unfit(f"{what} is a {type(mask).__name__}; it must be a tensor")
+    if tuple(mask.shape) != SHAPES[name]:
+        raise Unfit(f"{what} has shape {tuple(mask.shape)}; a mask has the shape of its weights, {SHAPES[name]}")
+    zero = mask == 0
+    if not bool((zero | (mask == 1)).all()):
+        raise Unfit(f"{what} has values other than 0 and 1; the weights are multiplied with it")
+    return zero
+
+
+def _all_zeros_of(masks: Any, layers: Sequence[str]) -> dict[str, torch.Tensor]:
+    if not isinstance(masks, Mapping):
+        raise Unfit(f"masks are a {type(masks).__name__}; they must be a dict from layer to tensor")
+    missing = [name for name in layers if name not in masks]
+    if missing:
+        raise Unfit(f"there is no mask for {', '.join(missing)}")
+    return {name: _zeros_of(masks[name], name, f"the mask of {name}") for name in layers}
+
+
+def random_mask(mask: Any) -> Verdict:
+    """02: exactly a quarter of conv1, chosen by dice."""
+    zero = _zeros_of(mask, "conv1", "mask_by_hand")
+    if not zero.any():
+        return Verdict(TASKS["02-mask"])
+    count = int(zero.sum())
+    hint = "all weights are masked" if count == 288 else "a coin for each weight gives about a quarter; draw exactly"
+    exact = Finding(count == 72, f"{count} of 288 weights are masked", hint, 1)
+    why = looks_random(None, {"conv1": zero}, ["conv1"])
+    return Verdict(TASKS["02-mask"], [exact, Finding(not why, "chosen without preference", f"{why}; throw dice", 1)])
+
+
+def _mask_findings(zero: Weights, before: Weights | None, layers: Sequence[str], right: Any, points: float) -> Any:
+    for name in layers:
+        holds, hint = right(before, zero, name)
+        yield Finding(holds, f"{name}: {int(zero[name].sum()):,} of {SIZES[name]:,} weights are masked", hint, points)
+
+
+def l1_masks(masks: Any, before: Weights | None) -> Verdict:
+    """03: the quarter of smallest |w| of each convolution."""
+    zero = _all_zeros_of(masks, CONVOLUTIONS)
+    if not any(gone.any() for gone in zero.values()):
+        return Verdict(TASKS["03-masks"])
+
+    def right(before: Weights | None, zero: Weights, name: str) -> tuple[bool | None, str]:
+        count = int(zero[name].sum())
+        if abs(count - SIZES[name] // 4) > TIES:
+            inverted = abs(count - (SIZES[name] - SIZES[name] // 4)) <= TIES
+            return False, "a 1 keeps a weight, a 0 drops it" if inverted else f"a quarter is {SIZES[name] // 4:,}"
+        if before is None:
+            return None, ""
+        return smallest_were_zeroed(before, zero, [name]), "a masked weight is larger than one that is kept: |w|?"
+
+    return Verdict(TASKS["03-masks"], list(_mask_findings(zero, before, CONVOLUTIONS, right, 1)))
+
+
+def channel_masks(masks: Any, before: Weights | None) -> Verdict:
+    """04: the eighth of channels of least L2 norm of each convolution."""
+    zero = _all_zeros_of(masks, CONVOLUTIONS)
+    if not any(gone.any() for gone in zero.values()):
+        return Verdict(TASKS["04-masks"])
+
+    def right(before: Weights | None, zero: Weights, name: str) -> tuple[bool | None, str]:
+        if not whole_channels(zero[name]):
+            return False, "some zeros are in channels that live on; which index numbers the output channels?"
+        if int(empty_channels(zero[name]).sum()) != CHANNELS[name]:
+            return False, f"an eighth of {SHAPES[name][0]} channels was asked for"
+        if before is None:
+            return None, ""
+        hint = "a channel of larger L2 norm is masked, a smaller one is kept: squares, their sum, the root?"
+        return least_channels_went(before[name], zero[name]), hint
+
+    return Verdict(TASKS["04-masks"], list(_mask_findings(zero, before, CONVOLUTIONS, right, 1)))
+
+
+def second_round(mask: Any, before: Weights | None) -> Verdict:
+    """05: conv2 after two rounds of 10 % of what is left."""
+    zero = {"conv2": _zeros_of(mask, "conv2", "mask_by_hand")}
+    if not zero["conv2"].any():
+        return Verdict(TASKS["05-mask"])
+    count = int(zero["conv2"].sum())
+    hint = f"{count:,} are masked: the second round takes a tenth of the survivors, and the first mask stays"
+    exact = Finding(abs(count - 3_502) <= TIES, f"{count:,} of 18,432 weights are masked", hint, 2)
+    holds = _by_hand_or_not(before, lambda weights: smallest_were_zeroed(weights, zero, ["conv2"]))
+    return Verdict(TASKS["05-mask"], [exact, Finding(holds, "the smallest |w| went", "compare |w|, not w", 1)])
+
+
+def global_masks(masks: Any, before: Weights | None) -> Verdict:
+    """06: the quarter of smallest |w| of all four layers."""
+    zero = _all_zeros_of(masks, ALL_LAYERS)
+    count = sum(int(gone.sum()) for gone in zero.values())
+    if count == 0:
+        return Verdict(TASKS["06-masks"])
+    hint = f"{count / 124_448:.2%} of all four layers are masked; count them together"
+    total = Finding(abs(count - 31_112) <= TIES, f"{count:,} of 124,448 weights are masked", hint, 1)
+    holds = _by_hand_or_not(before, lambda weights: smallest_were_zeroed(weights, zero, ALL_LAYERS))
+    hint = "a masked weight of one layer is larger than a kept one of another: one threshold for all"
+    return Verdict(TASKS["06-masks"], [total, Finding(holds, "one threshold for all layers", hint, 2)])
+
+
+def detective(answers: Any, truth: Sequence[str]) -> Verdict:
+    """09: the method of each of six networks."""
+    if not isinstance(answers, (list, tuple)) or len(answers) != len(truth):
+        raise Unfit(f"answers must be a list of {len(truth)} names of methods")
+    if all(answer is None for answer in answers):
+        return Verdict(TASKS["09-detective"])
+    findings = []
+    for number, (answer, right) in enumerate(zip(answers, truth, strict=True), start=1):
+        if answer is None:
+            findings.append(Finding(False, f"network {number}: no answer yet", "look at its masks", 1))
+            continue
+        known = answer in METHODS
+        said = str(answer)[:40] if known else "an unknown method"
+        findings.append(Finding(answer == right, f"network {number}: {said}", _hint_for_method(right, known), 1))
+    return Verdict(TASKS["09-detective"], findings)
+
+
+def _hint_for_method(right: str, known: bool) -> str:
+    if not known:
+        return f"the methods are: {', '.join(METHODS)}"
+    return {
+        "random": "compare |w| before of what went and what stayed, and look for empty channels",
+        "local L1": "is there a threshold in each layer, and is it the same one?",
+        "global L1": "is there a threshold, and do the layers give equal shares?",
+        "structured L2": "which channels are empty, and by which norm are they the least?",
+        "structured L1": "the norms of L1 and L2 do not always agree: which one explains all layers?",
+        "random structured": "whole channels went: do their norms tell why?",
+    }[right]

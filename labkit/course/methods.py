@@ -1,0 +1,195 @@
+"""How a network was pruned, read from its weights.
+
+A network that was pruned and not trained holds the proof of what was done to it: an L1 mask zeroes exactly the
+smallest |w| of a layer, a global one the smallest over all layers, a structured one whole channels of least norm, and a
+random one shows no preference. Knows nothing of tasks, points or files.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from labkit.sparsity import effective_weight, prunable_layers
+
+CONVOLUTIONS = ("conv1", "conv2", "conv3")
+ALL_LAYERS = (*CONVOLUTIONS, "fc")
+# A random mask is wrongly called "not random" at most this often (all tests together).
+WRONG_REJECTIONS = 1e-6
+# Norms of channels are sums of squares: their last digits depend on the order of summation.
+NORM_TOLERANCE = 1e-5
+
+Weights = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a network's files say about its pruning.
+
+    Attributes:
+        zero: layer -> bool tensor of the weight's shape, True where the network computes with zero.
+        kept: layer -> the weights that it computes with.
+        before: layer -> the weights before pruning, or None where they can not be known.
+        origin: name of the network that it was made from; "" if it was none of the candidates.
+    """
+
+    zero: Weights
+    kept: Weights
+    before: Weights | None
+    origin: str
+
+    def zeros(self, layers: Sequence[str] = ALL_LAYERS) -> int:
+        """Number of zero weights in these layers."""
+        return sum(int(self.zero[name].sum()) for name in layers)
+
+    def weights(self, layers: Sequence[str] = ALL_LAYERS) -> int:
+        """Number of weights in these layers."""
+        return sum(self.zero[name].numel() for name in layers)
+
+    def share(self, layer: str) -> float:
+        """Fraction of a layer's weights that are zero, in [0, 1]."""
+        return self.zeros([layer]) / self.weights([layer])
+
+
+@torch.no_grad()
+def dense_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Layer -> weights without the masks."""
+    return {
+        name: (layer.weight_orig if hasattr(layer, "weight_mask") else layer.weight).detach()
+        for name, layer in prunable_layers(model).items()
+    }
+
+
+@torch.no_grad()
+def read_pruning(model: nn.Module, candidates: Mapping[str, Weights]) -> Pruned:
+    """What was zeroed, and the weights before, found among the candidates or kept by the masks themselves.
+
+    Args:
+        model: the pruned network, with its masks, or with the masks made permanent.
+        candidates: name -> weights of the networks that it may have been made from.
+    """
+    layers = prunable_layers(model)
+    kept = {name: effective_weight(layer).clone() for name, layer in layers.items()}
+    masked = {name: layer.weight_mask for name, layer in layers.items() if hasattr(layer, "weight_mask")}
+    zero = {name: weight == 0 for name, weight in kept.items()}
+    dense = dense_weights(model)
+    hidden = {name: zero[name] for name in masked if zero[name].any()}
+    for origin, weights in candidates.items():
+        if any(dense[name].shape != weights[name].shape for name in layers):
+            continue
+        same = {name: dense[name] == weights[name] for name in layers}
+        untrained = all(bool(same[name][~zero[name]].all()) for name in layers)
+        # Trained since: what a mask hides has no gradient, and is as it was.
+        if untrained or (hidden and all(bool(same[name][gone].all()) for name, gone in hidden.items())):
+            return Pruned(zero, kept, dict(weights), origin)
+    # A mask keeps what it hides. A layer without a mask and without zeros hides nothing.
+    known = all(name in masked or not zero[name].any() for name in layers)
+    return Pruned(zero, kept, dense if known else None, "")
+
+
+def smallest_were_zeroed(before: Weights, zero: Weights, layers: Sequence[str]) -> bool:
+    """Whether no zeroed weight was larger than a kept one, over all these layers together."""
+    gone = torch.cat([before[name].abs()[zero[name]] for name in layers])
+    kept = torch.cat([before[name].abs()[~zero[name]] for name in layers])
+    return len(gone) == 0 or len(kept) == 0 or bool(gone.max() <= kept.min())
+
+
+def channel_norms(weight: torch.Tensor, n: int = 2) -> torch.Tensor:
+    """The L1 or L2 norm of each output channel: (out,) float64."""
+    return torch.linalg.vector_norm(weight.double().flatten(1), ord=n, dim=1)
+
+
+def empty_channels(zero: torch.Tensor) -> torch.Tensor:
+    """(out,) bool: channels whose weights are all zero."""
+    return zero.flatten(1).all(dim=1)
+
+
+def whole_channels(zero: torch.Tensor) -> bool:
+    """Whether the zeros fill whole output channels."""
+    return bool((zero.flatten(1).any(dim=1) == empty_channels(zero)).all())
+
+
+def least_channels_went(before: torch.Tensor, zero: torch.Tensor, n: int = 2) -> bool:
+    """Whether no empty channel had a larger norm than a channel that is left."""
+    norms, gone = channel_norms(before, n), empty_channels(zero)
+    if gone.all() or not gone.any():
+        return True
+    return bool(norms[gone].max() <= norms[~gone].min() * (1 + NORM_TOLERANCE))
+
+
+def preference(scores: torch.Tensor, zero: torch.Tensor) -> float:
+    """How far the zeroed positions lie from a random choice, by their scores, in standard deviations.
+
+    The rank-sum statistic of Wilcoxon (1945): for a random choice of k of N positions the ranks of the chosen sum up to
+    k(N + 1)/2 on average, with variance k(N − k)(N + 1)/12. Negative: small scores were preferred. Its tails are
+    lighter than the normal distribution's, so the normal bound holds.
+
+    Args:
+        scores: (N,) or any shape, such as |w|.
+        zero: bool, the same shape.
+    """
+    ranks = torch.empty(scores.numel(), dtype=torch.float64)
+    ranks[scores.flatten().argsort(stable=True)] = torch.arange(1, scores.numel() + 1, dtype=torch.float64)
+    chosen = zero.flatten()
+    k, N = int(chosen.sum()), chosen.numel()
+    variance = k * (N - k) * (N + 1) / 12
+    return 0.0 if variance == 0 else float(ranks[chosen].sum() - k * (N + 1) / 2) / math.sqrt(variance)
+
+
+def limit_of_chance(tests: int) -> float:
+    """Standard deviations that none of so many tests exceeds by chance, but once in a million at most (Bonferroni)."""
+    return -_normal_quantile(WRONG_REJECTIONS / (2 * tests))
+
+
+def _normal_quantile(p: float) -> float:
+    low, high = -40.0, 0.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if math.erfc(-middle / math.sqrt(2)) / 2 < p else (low, middle)
+    return low
+
+
+def looks_random(before: Weights | None, zero: Weights, layers: Sequence[str]) -> str:
+    """Why the zeros of these layers are no random choice of single weights, or nothing.
+
+    Looks at |w|, at the sign, and at the position; an honest random mask fails at most once in a million.
+    """
+    limit = limit_of_chance(tests=3 * len(layers))
+    for name in layers:
+        gone = zero[name]
+        if before is not None:
+            size = preference(before[name].abs(), gone)
+            if abs(size) > limit:
+                return f"{name}: {'small' if size < 0 else 'large'} weights were preferred"
+            if abs(preference(before[name], gone)) > limit:
+                return f"{name}: weights of one sign were preferred"
+        if abs(preference(torch.arange(gone.numel()), gone)) > limit:
+            return f"{name}: one end of the layer was preferred"
+        # A random mask empties a channel of 288 weights with probability 0.25^288.
+        if gone[0].numel() > 50 and not gone.all() and empty_channels(gone).any():
+            return f"{name}: whole channels are zero"
+    return ""
+
+
+def name_method(pruned: Pruned) -> str:
+    """The method that made these zeros, as far as the weights tell: one of ``METHODS`` or "undecided"."""
+    layers = [name for name in ALL_LAYERS if pruned.zero[name].any()]
+    if not layers:
+        return "not pruned"
+    if all(whole_channels(pruned.zero[name]) for name in layers):
+        if pruned.before is None:
+            return "undecided"
+        by = {n: all(least_channels_went(pruned.before[x], pruned.zero[x], n) for x in layers) for n in (2, 1)}
+        return "structured L2" if by[2] else "structured L1" if by[1] else "random structured"
+    if pruned.before is None:
+        return "undecided"
+    if smallest_were_zeroed(pruned.before, pruned.zero, ALL_LAYERS):
+        return "global L1"
+    if all(smallest_were_zeroed(pruned.before, pruned.zero, [name]) for name in layers):
+        return "local L1"
+    return "undecided" if looks_random(pruned.before, pruned.zero, layers) else "random"
+
+
+METHODS = ("random", "local L1", "global L1", "structured L2", "structured L1", "random structured")

@@ -1,0 +1,78 @@
+"""Who works here, and the seed that follows from it.
+
+Graded work starts from a training of one's own: the seed comes from the student's ID and the course's salt, so that
+networks of two students differ unless one is a copy of the other.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+
+from labkit import runtime
+
+DEFAULT_SALT = "pruning labs"
+_ID = re.compile(r"[\w.@+-]{1,64}")
+
+
+def checked_id(student: object) -> str:
+    """A student's ID in its one way of writing: without spaces around it, in lower case.
+
+    Raises:
+        ValueError: it is no ID.
+    """
+    text = unicodedata.normalize("NFKC", student).strip().casefold() if isinstance(student, str) else ""
+    if not _ID.fullmatch(text) or text.startswith((".", "-", "+", "@")):
+        raise ValueError(f"student is {student!r:.80}; an ID is 1 to 64 letters, digits or any of . _ @ + -")
+    return text
+
+
+def salt() -> str:
+    """The course's salt, from ``course.json`` in the project's folder if this is a released course."""
+    path = runtime.PROJECT / "course.json"
+    if not path.exists():
+        return DEFAULT_SALT
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["salt"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is damaged; get the course's folder again") from None
+
+
+def seed_of(student: str, course_salt: str) -> int:
+    """A student's seed: a whole number from 1 to 2**31 - 1. Seed 0 is the authors'."""
+    digest = hashlib.sha256(f"{course_salt}\n{checked_id(student)}".encode()).digest()
+    return 1 + int.from_bytes(digest[:8], "big") % (2**31 - 1)
+
+
+def sign_in(student: str | None = None) -> None:
+    """Say who works here; it is kept in ``models/student.json``, and ``seed()`` follows from it.
+
+    Args:
+        student: the ID that the course knows you by. Without one, what was said before stays.
+    """
+    path = runtime.models_dir() / "student.json"
+    if student:
+        try:
+            student = checked_id(student)
+        except ValueError as error:
+            print(f"✗ {error}")
+            return
+        with runtime.written_whole(path) as temporary:
+            temporary.write_text(json.dumps({"student": student}) + "\n", encoding="utf-8")
+    name = who()
+    print(f"{name}: your seed is {seed()}" if name else "no ID: seed 0 is used, as by the authors")
+
+
+def who() -> str:
+    """The ID of the student who works here, or "" if nobody has signed in."""
+    path = runtime.models_dir() / "student.json"
+    try:
+        return checked_id(json.loads(path.read_text(encoding="utf-8"))["student"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def seed() -> int:
+    """The seed for the work of whoever is signed in; 0 if nobody is."""
+    student = who()
+    return seed_of(student, salt()) if student else 0
