@@ -69,7 +69,15 @@ def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "c
         if path.exists():
             found_in = "your own network (models/" if own else "the reference network (models/reference/"
             print(f"{name}: {found_in}{path.name})")
-    found = _read(path)
+    return build_network(_read(path), path).to(device)
+
+
+def build_network(found: Mapping[str, Any], path: Path) -> CNN:
+    """The network that a file holds, from its content as loaded; the path is for messages only.
+
+    Raises:
+        ValueError: as ``load_network``.
+    """
     if found.get("format") == FORMAT:
         sizes, state = found.get("architecture"), found.get("state")
         if not isinstance(sizes, Mapping) or sorted(sizes) != ["channels", "input_shape", "num_of_cls"]:
@@ -81,7 +89,7 @@ def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "c
     _check_finite(state, str(path))
     model = CNN(**sizes)
     _load_state(model, state, path)
-    return model.to(device)
+    return model
 
 
 def load_metadata(name: str | Path) -> dict[str, Any]:

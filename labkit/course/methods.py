@@ -57,7 +57,7 @@ class Pruned:
 def dense_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Layer -> weights without the masks."""
     return {
-        name: (layer.weight_orig if hasattr(layer, "weight_mask") else layer.weight).detach()
+        name: getattr(layer, "weight_orig" if hasattr(layer, "weight_mask") else "weight").detach()
         for name, layer in prunable_layers(model).items()
     }
 

@@ -1,0 +1,415 @@
+"""One submission, graded from its artefacts: no student code is run.
+
+Points come from the same judges as the check cells. What a submission says of itself is compared with what its networks
+are; a contradiction is a flag, a question for the instructor, and never costs a point.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+from labkit import data
+from labkit.cnn import CNN
+from labkit.course import intake, judging
+from labkit.course.answers import fingerprint
+from labkit.course.cases import cases, truth
+from labkit.course.checks import references
+from labkit.course.intake import Files, Refused, shown
+from labkit.course.judging import Finding, Unfit, Verdict
+from labkit.course.methods import Weights, dense_weights, name_method, read_pruning
+from labkit.course.release import PROSE_STUB, source_hash
+from labkit.course.students import checked_id, seed_of
+from labkit.course.tasks import NETWORKS, TASKS
+from labkit.sparsity import effective_weight, prunable_layers, sparsity
+from labkit.training import accuracy
+
+SCREEN, ALL_IMAGES = 2_000, 10_000
+# A claimed test accuracy may differ by this from a recomputed one: other processors, and a printed digit.
+CLAIM_TOLERANCE = 0.0015
+THRESHOLDS = (0.5, judging.USEFUL, judging.TRAINED)
+UNTRAINED = ("CNN_MNIST_RND", "CNN_MNIST_L1", "CNN_MNIST_STRUCT", "CNN_MNIST_GLOBAL")
+CLAIM = re.compile(
+    r"^(CNN_MNIST\w{0,12}): (?:sparsity +(\d{1,3}\.\d{2})%, )?test accuracy ≈(\d\.\d{1,6})$", re.MULTILINE
+)
+MOST_ANSWER = 4_000
+
+
+def grade(files: Files, course: Mapping[str, Any], student: str = "") -> dict[str, Any]:
+    """Everything that can be said about a submission, as plain data.
+
+    Args:
+        files: the submission.
+        course: ``course.json`` of the release that was handed out.
+        student: who handed it in, if the learning platform says so; else the submission is asked.
+    """
+    flags = list(files.flags)
+    told = student_of(files)
+    student = student or told
+    if told and student != told:
+        flags.append(f"handed in by {student}, but worked on by {told}")
+    networks, refused = _networks(files, flags)
+    reading = _Reading(networks, seed_of(student, course["salt"]) if student else 0)
+    verdicts = {name: _verdict(name, files, reading, refused) for name in TASKS}
+    for verdict in verdicts.values():
+        flags += verdict.flags
+    notebooks, answers, claims = _notebooks(files, course, flags)
+    if "01-training" in verdicts and "CNN_MNIST" in networks:
+        flags += _about_the_seed(files, reading, verdicts["01-training"])
+    rows = {name: reading.row(name, claims.get(name)) for name in networks}
+    flags += [flag for name in networks for flag in _contradictions(name, rows[name], claims.get(name))]
+    flags += reading.forged()
+    return {
+        "student": student,
+        "refused": {name: shown(why, 200) for name, why in files.refused.items()},
+        "tasks": {name: _plain(verdict) for name, verdict in verdicts.items()},
+        "points": sum(verdict.points for verdict in verdicts.values() if not verdict.task.bonus),
+        "bonus": sum(verdict.points for verdict in verdicts.values() if verdict.task.bonus),
+        "networks": rows,
+        "predictions": {name[:2]: _prediction(name, files) for name in TASKS if name.endswith("-prediction")},
+        "answers": answers,
+        "notebooks": notebooks,
+        "flags": list(dict.fromkeys(shown(flag, 300) for flag in flags)),
+        "packed": str(manifest_of(files).get("packed", ""))[:40],
+    }
+
+
+# Who
+
+
+def manifest_of(files: Files) -> dict[str, Any]:
+    """What ``labkit pack`` wrote beside the work; empty if it is not there."""
+    return _json(files, "manifest.json")
+
+
+def _json(files: Files, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(files.content.get(name, b"{}").decode("utf-8"))
+        return found if isinstance(found, dict) else {}
+    except (ValueError, RecursionError):
+        return {}
+
+
+def student_of(files: Files) -> str:
+    """The ID that a submission gives itself, or ""."""
+    for name in ("manifest.json", "student.json"):
+        try:
+            return checked_id(_json(files, name).get("student"))
+        except ValueError:
+            continue
+    return ""
+
+
+# Networks
+
+
+def _networks(files: Files, flags: list[str]) -> tuple[dict[str, CNN], dict[str, str]]:
+    """Name -> network for all that can be read, and name -> reason for all others."""
+    networks, refused = {}, {}
+    for name in NETWORKS:
+        base = f"{name}.pth"
+        if base in files.refused:
+            refused[name] = files.refused[base]
+        elif base in files.content:
+            try:
+                networks[name], odd = intake.read_network(files.content[base], name)
+                flags += odd
+            except Refused as error:
+                refused[name] = files.refused[base] = str(error)
+    flags += [f"{name}.pth was refused: it {why}" for name, why in refused.items()]
+    return networks, refused
+
+
+@cache
+def _test_images(count: int) -> data.Loader:
+    images, labels = data.load_images("MNIST", train=False)
+    # Every fifth image: the file's first half is easier than its second.
+    chosen = slice(None, None, ALL_IMAGES // count)
+    return data.Loader(images[chosen].contiguous(), labels[chosen].contiguous(), batch_size=500)
+
+
+@cache
+def _references() -> dict[str, Weights]:
+    return references()
+
+
+class _Reading:
+    """The networks of one submission, and what has been measured of them so far."""
+
+    def __init__(self, networks: dict[str, CNN], seed: int) -> None:
+        self.networks, self.seed = networks, seed
+        self.measured: dict[str, tuple[float, int]] = {}
+        self.dense: dict[str, Weights] = {name: dense_weights(network) for name, network in networks.items()}
+        own = {"CNN_MNIST": self.dense["CNN_MNIST"]} if "CNN_MNIST" in networks else {}
+        self.candidates: dict[str, Weights] = own | _references()
+
+    def accuracy(self, name: str, claimed: float | None = None) -> float:
+        """On the screen of 2,000 test images; on all 10,000 where that might decide something."""
+        if name not in self.measured:
+            self.measured[name] = accuracy(self.networks[name], _test_images(SCREEN)), SCREEN
+        score, images = self.measured[name]
+        # Half the width of what 2,000 of 10,000 images tell, in three standard deviations.
+        width = 3 * math.sqrt(max(score * (1 - score), 1e-3) / SCREEN * (1 - SCREEN / ALL_IMAGES))
+        doubtful = claimed is not None and abs(score - claimed) > width
+        if images == SCREEN and (doubtful or any(abs(score - level) <= width for level in THRESHOLDS)):
+            score = accuracy(self.networks[name], _test_images(ALL_IMAGES))
+            self.measured[name] = score, ALL_IMAGES
+        return score
+
+    def row(self, name: str, claim: tuple[float | None, float] | None) -> dict[str, Any]:
+        """What a network is, measured, beside what the notebook said."""
+        network = self.networks[name]
+        layers = None if name in ("CNN_MNIST", "CNN_MNIST_GLOBAL") else ["conv1", "conv2", "conv3"]
+        score = self.accuracy(name, claim[1] if claim else None)
+        method = name_method(read_pruning(network, self.candidates)) if name in UNTRAINED else ""
+        return {
+            "sparsity": sparsity(network, layers),
+            "accuracy": score,
+            "images": self.measured[name][1],
+            "claimed_sparsity": claim[0] if claim else None,
+            "claimed_accuracy": claim[1] if claim else None,
+            "method": method,
+            "layers": {
+                x: float((effective_weight(y) == 0).float().mean()) for x, y in prunable_layers(network).items()
+            },
+            "digest": _digest(network),
+            "dense": fingerprint(self.dense[name]),
+            "from_reference": any(_same(self.dense[name], other) for other in _references().values()),
+        }
+
+    def before(self, base: str) -> Weights | None:
+        """The network that an answer belongs to, by its fingerprint; None if it is none of those that are known."""
+        known = {**self.candidates, **{name: self.dense[name] for name in UNTRAINED if name in self.dense}}
+        return next((weights for weights in known.values() if fingerprint(weights) == base), None)
+
+    def forged(self) -> list[str]:
+        """Networks whose weights, without the masks, tell no digits: nothing that was ever trained."""
+        found = []
+        for name in UNTRAINED:
+            if name not in self.networks or self.row_is_known(name):
+                continue
+            bare = CNN()
+            state = {k.replace("_orig", ""): v for k, v in self.networks[name].state_dict().items() if "_mask" not in k}
+            bare.load_state_dict(state)
+            if accuracy(bare.eval(), _test_images(SCREEN)) < judging.USEFUL:
+                found.append(f"{name}: its weights tell no digits even without the mask; were they ever trained?")
+        return found
+
+    def row_is_known(self, name: str) -> bool:
+        """Whether a network's weights are those of another one that is measured anyway."""
+        return any(_same(self.dense[name], other) for other in self.candidates.values())
+
+
+def _same(first: Weights, second: Weights) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def _digest(network: CNN) -> str:
+    """SHA-256 of what a network computes with: its weights through the masks, and all other numbers."""
+    digest = hashlib.sha256()
+    for layer in prunable_layers(network).values():
+        digest.update(effective_weight(layer).contiguous().numpy().tobytes())
+    for key, tensor in sorted(network.state_dict().items()):
+        if key.startswith("batch"):
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+# Points
+
+
+def _verdict(name: str, files: Files, reading: _Reading, refused: Mapping[str, str]) -> Verdict:
+    task = TASKS[name]
+    try:
+        if task.network:
+            if task.network in refused:
+                why = f"{task.network}.pth was not read: it {refused[task.network]}"
+                return Verdict(task, [Finding(False, task.title, why, task.points)])
+            return _of_a_network(name, reading) if task.network in reading.networks else Verdict(task)
+        content = files.content.get(f"{name}.pth")
+        if content is None:
+            why = files.refused.get(f"{name}.pth", "")
+            return Verdict(task, [Finding(False, task.title, why, task.points)] if why else [])
+        value, base = intake.read_answer(content, name)
+        return _of_an_answer(name, value, base, reading)
+    except (Unfit, Refused) as error:
+        return Verdict(task, [Finding(False, task.title, shown(str(error), 200), task.points)])
+
+
+def _of_a_network(name: str, reading: _Reading) -> Verdict:
+    network, known = reading.networks[TASKS[name].network], reading.candidates
+
+    def measured(_: CNN) -> float:
+        return reading.accuracy(TASKS[name].network)
+
+    judges: dict[str, Callable[[], Verdict]] = {
+        "01-training": lambda: judging.trained_network(network, _references(), measured),
+        "02-network": lambda: judging.random_network(network, known),
+        "03-network": lambda: judging.l1_network(network, known),
+        "04-network": lambda: judging.structured_network(network, known),
+        "05-network": lambda: judging.iterative_network(network, known, measured),
+        "06-network": lambda: judging.global_network(network, known),
+        "06-rounds": lambda: judging.global_rounds(network, known, measured),
+    }
+    return judges[name]()
+
+
+def _of_an_answer(name: str, value: Any, base: str, reading: _Reading) -> Verdict:
+    if name.endswith("-prediction"):
+        return judging.prediction(name, value)
+    if name == "01-work":
+        return judging.work(value)
+    if name == "02-mask":
+        return judging.random_mask(value)
+    if name == "09-detective":
+        return judging.detective(value, truth(cases(reading.seed)))
+    before = reading.before(base)
+    verdict = {
+        "03-masks": judging.l1_masks,
+        "04-masks": judging.channel_masks,
+        "05-mask": judging.second_round,
+        "06-masks": judging.global_masks,
+    }[name](value, before)
+    odd = [f"{name}: the network that these masks belong to was not handed in"] if before is None else []
+    return Verdict(verdict.task, verdict.findings, odd if verdict.attempted else [])
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "points": verdict.points,
+        "of": verdict.task.points,
+        "attempted": verdict.attempted,
+        "findings": [[f.holds, shown(f.text, 300), shown(f.hint, 300), f.points] for f in verdict.findings],
+    }
+
+
+def _prediction(task: str, files: Files) -> float | None:
+    try:
+        value, _ = intake.read_answer(files.content[f"{task}.pth"], task)
+    except (KeyError, Refused):
+        return None
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if number else None
+
+
+# Flags
+
+
+def _about_the_seed(files: Files, reading: _Reading, verdict: Verdict) -> list[str]:
+    if not verdict.attempted:
+        return ["CNN_MNIST is a reference network or untrained: the work does not start from a training of one's own"]
+    try:
+        told = intake.read_tensors(files.content["CNN_MNIST.pth"]).get("metadata")
+    except Refused:
+        return []
+    seed = told.get("seed") if isinstance(told, dict) else None
+    if seed == reading.seed:
+        return []
+    return [f"CNN_MNIST says that it was trained with seed {shown(str(seed), 20)}; this student's is {reading.seed}"]
+
+
+def _contradictions(name: str, row: Mapping[str, Any], claim: tuple[float | None, float] | None) -> list[str]:
+    if claim is None:
+        return []
+    flags = []
+    if claim[0] is not None and abs(claim[0] - row["sparsity"]) > 0.0001:
+        flags.append(f"{name}: the notebook says {claim[0]:.2%} sparsity, the file has {row['sparsity']:.2%}")
+    if row["images"] == ALL_IMAGES and abs(claim[1] - row["accuracy"]) > CLAIM_TOLERANCE:
+        flags.append(f"{name}: the notebook says {claim[1]:.4f} test accuracy, the file reaches {row['accuracy']:.4f}")
+    return flags
+
+
+def _notebooks(
+    files: Files, course: Mapping[str, Any], flags: list[str]
+) -> tuple[dict[str, str], dict[str, dict[str, str]], dict[str, tuple[float | None, float]]]:
+    """Notebook -> state, answer cell -> question and text, network -> claimed sparsity and accuracy."""
+    states, answers, claims = {}, {}, {}
+    for name, given in course["notebooks"].items():
+        base = f"{name}.ipynb"
+        if base not in files.content:
+            states[name] = "refused" if base in files.refused else "missing"
+            flags += [f"{base} was refused: it {files.refused[base]}"] if base in files.refused else []
+            continue
+        try:
+            notebook = intake.read_notebook(files.content[base])
+        except Refused as error:
+            states[name] = "refused"
+            files.refused[base] = str(error)
+            flags.append(f"{base} was refused: it {error}")
+            continue
+        states[name] = "read"
+        flags += [f"{name}: {flag}" for flag in _about_the_cells(notebook, given, str(course["version"]))]
+        wanted = {cell["id"]: cell for cell in given}
+        for cell in notebook["cells"]:
+            spec = wanted.get(cell["id"])
+            if spec and spec["role"] == "answer":
+                text = _answer(cell["source"], spec["head"])
+                if text and spec["points"]:
+                    answers[spec["name"]] = {"question": spec["head"], "text": text[:MOST_ANSWER]}
+            for network, share, score in CLAIM.findall(cell["output"]):
+                if network in NETWORKS:
+                    claims[network] = (float(share) / 100 if share else None), float(score)
+    return states, answers, claims
+
+
+def _answer(source: str, head: str) -> str:
+    text = source.strip()
+    text = text[len(head) :] if text.startswith(head) else text
+    return text.replace(PROSE_STUB, "").strip()
+
+
+def _about_the_cells(notebook: Mapping[str, Any], given: list[dict[str, Any]], version: str) -> list[str]:
+    """How a notebook's given cells differ from those that were handed out, matched by cell id."""
+    flags = []
+    told = notebook["metadata"].get("labkit_course")
+    theirs = str(told.get("version", ""))[:20] if isinstance(told, dict) else ""
+    if theirs != version:
+        flags.append(f"of another course version ({theirs or 'none'} instead of {version})")
+    count = Counter(cell["id"] for cell in notebook["cells"])
+    by_id = {cell["id"]: cell for cell in reversed(notebook["cells"])}
+    for spec in given:
+        found, what = by_id.get(spec["id"]), f"cell {spec['name'] or spec['id']}"
+        if found is None:
+            if spec["role"] in ("check", "task"):
+                flags.append(f"{what} is missing")
+        elif count[spec["id"]] > 1:
+            flags.append(f"{what} is there {count[spec['id']]} times")
+        elif spec["role"] == "check" and source_hash(found["source"]) != spec["hash"]:
+            flags.append(f"{what}, a check, was changed")
+        elif spec["role"] == "given" and spec["type"] == "code" and source_hash(found["source"]) != spec["hash"]:
+            flags.append(f"{what}, a given cell, was changed")
+    order = [cell["id"] for cell in notebook["cells"] if cell["id"] in {spec["id"] for spec in given}]
+    places = {spec["id"]: number for number, spec in enumerate(given)}
+    if any(places[a] > places[b] for a, b in itertools.pairwise(order)):
+        flags.append("the given cells are in another order")
+    return flags
+
+
+def equal_networks(results: Mapping[str, Mapping[str, Any]], groups: Mapping[str, str]) -> dict[str, list[str]]:
+    """Submission -> flags, for networks that two of different groups share though their seeds differ.
+
+    Args:
+        results: submission -> what ``grade`` found.
+        groups: submission -> its group; those of one group may share everything.
+    """
+    owners: dict[tuple[str, str], set[str]] = {}
+    for key, result in results.items():
+        for name, row in result["networks"].items():
+            # Prunings of the same base are equal for honest students, where no dice are thrown.
+            if not row["from_reference"]:
+                owners.setdefault((name, row["digest"]), set()).add(key)
+                owners.setdefault((f"{name} before pruning", row["dense"]), set()).add(key)
+    found: dict[str, list[str]] = {}
+    for (name, _), keys in owners.items():
+        for key in keys:
+            others = sorted(other for other in keys if groups[other] != groups[key])
+            if others:
+                found.setdefault(key, []).append(f"{name} equals that of {', '.join(others[:5])}")
+    return found

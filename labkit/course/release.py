@@ -1,0 +1,241 @@
+"""The student series, made from the solution notebooks: solutions and outputs out, everything else as it is.
+
+A region between the marker words ``### BEGIN SOLUTION`` and ``### END SOLUTION`` (nbgrader's) is replaced, in code by
+a comment and in prose by an invitation. The same notebooks always give the same release.
+"""
+
+import copy
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from labkit import runtime
+from labkit.course.students import DEFAULT_SALT
+from labkit.course.tasks import NOTEBOOKS
+
+FORMAT = "labkit course 1"
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+CODE_STUB, PROSE_STUB = "# YOUR CODE HERE", "*Your answer here.*"
+# What a folder needs to be worked in, beside the notebooks. Nothing of it holds a solution.
+COPIED = (
+    "labkit/**/*.py",
+    "data/README.md",
+    "data/MNIST/raw/*.gz",
+    "data/results/*.csv",
+    "models/README.md",
+    "models/reference/*.pth",
+    "models/reference/records/05_iterative_pruning.json",
+    "models/reference/records/seconds.json",
+    "notebooks/GLOSSARY.md",
+    "pyproject.toml",
+    "requirements.lock",
+    "environment.yml",
+    "LICENSE",
+)
+FOR_AUTHORS = ("test", "lint", "notebooks", "bench", "lock", "run", "course")  # first words of the Makefile's targets
+CELL_KEYS = ("nbgrader",)  # all other metadata of a cell stays behind
+
+
+def student_version(solution: NotebookNode) -> NotebookNode:
+    """The student's form of a solution notebook, a copy.
+
+    Raises:
+        ValueError: a marker without its partner, or a solution in a cell that is not marked as one.
+    """
+    released = nbformat.v4.new_notebook()
+    released.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    for number, cell in enumerate(solution.cells, start=1):
+        made = copy.deepcopy(cell)
+        made.source = _without_solutions(cell, f"cell {number}")
+        made.metadata = nbformat.from_dict({key: cell.metadata[key] for key in CELL_KEYS if key in cell.metadata})
+        made.pop("attachments", None)
+        if cell.cell_type == "code":
+            made.outputs, made.execution_count = [], None
+        released.cells.append(made)
+        picture = _picture(cell)
+        if cell.metadata.get("labkit", {}).get("expected_picture") and picture:
+            released.cells.append(_expected(cell.id, picture))
+    return released
+
+
+def _without_solutions(cell: NotebookNode, where: str) -> str:
+    lines, inside, regions = [], False, 0
+    stub = CODE_STUB if cell.cell_type == "code" else PROSE_STUB
+    for line in cell.source.splitlines():
+        if BEGIN in line:
+            if inside:
+                raise ValueError(f"{where}: {BEGIN} stands inside a solution; close it with {END} first")
+            inside, regions = True, regions + 1
+            lines.append(line[: len(line) - len(line.lstrip())] + stub)
+        elif END in line:
+            if not inside:
+                raise ValueError(f"{where}: {END} without {BEGIN}")
+            inside = False
+        elif not inside:
+            lines.append(line)
+    if inside:
+        raise ValueError(f"{where}: {BEGIN} without {END}")
+    marked = cell.metadata.get("nbgrader", {}).get("solution", False)
+    if bool(regions) != bool(marked):
+        raise ValueError(f"{where}: {regions} solution regions, but nbgrader's metadata says solution: {marked}")
+    return "\n".join(lines)
+
+
+def _picture(cell: NotebookNode) -> str:
+    """The first PNG among a cell's outputs, as base64, or nothing."""
+    for output in cell.get("outputs", []):
+        found = output.get("data", {}).get("image/png")
+        if found:
+            return "".join(str(found).split())
+    return ""
+
+
+def _expected(cell_id: str, picture: str) -> NotebookNode:
+    head = "<details><summary>The authors' figure, to compare with yours</summary>"
+    text = f"{head}\n\n![](attachment:expected.png)\n</details>"
+    cell = nbformat.v4.new_markdown_cell(text, attachments={"expected.png": {"image/png": picture}})
+    cell.id = f"{cell_id}-picture"
+    return cell
+
+
+def source_hash(source: str) -> str:
+    """SHA-256 of a cell's source, up to blanks at line ends and around it."""
+    lines = [line.rstrip() for line in source.strip().splitlines()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def role_of(cell: Mapping[str, Any]) -> str:
+    """What a cell is to the student: ``task``, ``answer``, ``check`` or ``given``."""
+    marks = cell.get("metadata", {}).get("nbgrader", {})
+    if marks.get("solution"):
+        return "task" if cell["cell_type"] == "code" else "answer"
+    return "check" if marks.get("grade") else "given"
+
+
+def course_of(notebooks: Mapping[str, NotebookNode], course_salt: str) -> dict[str, Any]:
+    """What ``course.json`` holds: salt, version, and for each notebook its cells by id.
+
+    Args:
+        notebooks: name -> the student's form, before the version is written into it.
+        course_salt: what the students' seeds depend on, beside their ID.
+    """
+    cells = {
+        name: [
+            {
+                "id": cell.id,
+                "role": role_of(cell),
+                "type": cell.cell_type,
+                "hash": source_hash(cell.source),
+                "points": cell.metadata.get("nbgrader", {}).get("points", 0),
+                "name": cell.metadata.get("nbgrader", {}).get("grade_id", ""),
+                "head": cell.source.partition(PROSE_STUB)[0].strip()[:300] if role_of(cell) == "answer" else "",
+            }
+            for cell in notebook.cells
+        ]
+        for name, notebook in notebooks.items()
+    }
+    version = hashlib.sha256(json.dumps([cells, course_salt], sort_keys=True).encode()).hexdigest()[:12]
+    return {"format": FORMAT, "version": version, "salt": course_salt, "notebooks": cells}
+
+
+def make_course(folder: Path, course_salt: str = DEFAULT_SALT) -> tuple[dict[str, NotebookNode], dict[str, Any]]:
+    """The student's notebooks and ``course.json``, from the folder of solution notebooks.
+
+    Raises:
+        FileNotFoundError: there is no notebook of the series.
+        ValueError: a notebook can not be released; the message says which and why.
+    """
+    paths = [folder / f"{name}.ipynb" for name in NOTEBOOKS if (folder / f"{name}.ipynb").is_file()]
+    if not paths:
+        raise FileNotFoundError(f"{folder} holds none of the notebooks {', '.join(NOTEBOOKS)}")
+    made = {}
+    for path in paths:
+        try:
+            made[path.stem] = student_version(nbformat.read(path, as_version=4))
+        except Exception as error:
+            raise ValueError(f"{path.name}: {error}") from None
+    course = course_of(made, course_salt)
+    for notebook in made.values():
+        notebook.metadata["labkit_course"] = {"version": course["version"]}
+    return made, course
+
+
+def read_course(path: Path) -> dict[str, Any]:
+    """``course.json`` of a release.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    try:
+        course = json.loads(path.read_text(encoding="utf-8"))
+        if course["format"] != FORMAT or not isinstance(course["notebooks"], dict):
+            raise ValueError(f"its format is {course['format']!r}")
+        return dict(course)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no course.json of a release ({error})") from None
+
+
+def write_release(
+    folder: Path, out: Path, course_salt: str = DEFAULT_SALT, *, notebooks_only: bool = False
+) -> list[str]:
+    """Write the student series, whole or not at all.
+
+    Args:
+        folder: the solution notebooks.
+        out: the new folder; it must not exist, or be empty.
+        course_salt: what the students' seeds depend on, beside their ID.
+        notebooks_only: leave out labkit, the data and the reference networks.
+
+    Returns:
+        The names of the notebooks.
+
+    Raises:
+        FileExistsError: ``out`` holds something.
+        ValueError: a notebook can not be released.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} exists and is not empty; give another folder, or move it away")
+    made, course = make_course(folder, course_salt)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        if not notebooks_only:
+            _copy_project(building)
+        (building / "notebooks").mkdir(exist_ok=True)
+        for name, notebook in made.items():
+            text = nbformat.writes(notebook) + "\n"
+            (building / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8", newline="\n")
+        text = json.dumps(course, indent=1, ensure_ascii=False) + "\n"
+        (building / "course.json").write_text(text, encoding="utf-8", newline="\n")
+        building.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        building.replace(out)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return list(made)
+
+
+def _copy_project(target: Path) -> None:
+    for pattern in COPIED:
+        for path in sorted(runtime.PROJECT.glob(pattern)):
+            copy_to = target / path.relative_to(runtime.PROJECT)
+            copy_to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy_to)
+    shutil.copyfile(runtime.PROJECT / "STUDENTS.md", target / "README.md")
+    blocks = (runtime.PROJECT / "Makefile").read_text(encoding="utf-8").split("\n\n")
+    kept = [block for block in blocks if not re.match(rf"(?:#.*\n)*({'|'.join(FOR_AUTHORS)})[a-z-]*:", block)]
+    text = "\n\n".join(block for block in kept if not block.startswith(("# torch itself brings", "CUDA :=")))
+    (target / "Makefile").write_text(text.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
+    ignored = (
+        ".venv/\n__pycache__/\n.ipynb_checkpoints/\n*.egg-info/\n/models/*\n!/models/reference/\n!/models/README.md\n"
+    )
+    (target / ".gitignore").write_text(ignored, encoding="utf-8", newline="\n")

@@ -1,0 +1,211 @@
+"""Whose submissions these are: zips or folders as packed, or as Canvas and Moodle hand out a whole class.
+
+Knows names and files; what is in them, only as far as they say whose they are.
+"""
+
+import csv
+import io
+import math
+import re
+import unicodedata
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from labkit.course import intake
+from labkit.course.grading import manifest_of, student_of
+from labkit.course.intake import shown
+from labkit.course.students import checked_id
+
+CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_.*?(?:-(?P<attempt>\d+))?\.zip", re.DOTALL)
+MOODLE = re.compile(r"(?P<name>.+)_(?P<id>\d+)_assignsubmission_file(?:_.*)?", re.DOTALL)
+OURS = re.compile(r"(?:labs_)?(?P<id>[^/]+?)(?:[ -]?\(?(?P<attempt>\d+)\)?)?\.zip")
+
+
+@dataclass(frozen=True)
+class Person:
+    """A row of the roster.
+
+    Attributes:
+        student: the ID.
+        name: as the platform writes it.
+        group: students of one group hand in together; "" for nobody else.
+        late_days: days that this student may be late.
+        platform_ids: the numbers that Canvas or Moodle knows the student by.
+    """
+
+    student: str
+    name: str = ""
+    group: str = ""
+    late_days: int = 0
+    platform_ids: frozenset[str] = frozenset()
+
+
+@dataclass
+class Entry:
+    """One submission, and what is known of it before it is graded.
+
+    Attributes:
+        path: zip or folder.
+        student: whose it is; "" if nobody can tell.
+        name: of the student, as far as known.
+        attempt: the platform's number, 0 for the first.
+        late: the platform called it late.
+        packed: when the student's machine packed it; None if unknown.
+        older: names of earlier submissions of the same student.
+    """
+
+    path: Path
+    student: str
+    name: str
+    attempt: int
+    late: bool
+    packed: datetime | None
+    older: Sequence[str] = ()
+
+    def days_late(self, due: datetime | None) -> int:
+        """Begun days after the deadline, 0 if in time or if one of the two is unknown."""
+        if due is None or self.packed is None:
+            return 0
+        return max(0, math.ceil((self.packed - due).total_seconds() / 86_400))
+
+
+def read_roster(path: Path) -> list[Person]:
+    """A CSV with a column ``student`` and, if wanted, ``name``, ``group``, ``late_days``, ``canvas_id``, ``moodle_id``.
+
+    Raises:
+        ValueError: the column is missing, or a row is wrong; the message names its line.
+    """
+    text = path.read_text(encoding="utf-8-sig")
+    delimiter = ";" if text.partition("\n")[0].count(";") > text.partition("\n")[0].count(",") else ","
+    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    if "student" not in (rows.fieldnames or []):
+        raise ValueError(f"{path} has the columns {rows.fieldnames}; one must be called student")
+    people: dict[str, Person] = {}
+    for row in rows:
+        try:
+            student = checked_id(row["student"])
+            if student in people:
+                raise ValueError(f"{student} is there twice")
+            numbers = frozenset(v.strip() for k in ("canvas_id", "moodle_id") if (v := row.get(k) or "").strip())
+            late_days = int(row.get("late_days") or 0)
+            group = (row.get("group") or "").strip()
+            people[student] = Person(student, (row.get("name") or "").strip(), group, late_days, numbers)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {rows.line_num}: {error}") from None
+    return list(people.values())
+
+
+def unpack_bulk(path: Path, folder: Path) -> Path:
+    """Put the files of a platform's bulk zip into a folder, under harmless names.
+
+    Raises:
+        ValueError: it is no bulk zip.
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is neither a folder nor a zip")
+    with zipfile.ZipFile(path) as archive:
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        if any(PurePosixPath(entry.filename).name == "manifest.json" for entry in entries):
+            raise ValueError(f"{path} is one submission; give the folder that it lies in")
+        for entry in entries:
+            parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
+            safe = [re.sub(r"[^\w. @+()-]", "_", part).lstrip(".") or "_" for part in parts if part not in ("/", "..")]
+            if not safe or entry.file_size > intake.MOST_BYTES or entry.flag_bits & 1:
+                continue
+            target = folder.joinpath(*safe[-3:])
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(entry) as file:
+                target.write_bytes(file.read(intake.MOST_BYTES))
+    return folder
+
+
+def find_entries(folder: Path, people: Sequence[Person]) -> list[Entry]:
+    """All submissions in a folder, one a student: the newest, with the others' names in ``older``."""
+    found = [_entry(path, label, people) for path, label in _candidates(folder)]
+    newest: dict[str, list[Entry]] = {}
+    for entry in found:
+        newest.setdefault(entry.student or f"? {entry.path}", []).append(entry)
+    start = datetime.min.replace(tzinfo=UTC)
+    entries = []
+    for several in newest.values():
+        several.sort(key=lambda entry: (entry.attempt, entry.packed or start, entry.path.name))
+        several[-1].older = [shown(entry.path.name) for entry in several[:-1]]
+        entries.append(several[-1])
+    return sorted(entries, key=lambda entry: (entry.student, entry.path.name))
+
+
+def _candidates(folder: Path) -> list[tuple[Path, str]]:
+    """Zips and folders that are submissions, each with the name that the platform gave it."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() in (".csv", ".txt", ".html", ".md"):
+            continue
+        if path.is_dir() and not path.is_symlink() and MOODLE.fullmatch(path.name):
+            zips = sorted(path.glob("*.zip"))
+            found += [(inner, path.name) for inner in zips] or [(path, path.name)]
+        else:
+            found.append((path, path.name))
+    return found
+
+
+def _entry(path: Path, label: str, people: Sequence[Person]) -> Entry:
+    told, packed = _what_it_says(path)
+    canvas, moodle = CANVAS.fullmatch(label), MOODLE.fullmatch(label)
+    match = canvas or moodle
+    name = match["name"] if match else ""
+    person = _person(people, match["id"] if match else "", name)
+    if match is None and not told:
+        ours = OURS.fullmatch(label)
+        told = _id_or_nothing(ours["id"] if ours else path.stem if path.is_dir() else "")
+    student = person.student if person else told
+    known = next((one for one in people if one.student == student), None)
+    attempt = int(canvas["attempt"] or 0) if canvas else 0
+    late = bool(canvas and canvas["late"])
+    return Entry(path, student, known.name if known and known.name else shown(name), attempt, late, packed)
+
+
+def _what_it_says(path: Path) -> tuple[str, datetime | None]:
+    """The ID and the time of packing that a submission gives itself."""
+    files = intake.read_submission(path, only=("manifest.json", "student.json"))
+    try:
+        packed = datetime.fromisoformat(str(manifest_of(files).get("packed", "")))
+    except ValueError:
+        return student_of(files), None
+    return student_of(files), packed if packed.tzinfo else packed.replace(tzinfo=UTC)
+
+
+def _id_or_nothing(text: str) -> str:
+    try:
+        return checked_id(text)
+    except ValueError:
+        return ""
+
+
+def _person(people: Sequence[Person], number: str, name: str) -> Person | None:
+    """Whom the platform means: by its number, or else by the name, if only one has it."""
+    by_number = [person for person in people if number and number in person.platform_ids]
+    plain = _letters(name)
+    by_name = [person for person in people if plain and plain in (_letters(person.name), _turned(person.name))]
+    found = by_number or by_name
+    return found[0] if len(found) == 1 else None
+
+
+def _letters(name: str) -> str:
+    """A name as Canvas writes it: letters only."""
+    plain = unicodedata.normalize("NFKD", name).casefold()
+    return "".join(character for character in plain if character.isalnum())
+
+
+def _turned(name: str) -> str:
+    """Given name and family name the other way round."""
+    parts = name.replace(",", " ").split()
+    return _letters("".join([*parts[-1:], *parts[:-1]]))
+
+
+def groups_of(entries: Mapping[str, Entry], people: Sequence[Person]) -> dict[str, str]:
+    """Submission -> its group; a student of no group is a group of one."""
+    known = {person.student: person.group for person in people}
+    return {key: known.get(entry.student) or f"alone: {key}" for key, entry in entries.items()}
