@@ -3,12 +3,23 @@
 import asyncio
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from labkit import execution, runtime
@@ -63,6 +74,128 @@ def run(
     )
     if failed or not (store or all(row.same for row in rows)):
         raise typer.Exit(1)
+
+
+@app.command()
+def release(
+    notebooks: Annotated[Path, typer.Argument(help="Folder of the solution notebooks.")] = Path("notebooks"),
+    out: Annotated[Path, typer.Option(help="New folder for the student series.")] = Path("release"),
+    salt: Annotated[str, typer.Option(help="Name of the course; the students' seeds depend on it.")] = "pruning labs",
+    notebooks_only: Annotated[bool, typer.Option(help="Only notebooks and course.json, no labkit, no data.")] = False,
+) -> None:
+    """Make the student series: solutions out, outputs out, everything that is needed to work in."""
+    from labkit.course.release import write_release
+
+    console = Console()
+    with _told(console):
+        names = write_release(notebooks, out, salt, notebooks_only=notebooks_only)
+        console.print(f"{len(names)} notebooks for students in {out}; keep {out / 'course.json'} for grading")
+
+
+@app.command()
+def pack(
+    student: Annotated[str, typer.Option(help="Your ID, as the course knows you.")],
+    notebooks: Annotated[Path, typer.Option(help="Folder of your notebooks.")] = runtime.PROJECT / "notebooks",
+    out: Annotated[Path, typer.Option(help="Folder for the zip.")] = Path(),
+) -> None:
+    """Make the zip to hand in, and show the points that the grader will give for it."""
+    from labkit.course import grading, intake, packing
+    from labkit.course.tasks import TASKS, TOTAL
+
+    console = Console()
+    with _told(console):
+        path = packing.pack(student, notebooks, out)
+        result = grading.grade(intake.read_submission(path), packing.this_course())
+        table = Table(title="What the grader will give")
+        for name in ("task", "asked for"):
+            table.add_column(name)
+        table.add_column("points", justify="right")
+        for name, task in result["tasks"].items():
+            asked = TASKS[name]
+            points = f"{task['points']:g} of {task['of']:g}" + (" (bonus)" if asked.bonus else "")
+            table.add_row(name, asked.title, points if task["attempted"] else f"– {points}")
+        console.print(table)
+        console.print(f"{result['points']:g} of {TOTAL:g} points, {result['bonus']:g} bonus", style="bold")
+        lines = [*packing.missing(result), *(f"{name}: {why}" for name, why in result["refused"].items())]
+        for line in lines:
+            console.print(f"missing: {line}", markup=False, highlight=False)
+        for flag in result["flags"]:
+            console.print(f"your instructor may ask: {flag}", markup=False, highlight=False)
+        console.print(f"hand in {path} ({path.stat().st_size / 2**20:.1f} MB); answers in words are read by a person")
+
+
+@app.command()
+def grade(
+    submissions: Annotated[Path, typer.Argument(help="Folder of zips or folders, or a platform's bulk zip.")],
+    out: Annotated[Path, typer.Option(help="Folder for the grades.")] = Path("grades"),
+    course: Annotated[Path | None, typer.Option(help="course.json of the release that was handed out.")] = None,
+    roster: Annotated[Path | None, typer.Option(help="CSV: student, and name, group, late_days, canvas_id …")] = None,
+    due: Annotated[str, typer.Option(help="Deadline, such as 2026-11-30T23:59+01:00.")] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    anonymous: Annotated[bool, typer.Option(help="No names and no IDs on the marking pages.")] = False,
+) -> None:
+    """Grade a class from what was handed in, without running any of it."""
+    import tempfile
+
+    from labkit.course import batch, report
+    from labkit.course import roster as rosters
+    from labkit.course.packing import this_course
+    from labkit.course.release import read_course
+
+    console = Console()
+    with _told(console), tempfile.TemporaryDirectory() as scratch:
+        deadline = _deadline(due)
+        report.read_marks(out / "grades.csv")  # before any work: the marks in it must not be lost
+        people = rosters.read_roster(roster) if roster else []
+        beside = Path("release") / "course.json"
+        handed_out = read_course(course or beside) if course or beside.is_file() else this_course()
+        if not submissions.exists():
+            raise FileNotFoundError(f"{submissions} does not exist; give the folder or the zip of all submissions")
+        folder = submissions if submissions.is_dir() else rosters.unpack_bulk(submissions, Path(scratch))
+        found = rosters.find_entries(folder, people)
+        if not found:
+            raise FileNotFoundError(f"{submissions} holds no submissions (zips or folders)")
+        labels = [entry.student or entry.path.name for entry in found] + [person.student for person in people]
+        names = batch.pseudonyms(out, list(dict.fromkeys(labels)))
+        entries = {names[entry.student or entry.path.name]: entry for entry in found}
+        results = _grade_with_bar(console, entries, handed_out, out, jobs)
+        batch.add_flags(results, entries, people)
+        report.write_all(out, results, entries, people, names, deadline, anonymous=anonymous)
+        flagged = sum(bool(result["flags"]) for result in results.values())
+        console.print(f"{len(results)} submissions graded, {flagged} with flags; open {out / 'index.html'}")
+
+
+def _grade_with_bar(console: Console, entries: Any, course: Any, out: Path, jobs: int) -> Any:
+    from labkit.course import batch
+
+    columns = (TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, speed_estimate_period=600) as bars:
+        bar = bars.add_task("grading", total=len(entries))
+        try:
+            return batch.grade_all(entries, course, out, jobs, lambda done: bars.update(bar, completed=done))
+        except KeyboardInterrupt:
+            console.print(f"interrupted; what is graded is kept in {out}, the same command goes on", style="red")
+            raise typer.Exit(130) from None
+
+
+def _deadline(due: str) -> datetime | None:
+    if not due:
+        return None
+    try:
+        found = datetime.fromisoformat(due)
+    except ValueError:
+        raise ValueError(f"due is {due!r}; write a date such as 2026-11-30T23:59+01:00") from None
+    return found.astimezone()
+
+
+@contextmanager
+def _told(console: Console) -> Iterator[None]:
+    """What a user did wrong, in one line and with exit status 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        console.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(2) from None
 
 
 def _what_is_wrong(paths: list[Path], out: Path) -> str:

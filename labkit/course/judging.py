@@ -19,6 +19,7 @@ from labkit.course.methods import (
     Weights,
     dense_weights,
     empty_channels,
+    follows_the_start,
     least_channels_went,
     looks_random,
     preference,
@@ -147,6 +148,10 @@ def random_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
     amounts = _amounts(found, 1)
     why = looks_random(found.before, found.zero, CONVOLUTIONS)
     random = found.zeros(CONVOLUTIONS) > 0 and not why
+    if follows_the_start(found.before, found.zero) and not why:
+        flags.append(
+            "CNN_MNIST_RND: the zeros of conv1 follow its weights; was the mask drawn with the training's seed?"
+        )
     hint = f"{why}; dice look neither at the weight nor at its place" if why else "no zero, so nothing was chosen"
     chosen = Finding(None if random and found.before is None else random, "chosen without preference", hint, 2)
     return Verdict(task, [amounts, chosen, _rest_untouched(found, 1)], flags)

@@ -1,0 +1,116 @@
+"""Figures of the reports, as SVG text that needs no other file."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from labkit.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+
+NETWORK_STYLES = {
+    "CNN_MNIST": ("o", GREY, "CNN_MNIST: dense"),
+    "CNN_MNIST_RND": ("v", VERMILION, "RND: 25 % at random"),
+    "CNN_MNIST_L1": ("s", BLUE, "L1: 25 %"),
+    "CNN_MNIST_STRUCT": ("D", ORANGE, "STRUCT: 1/8 of the channels"),
+    "CNN_MNIST_FNC": ("P", GREEN, "FNC: ten local rounds"),
+    "CNN_MNIST_GLOBAL": ("^", PURPLE, "GLOBAL: 25 %"),
+    "CNN_MNIST_GLOBAL_2": ("X", "#000000", "GLOBAL_2: ten global rounds"),
+}
+Networks = Mapping[str, Mapping[str, Any]]
+
+
+def _svg(figure: Figure, description: str) -> str:
+    """The figure as one ``<svg>``, whose ids do not meet those of another figure on the page."""
+    stream = io.StringIO()
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": description, "font.size": 10}
+    with mpl.rc_context(settings):
+        figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)
+
+
+def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None) -> str:
+    """Accuracy against sparsity: a point a network; with ``own``, these stand out."""
+    figure = Figure(figsize=(8, 4.2))
+    ax = figure.subplots()
+    for name, (marker, colour, label) in NETWORK_STYLES.items():
+        points = [(row[name]["sparsity"], row[name]["accuracy"]) for row in everybody if name in row]
+        mine = (own or {}).get(name)
+        if points:
+            x, y = 100 * np.array(points).T
+            faint = 0.75 if own is None else 0.25
+            ax.scatter(x, y, marker=marker, color=colour, s=30, alpha=faint, label=label, edgecolors="white", lw=0.5)
+        if mine:
+            at = (100 * mine["sparsity"], 100 * mine["accuracy"])
+            ax.scatter(*at, marker=marker, color=colour, s=110, edgecolors="black", label=None if points else label)
+    ax.set(xlabel="sparsity of the pruned layers [%]", ylabel="test accuracy [%]", ylim=(0, 102))
+    ax.grid(alpha=0.3)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    return _svg(figure, "Test accuracy against sparsity")
+
+
+def layer_shares(networks: Networks) -> str:
+    """Share of zeros in each layer, a group of bars a network."""
+    names = [name for name in NETWORK_STYLES if name in networks]
+    layers = ("conv1", "conv2", "conv3", "fc")
+    figure = Figure(figsize=(8, 2.8))
+    ax = figure.subplots()
+    for number, (layer, colour) in enumerate(zip(layers, (BLUE, VERMILION, GREEN, ORANGE), strict=True)):
+        heights = [100 * networks[name]["layers"].get(layer, 0) for name in names]
+        places = np.arange(len(names)) + 0.2 * (number - 1.5)
+        ax.bar(places, heights, width=0.18, color=colour, label=layer, hatch=("", "//", "..", "xx")[number], ec="white")
+    ax.set(ylabel="zero weights [%]", ylim=(0, 100), xlim=(-0.6, max(len(names), 1) - 0.4))
+    ax.set_xticks(range(len(names)), [name.removeprefix("CNN_MNIST").lstrip("_") or "dense" for name in names])
+    ax.legend(fontsize=8, ncols=4, frameon=False, loc="upper left")
+    return _svg(figure, "Share of zero weights in each layer of each network")
+
+
+def task_distribution(shares: Mapping[str, Sequence[float]]) -> str:
+    """For each task, how the class fared: a bar of full, partial and no points.
+
+    Args:
+        shares: task -> share of its points that each student reached, in [0, 1].
+    """
+    names = list(shares)
+    figure = Figure(figsize=(8, 0.27 * len(names) + 0.9))
+    ax = figure.subplots()
+    kinds = (("full", GREEN, ""), ("partial", ORANGE, "//"), ("none", GREY, ".."))
+    left = np.zeros(len(names))
+    for kind, colour, hatch in kinds:
+        counts = np.array([sum(_kind(value) == kind for value in shares[name]) for name in names], dtype=float)
+        ax.barh(names, counts, left=left, color=colour, hatch=hatch, ec="white", label=f"{kind} points")
+        left += counts
+    ax.invert_yaxis()
+    ax.set(xlabel="students")
+    ax.legend(fontsize=8, ncols=3, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return _svg(figure, "How many students reached full, partial and no points in each task")
+
+
+def _kind(share: float) -> str:
+    return "full" if share >= 0.999 else "none" if share <= 0 else "partial"
+
+
+def predictions(rows: Mapping[str, tuple[str, Sequence[float], Sequence[float]]]) -> str:
+    """The class's predictions beside what was measured, a strip a notebook.
+
+    Args:
+        rows: notebook -> what was asked, the predictions, what was measured.
+    """
+    figure = Figure(figsize=(8, 0.85 * max(len(rows), 1) + 0.5))
+    axes = np.atleast_1d(figure.subplots(max(len(rows), 1)))
+    figure.subplots_adjust(hspace=1.7)
+    for ax, (what, predicted, measured) in zip(axes, rows.values(), strict=False):
+        spread = np.linspace(-0.25, 0.25, len(predicted)) if len(predicted) > 1 else [0.0] * len(predicted)
+        ax.scatter(predicted, spread, color=BLUE, alpha=0.6, s=22, label="predicted", zorder=3)
+        for number, value in enumerate(measured):
+            label = "measured" if number == 0 else None
+            ax.axvline(value, color=VERMILION, alpha=0.5, lw=1.5, linestyle="--", label=label)
+        ax.set(yticks=[], ylim=(-0.6, 0.6))
+        ax.set_title(what, fontsize=9, loc="left")
+    if rows:
+        axes[0].legend(fontsize=8, ncols=2, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+    return _svg(figure, "The predictions of the class beside the measurements")

@@ -1,0 +1,191 @@
+"""What comes out of grading: tables for the instructor and the learning platform, and pages for people.
+
+Everything a student wrote is escaped, and cells that a spreadsheet would take for formulas are made harmless.
+"""
+
+import csv
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from labkit import runtime
+from labkit.course import pages
+from labkit.course.batch import Result
+from labkit.course.intake import shown
+from labkit.course.packing import without_homes
+from labkit.course.roster import Entry, Person
+from labkit.course.tasks import TASKS, TOTAL
+
+MINE = ("instructor_points", "instructor_comment")  # the columns that the instructor fills
+
+
+def harmless(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula; numbers stay numbers."""
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ").replace("\0", "")
+    try:
+        float(text.replace(",", "."))
+        return text
+    except ValueError:
+        return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "\t", "|", "%")) else text
+
+
+def read_marks(path: Path) -> dict[str, dict[str, str]]:
+    """Pseudonym -> what the instructor wrote into an earlier ``grades.csv``.
+
+    Raises:
+        ValueError: the file is there and can not be read; nothing is overwritten then.
+    """
+    if not path.exists():
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8; save it as CSV UTF-8, so that your marks are kept") from None
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    if not {"pseudonym", *MINE} <= set(rows.fieldnames or []):
+        raise ValueError(f"{path} lacks one of the columns pseudonym, {', '.join(MINE)}; move it away to start afresh")
+    return {row["pseudonym"]: {name: row[name] or "" for name in MINE} for row in rows}
+
+
+def write_all(
+    out: Path,
+    results: Mapping[str, Result],
+    entries: Mapping[str, Entry],
+    people: Sequence[Person],
+    names: Mapping[str, str],
+    due: Any,
+    *,
+    anonymous: bool,
+) -> None:
+    """Write all tables and pages.
+
+    Args:
+        out: folder of the grades.
+        results: pseudonym -> result.
+        entries: pseudonym -> submission.
+        people: the roster; empty if there is none.
+        names: student -> pseudonym, also for those who handed in nothing.
+        due: the deadline, or None.
+        anonymous: leave IDs and names out of everything but ``pseudonyms.csv`` and ``gradebook.csv``.
+    """
+    marks = read_marks(out / "grades.csv")
+    if (out / "grades.csv").exists():
+        shutil.copyfile(out / "grades.csv", out / "grades.csv.before")
+    missing = {names[person.student]: person for person in people if names[person.student] not in results}
+    covered = _covered_by_group(results, entries, people)
+    rows = [
+        _row(key, result, entries[key], people, marks.get(key, {}), due, anonymous=anonymous)
+        for key, result in results.items()
+    ]
+    for key, person in missing.items():
+        partner = covered.get(person.student)
+        said = f"handed in by the group: {partner}" if partner else "nothing handed in"
+        blank = {"pseudonym": key, "flags": said} | {name: marks.get(key, {}).get(name, "") for name in MINE}
+        rows.append(blank if anonymous else {"student": person.student, "name": person.name} | blank)
+    _write_csv(out / "grades.csv", _columns(results), rows)
+    _write_csv(out / "gradebook.csv", *_gradebook(results, entries, people, marks, covered))
+    pairs = [{"pseudonym": key, "student": name} for name, key in names.items()]
+    _write_csv(out / "pseudonyms.csv", ["pseudonym", "student"], pairs)
+    labels = {
+        key: key if anonymous else (entries[key].name or result["student"] or key) for key, result in results.items()
+    }
+    _write(
+        out / "index.html", pages.class_page(results, labels, [shown(p.name) or p.student for p in missing.values()])
+    )
+    for key, result in results.items():
+        text = pages.feedback_page(key, result, marks.get(key, {}), [other["networks"] for other in results.values()])
+        _write(out / "feedback" / f"{key}.html", text)
+
+
+def _row(
+    key: str,
+    result: Result,
+    entry: Entry,
+    people: Sequence[Person],
+    marks: Mapping[str, str],
+    due: Any,
+    *,
+    anonymous: bool,
+) -> dict[str, Any]:
+    allowed = next((person.late_days for person in people if person.student == entry.student), 0)
+    row: dict[str, Any] = {} if anonymous else {"student": result["student"], "name": entry.name}
+    row |= {"pseudonym": key, "points": result["points"], "of": TOTAL, "bonus": result["bonus"]}
+    row |= {name: task["points"] for name, task in result["tasks"].items()}
+    row |= {name: marks.get(name, "") for name in MINE}
+    row |= {"days_late": entry.days_late(due), "late_days_allowed": allowed, "attempts": len(entry.older) + 1}
+    row["flags"] = "; ".join(
+        [*result["flags"], *(f"{name or 'all'}: {why}" for name, why in result["refused"].items())]
+    )
+    row |= {f"answer {name}": without_homes(answer["text"]) for name, answer in result["answers"].items()}
+    if anonymous:
+        row["flags"] = _without(row["flags"], [result["student"], *(person.student for person in people)])
+    return row
+
+
+def _without(text: str, students: Sequence[str]) -> str:
+    for student in sorted({student for student in students if student}, key=len, reverse=True):
+        text = text.replace(student, "…")
+    return text
+
+
+def _columns(results: Mapping[str, Result]) -> list[str]:
+    answers = sorted({f"answer {name}" for result in results.values() for name in result["answers"]})
+    first = ["student", "name", "pseudonym", "points", "of", "bonus", *TASKS, *MINE]
+    return [*first, "days_late", "late_days_allowed", "attempts", "flags", *answers]
+
+
+def _covered_by_group(
+    results: Mapping[str, Result], entries: Mapping[str, Entry], people: Sequence[Person]
+) -> dict[str, str]:
+    """Student without a submission -> pseudonym of the one that the group handed in."""
+    group_of = {person.student: person.group for person in people if person.group}
+    handed_in = {group_of[entries[key].student]: key for key in results if entries[key].student in group_of}
+    own = {entries[key].student for key in results}
+    return {s: handed_in[group] for s, group in group_of.items() if s not in own and group in handed_in}
+
+
+def _gradebook(
+    results: Mapping[str, Result],
+    entries: Mapping[str, Entry],
+    people: Sequence[Person],
+    marks: Mapping[str, Mapping[str, str]],
+    covered: Mapping[str, str],
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Canvas's form of a gradebook, which Moodle's import takes as well: one column of points."""
+    columns = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Pruning labs"]
+    rows: list[dict[str, Any]] = [{"Student": "    Points Possible", "Pruning labs": TOTAL}]
+    by_student = {entries[key].student: key for key in results if entries[key].student} | dict(covered)
+    known = {person.student: person for person in people}
+    for student in sorted({*by_student, *known}):
+        person, key = known.get(student), by_student.get(student)
+        number = next(iter(sorted(person.platform_ids)), "") if person else ""
+        total = "" if key is None else results[key]["points"] + results[key]["bonus"] + _number(marks.get(key, {}))
+        name = (person.name if person else "") or student
+        rows.append({"Student": name, "ID": number, "SIS Login ID": student, "Pruning labs": total})
+    return columns, rows
+
+
+def _number(marks: Mapping[str, str]) -> float:
+    try:
+        return float(marks.get("instructor_points", "").replace(",", ".") or 0)
+    except ValueError:
+        return 0.0
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
+    # The mark at the start tells Excel that it is UTF-8.
+    _write(path, "\ufeff" + stream.getvalue())
+
+
+def _write(path: Path, text: str) -> None:
+    with runtime.written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
