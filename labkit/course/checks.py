@@ -106,7 +106,7 @@ def check_detective(answers: Any) -> float:
 def references() -> dict[str, Weights]:
     """Name -> weights of the networks that are committed with the project."""
     paths = sorted(runtime.reference_dir().glob("CNN_MNIST*.pth"))
-    return {path.stem: dense_weights(load_network(path)) for path in paths}
+    return {f"the reference {path.stem}": dense_weights(load_network(path)) for path in paths}
 
 
 def _checked(task: str, judge: Callable[[], Verdict], answer: Any = None, base: Any = None) -> float:

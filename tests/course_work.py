@@ -1,0 +1,220 @@
+"""What the tests of the course share: honest work, made by small real runs, and submissions of it."""
+
+import copy
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import torch
+from torch.nn.utils import prune
+
+import labkit
+from labkit import data, runtime
+from labkit.course import answers, release, students
+from labkit.course.cases import cases, truth
+from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, channel_norms, dense_weights
+from labkit.training import accuracy, train_one_epoch
+
+SALT = "tests"
+
+
+@cache
+def course() -> dict[str, Any]:
+    """The course that the submissions belong to."""
+    return release.make_course(runtime.PROJECT / "notebooks", SALT)[1]
+
+
+@cache
+def student_notebooks() -> dict[str, nbformat.NotebookNode]:
+    return release.make_course(runtime.PROJECT / "notebooks", SALT)[0]
+
+
+def train_a_little(network: labkit.CNN, seed: int, steps: int = 10, rate: float = 0.02) -> None:
+    """A real training of a few steps, in place."""
+    images, labels = data.load_images("MNIST", train=True)
+    loader = data.Loader(images[: 64 * steps], labels[: 64 * steps], shuffle=True, augmented=True, seed=seed)
+    optimizer = torch.optim.SGD(network.parameters(), lr=rate)
+    loss, metric = torch.nn.CrossEntropyLoss(), labkit.AccuracyMetric()
+    train_one_epoch(network, loader, loss, metric, optimizer, 1, torch.device("cpu"))
+
+
+@cache
+def _base(seed: int) -> labkit.CNN:
+    name = "CNN_MNIST" if seed % 5 == 0 else f"CNN_MNIST_seed{seed % 5}"
+    network = labkit.load_network(runtime.reference_dir() / f"{name}.pth")
+    train_a_little(network, seed)
+    return network
+
+
+def base(seed: int = 0) -> labkit.CNN:
+    """A network of one's own: a reference network that was trained on, so that it differs for every seed."""
+    return copy.deepcopy(_base(seed))
+
+
+def rounds(start: labkit.CNN, mode: str, seed: int = 0, count: int = 10, *, train: bool = True) -> labkit.CNN:
+    """Ten rounds of 10 %, local or global, with a little training after each."""
+    network = labkit.clone(start)
+    for number in range(count):
+        layers = [(getattr(network, name), "weight") for name in CONVOLUTIONS]
+        if mode == "global":
+            prune.global_unstructured(layers, pruning_method=prune.L1Unstructured, amount=0.1)
+        else:
+            for layer, name in layers:
+                prune.l1_unstructured(layer, name, amount=0.1)
+        if train:
+            train_a_little(network, seed + number, steps=6)
+    return network
+
+
+def pruned(start: labkit.CNN, method: Callable[..., Any], layers: Any = CONVOLUTIONS, **arguments: Any) -> labkit.CNN:
+    """A clone with a pruning method of torch applied to these layers."""
+    network = labkit.clone(start)
+    for name in layers:
+        method(getattr(network, name), name="weight", **arguments)
+    return network
+
+
+def globally(start: labkit.CNN, amount: float = 0.25, layers: Any = ALL_LAYERS) -> labkit.CNN:
+    network = labkit.clone(start)
+    pairs = [(getattr(network, name), "weight") for name in layers]
+    prune.global_unstructured(pairs, pruning_method=prune.L1Unstructured, amount=amount)
+    return network
+
+
+def at_random(start: labkit.CNN, seed: int = 1) -> labkit.CNN:
+    labkit.set_seed(seed)
+    return pruned(start, prune.random_unstructured, amount=0.25)
+
+
+def networks_of(start: labkit.CNN, seed: int = 0) -> dict[str, labkit.CNN]:
+    """All seven networks, right, from one base."""
+    return {
+        "CNN_MNIST": start,
+        "CNN_MNIST_RND": at_random(start, seed + 1),
+        "CNN_MNIST_L1": pruned(start, prune.l1_unstructured, amount=0.25),
+        "CNN_MNIST_STRUCT": pruned(start, prune.ln_structured, amount=1 / 8, n=2, dim=0),
+        "CNN_MNIST_FNC": rounds(start, "local", seed),
+        "CNN_MNIST_GLOBAL": globally(start),
+        "CNN_MNIST_GLOBAL_2": rounds(start, "global", seed),
+    }
+
+
+def l1_masks(start: labkit.CNN, share: float = 0.25) -> dict[str, torch.Tensor]:
+    masks = {}
+    for name in CONVOLUTIONS:
+        size = getattr(start, name).weight.detach().abs()
+        masks[name] = (size > size.flatten().kthvalue(round(share * size.numel())).values).float()
+    return masks
+
+
+def channel_masks(start: labkit.CNN) -> dict[str, torch.Tensor]:
+    masks = {}
+    for name in CONVOLUTIONS:
+        weight = getattr(start, name).weight.detach()
+        masks[name] = torch.ones_like(weight)
+        masks[name][channel_norms(weight).argsort()[: len(weight) // 8]] = 0
+    return masks
+
+
+def second_round(start: labkit.CNN) -> torch.Tensor:
+    return pruned(
+        pruned(start, prune.l1_unstructured, ["conv2"], amount=0.1), prune.l1_unstructured, ["conv2"], amount=0.1
+    ).conv2.weight_mask
+
+
+def global_masks(start: labkit.CNN) -> dict[str, torch.Tensor]:
+    network = globally(start)
+    return {name: getattr(network, name).weight_mask for name in ALL_LAYERS}
+
+
+def random_mask(seed: int = 0) -> torch.Tensor:
+    mask = torch.ones(32, 1, 3, 3)
+    mask.view(-1)[torch.randperm(288, generator=torch.Generator().manual_seed(seed))[:72]] = 0
+    return mask
+
+
+def answers_of(start: labkit.CNN, student: str, seed: int = 0) -> dict[str, tuple[Any, Any]]:
+    """Task -> a right answer and the weights that it belongs to, for all tasks that are no network."""
+    before = dense_weights(start)
+    found: dict[str, tuple[Any, Any]] = {f"0{number}-prediction": (0.5, None) for number in range(1, 7)}
+    work = {"conv1": 225_792, "conv2": 3_612_672, "conv3": 1_843_200, "fc": 32_000}
+    return found | {
+        "01-work": (work, None),
+        "02-mask": (random_mask(seed), None),
+        "03-masks": (l1_masks(start), before),
+        "04-masks": (channel_masks(start), before),
+        "05-mask": (second_round(start), before),
+        "06-masks": (global_masks(start), before),
+        "09-detective": (truth(cases(students.seed_of(student, SALT))), None),
+    }
+
+
+def worked_notebooks(networks: Mapping[str, labkit.CNN]) -> dict[str, nbformat.NotebookNode]:
+    """The student's notebooks as they come back: answers written, outputs that tell sparsity and accuracy."""
+    images, labels = data.load_images("MNIST", train=False)
+    loader = data.Loader(images, labels, batch_size=500)
+    worked = copy.deepcopy(student_notebooks())
+    homes = {"CNN_MNIST": "01_training", "CNN_MNIST_RND": "02_random_pruning", "CNN_MNIST_L1": "03_l1_pruning"}
+    homes |= {"CNN_MNIST_STRUCT": "04_structured_pruning", "CNN_MNIST_FNC": "05_iterative_pruning"}
+    homes |= {"CNN_MNIST_GLOBAL": "06_global_pruning", "CNN_MNIST_GLOBAL_2": "06_global_pruning"}
+    for notebook in worked.values():
+        for number, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), start=1):
+            cell.execution_count = number
+            cell.source = cell.source.replace(release.CODE_STUB, "# my own code")
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = cell.source.replace(release.PROSE_STUB, "It was as I thought.")
+    for name, network in networks.items():
+        notebook = worked[homes[name]]
+        layers = None if name in ("CNN_MNIST", "CNN_MNIST_GLOBAL") else CONVOLUTIONS
+        share = "" if name == "CNN_MNIST" else f"sparsity {labkit.sparsity(network, layers):.2%}, "
+        text = f"{name}: {share}test accuracy ≈{accuracy(network, loader):.4f}\n"
+        last = [cell for cell in notebook.cells if cell.cell_type == "code"][-2]
+        last.outputs = [*last.outputs, nbformat.v4.new_output("stream", name="stdout", text=text)]
+    return worked
+
+
+def write_work(
+    folder: Path,
+    student: str,
+    networks: Mapping[str, labkit.CNN],
+    given: Mapping[str, tuple[Any, Any]],
+    notebooks: Mapping[str, nbformat.NotebookNode],
+    monkeypatch: Any,
+) -> Path:
+    """All of a student's files, as they lie on the student's machine (``notebooks/`` and ``models/``)."""
+    monkeypatch.setenv("LABKIT_MODELS", str(folder / "models"))
+    seed = students.seed_of(student, SALT)
+    for name, network in networks.items():
+        labkit.save_network(network, name, **({"seed": seed} if name == "CNN_MNIST" else {}))
+    for task, (value, before) in given.items():
+        answers.save_answer(task, value, before)
+    for name, notebook in notebooks.items():
+        path = folder / "notebooks" / f"{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(nbformat.writes(notebook), encoding="utf-8")
+    return folder
+
+
+def zip_of(folder: Path, path: Path, student: str, **manifest: Any) -> Path:
+    """A submission as ``labkit pack`` makes it, of everything in a student's folder."""
+    told = {"format": "labkit submission 1", "student": student, "course": course()["version"]}
+    told |= {"packed": "2026-11-22T12:00:00+00:00"} | manifest
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("manifest.json", json.dumps(told))
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder).as_posix())
+    return path
+
+
+def honest_zip(folder: Path, student: str, seed: int, monkeypatch: Any) -> Path:
+    """A whole honest submission, right in everything: ``folder/labs_STUDENT.zip``."""
+    networks = networks_of(base(seed), seed)
+    work = folder / f"work_{student}"
+    write_work(work, student, networks, answers_of(base(seed), student, seed), worked_notebooks(networks), monkeypatch)
+    return zip_of(work, folder / f"labs_{student}.zip", student)
