@@ -22,7 +22,8 @@ FIRST_SIX = [
     "05_iterative_pruning",
     "06_global_pruning",
 ]
-LINES, LINES_OF_A_DEFINITION = 12, 25  # of a cell; blank ones do not count
+LINES, LINES_OF_A_DEFINITION = 12, 25  # of a cell; blank ones and the marks of solutions do not count
+MARKER = re.compile(r"\s*### (BEGIN|END) SOLUTION")
 TITLE = re.compile(r"# \d\d · \S.* \(\d+ min reading, \d+ min computing\)")
 # Word for the complaint -> what no code cell may contain.
 FORBIDDEN_IN_CODE = {
@@ -86,7 +87,7 @@ def _about_the_cells(notebook: NotebookNode) -> Iterator[str]:
 def _about_a_code_cell(cell: NotebookNode, count: int) -> Iterator[str]:
     if cell.execution_count != count:
         yield f"its execution count is {cell.execution_count}, not {count}: run all cells in order"
-    lines = sum(bool(line.strip()) for line in cell.source.splitlines())
+    lines = sum(bool(line.strip()) and not MARKER.fullmatch(line) for line in cell.source.splitlines())
     try:
         body = ast.parse(cell.source).body
         allowed = LINES_OF_A_DEFINITION if [type(node) for node in body] == [ast.FunctionDef] else LINES

@@ -78,20 +78,29 @@ def task_distribution(shares: Mapping[str, Sequence[float]]) -> str:
     names = list(shares)
     figure = Figure(figsize=(8, 0.27 * len(names) + 0.9))
     ax = figure.subplots()
-    kinds = (("full", GREEN, ""), ("partial", ORANGE, "//"), ("none", GREY, ".."))
+    kinds = (("full", GREEN, ""), ("partial", ORANGE, "//"), ("no", GREY, ".."))
     left = np.zeros(len(names))
     for kind, colour, hatch in kinds:
         counts = np.array([sum(_kind(value) == kind for value in shares[name]) for name in names], dtype=float)
-        ax.barh(names, counts, left=left, color=colour, hatch=hatch, ec="white", label=f"{kind} points")
+        ax.barh(
+            names,
+            counts,
+            left=left,
+            color=colour,
+            hatch=hatch,
+            ec="white",
+            label=f"{kind if kind != 'none' else 'no'} points",
+        )
         left += counts
     ax.invert_yaxis()
     ax.set(xlabel="students")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(fontsize=8, ncols=3, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return _svg(figure, "How many students reached full, partial and no points in each task")
 
 
 def _kind(share: float) -> str:
-    return "full" if share >= 0.999 else "none" if share <= 0 else "partial"
+    return "full" if share >= 0.999 else "no" if share <= 0 else "partial"
 
 
 def predictions(rows: Mapping[str, tuple[str, Sequence[float], Sequence[float]]]) -> str:
@@ -110,6 +119,8 @@ def predictions(rows: Mapping[str, tuple[str, Sequence[float], Sequence[float]]]
             label = "measured" if number == 0 else None
             ax.axvline(value, color=VERMILION, alpha=0.5, lw=1.5, linestyle="--", label=label)
         ax.set(yticks=[], ylim=(-0.6, 0.6))
+        largest = max([*predicted, *measured, 0.0])
+        ax.set_xlim(-0.03 * (top := 1.0 if largest <= 1 else 100.0 if largest > 3 else 3.0), 1.03 * top)
         ax.set_title(what, fontsize=9, loc="left")
     if rows:
         axes[0].legend(fontsize=8, ncols=2, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))

@@ -12,7 +12,7 @@ from labkit.course.tasks import TASKS, TOTAL
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; color: #1a1a1a; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
+h1 { font-size: 1.5rem; } h3 { font-size: 1rem; margin: 1rem 0 .2rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { padding: .3rem .5rem; text-align: left; vertical-align: top; }
 tr { border-bottom: 1px solid #ccc; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
@@ -96,7 +96,7 @@ def class_page(results: Mapping[str, Result], labels: Mapping[str, str], missing
         missing: who handed in nothing.
     """
     parts = ['<a class="skip" href="#everybody">To the table of everybody</a>', "<h1>Pruning labs: the class</h1>"]
-    parts.append(f"<p>{len(results)} submissions; {TOTAL:g} points, and bonus points on top.</p>")
+    parts.append(f"<p>Submissions: {len(results)}. There are {TOTAL:g} points, and bonus points on top.</p>")
     parts += ["<h2>Flags: questions for you</h2>", "<p>A flag never costs a point.</p>", _flags(results, labels)]
     if missing:
         parts.append(f"<p>Nothing handed in: {', '.join(escaped(name) for name in missing)}</p>")
@@ -116,7 +116,7 @@ def class_page(results: Mapping[str, Result], labels: Mapping[str, str], missing
 
 def _flags(results: Mapping[str, Result], labels: Mapping[str, str]) -> str:
     rows = []
-    for key, result in results.items():
+    for key, result in sorted(results.items(), key=lambda item: -len(item[1]["flags"])):
         refused = [f"{name or 'the submission'} was refused: it {why}" for name, why in result["refused"].items()]
         flags = list(dict.fromkeys([*result["flags"], *refused]))
         if flags:
