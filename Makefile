@@ -16,7 +16,7 @@ BY_NOTEBOOK := -n 2 --dist loadfile --no-loadscope-reorder
 unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help run test test-fast test-notebooks test-full lab lint notebooks bench lock clean FORCE
+.PHONY: help run test test-fast test-notebooks test-full lab pack lint notebooks bench lock clean FORCE
 
 help:  ## this list
 	@echo 'make <target>, such as: make run'
@@ -34,6 +34,9 @@ notebooks: .venv/installed  ## run every notebook and store its outputs where th
 lab: .venv/installed  ## open JupyterLab in notebooks/
 	cd notebooks && ../$(BIN) -m jupyterlab $(ARGS)
 
+pack: .venv/installed  ## make the zip to hand in: make pack STUDENT=ab1234
+	@$(BIN) -m labkit.cli pack --student "$(STUDENT)" $(ARGS)
+
 test: .venv/installed  ## tests of labkit, and every notebook executed and compared
 	OMP_NUM_THREADS=1 $(PYTEST) tests notebooks --nbval $(BY_NOTEBOOK) $(ARGS)
 
@@ -43,10 +46,14 @@ test-fast: .venv/installed  ## tests of labkit only, no notebook is trained
 test-notebooks: .venv/installed  ## every notebook executed and compared
 	OMP_NUM_THREADS=1 $(PYTEST) notebooks --nbval $(BY_NOTEBOOK) $(ARGS)
 
-test-full: test  ## test, and the notebooks as on an older processor, on two threads, and in float32
+test-full: test test-course  ## test, the course at full size, and the notebooks as on other machines
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) notebooks --nbval $(BY_NOTEBOOK) $(ARGS)
 	LABKIT_TEST_THREADS=2 $(PYTEST) notebooks --nbval $(ARGS)
 	OMP_NUM_THREADS=1 LABKIT_BF16=0 $(PYTEST) notebooks --nbval $(BY_NOTEBOOK) $(ARGS)
+
+test-course: .venv/installed  ## blank notebooks, 500 honest and 200 timed submissions, real nbgrader (an hour)
+	$(UV) pip install --quiet --python $(BIN) -c requirements.lock 'nbgrader==0.9.6'
+	OMP_NUM_THREADS=1 $(PYTEST) tests/slow $(ARGS)
 
 lint: .venv/installed  ## ruff and mypy, over code and notebooks
 	$(BIN) -m ruff check

@@ -156,7 +156,7 @@ def answers_of(start: labkit.CNN, student: str, seed: int = 0) -> dict[str, tupl
 def worked_notebooks(networks: Mapping[str, labkit.CNN]) -> dict[str, nbformat.NotebookNode]:
     """The student's notebooks as they come back: answers written, outputs that tell sparsity and accuracy."""
     images, labels = data.load_images("MNIST", train=False)
-    loader = data.Loader(images, labels, batch_size=500)
+    loader = data.Loader(images, labels, batch_size=50)
     worked = copy.deepcopy(student_notebooks())
     homes = {"CNN_MNIST": "01_training", "CNN_MNIST_RND": "02_random_pruning", "CNN_MNIST_L1": "03_l1_pruning"}
     homes |= {"CNN_MNIST_STRUCT": "04_structured_pruning", "CNN_MNIST_FNC": "05_iterative_pruning"}

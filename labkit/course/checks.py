@@ -160,7 +160,7 @@ def _candidates(base: Any) -> dict[str, Weights]:
 def _validation(network: CNN) -> float:
     """Accuracy on 2,000 validation images."""
     images, labels = data.load_images("MNIST", train=True)
-    return accuracy(network, data.Loader(images[-2000:], labels[-2000:], batch_size=500))
+    return accuracy(network, data.Loader(images[-2000:], labels[-2000:], batch_size=50))
 
 
 def _tensor(mask: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from labkit.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 
@@ -94,7 +95,7 @@ def task_distribution(shares: Mapping[str, Sequence[float]]) -> str:
         left += counts
     ax.invert_yaxis()
     ax.set(xlabel="students")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize=8, ncols=3, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return _svg(figure, "How many students reached full, partial and no points in each task")
 
