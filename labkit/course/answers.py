@@ -49,8 +49,9 @@ def save_answer(task: str, value: Any, before: Weights | None = None) -> None:
 def _plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         # Masks of ones and zeros fit into a byte a weight; any other value is kept as it is, to be told of.
-        value = value.detach().cpu().contiguous()
-        return value.to(torch.uint8) if bool(((value == 0) | (value == 1)).all()) else value.clone()
+        value = value.detach().cpu().as_subclass(torch.Tensor).contiguous()
+        # Copies: a slice would take the whole tensor that it was cut from along.
+        return value.to(torch.uint8, copy=True) if bool(((value == 0) | (value == 1)).all()) else value.clone()
     if isinstance(value, Mapping):
         return {str(key)[:40]: _plain(item) for key, item in list(value.items())[:10]}
     if isinstance(value, (list, tuple)):
@@ -61,4 +62,5 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, (int, float)) and abs(value) < 1e15:
         return int(value) if isinstance(value, int) else float(value)
-    return _plain(value.item()) if isinstance(value, np.generic) else None
+    plain = value.item() if isinstance(value, np.generic) else None
+    return None if isinstance(plain, np.generic) else _plain(plain)

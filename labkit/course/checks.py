@@ -4,7 +4,7 @@ A check prints ✓ (holds), ✗ (does not, with a hint) or – (not attempted, o
 ``labkit pack``, and returns the points, which nbgrader takes as partial credit. A check never raises.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,13 @@ def check_prediction(notebook: str, prediction: Any) -> float:
     if task not in TASKS:
         print(f"✗ notebook is {notebook!r:.40}; predictions are asked for in {', '.join(n[:2] for n in NOTEBOOKS[:6])}")
         return 0.0
-    return _checked(task, lambda: judging.prediction(task, _number(prediction)), prediction)
+    return _checked(task, lambda: judging.prediction(task, _number(prediction)), _number(prediction))
 
 
 def check_work(work: Any) -> float:
     """Multiply-adds of each layer, a dict from layer to number."""
-    return _checked("01-work", lambda: judging.work(work), work)
+    plain = {name: _number(value) for name, value in work.items()} if isinstance(work, Mapping) else work
+    return _checked("01-work", lambda: judging.work(plain), plain)
 
 
 def check_training(network: Any) -> float:
@@ -169,4 +170,6 @@ def _tensor(mask: Any) -> Any:
 
 def _number(value: Any) -> Any:
     """Also NumPy's and torch's numbers."""
-    return value.item() if isinstance(value, (torch.Tensor, np.generic)) and np.size(value) == 1 else value
+    if isinstance(value, torch.Tensor):
+        return value.item() if value.numel() == 1 else value
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) and value.size == 1 else value

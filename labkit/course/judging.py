@@ -93,10 +93,14 @@ class Unfit(ValueError):
 # Networks that were pruned and not trained
 
 
-def _pruned(task: str, network: CNN, candidates: Mapping[str, Weights]) -> tuple[Task, Pruned, list[str]]:
+def _check_shapes(network: CNN) -> None:
     for name, layer in prunable_layers(network).items():
         if name not in SHAPES or tuple(effective_weight(layer).shape) != SHAPES[name]:
             raise Unfit(f"{name} has weights {tuple(effective_weight(layer).shape)}; the layers must be those of CNN()")
+
+
+def _pruned(task: str, network: CNN, candidates: Mapping[str, Weights]) -> tuple[Task, Pruned, list[str]]:
+    _check_shapes(network)
     found = read_pruning(network, candidates)
     flags = []
     if not found.origin and found.zeros():
@@ -131,13 +135,19 @@ def _hint_for_amount(share: float, layer: str, zeros: int) -> str:
 
 
 def _rest_untouched(found: Pruned, points: float, layers: Sequence[str] = ("fc",)) -> Finding:
-    touched = [name for name in layers if found.zeros([name])]
+    touched = [name for name in layers if found.zeros([name]) > TIES]  # a weight may start as exactly 0
     text = f"{' and '.join(layers)} untouched"
-    return Finding(not touched, text, f"{', '.join(touched)} has zeros: which layers were asked for?", points)
+    hint = f"{', '.join(touched)} has zeros: which layers were asked for?" if touched else "nothing was pruned"
+    return Finding(not touched and found.zeros(CONVOLUTIONS) > 0, text, hint, points)
 
 
-def _by_hand_or_not(before: Weights | None, holds: Callable[[Weights], bool]) -> bool | None:
-    return None if before is None else holds(before)
+def _by_hand_or_not(
+    before: Weights | None, holds: Callable[[Weights], bool], amount: Finding | None = None
+) -> bool | None:
+    """Whether it holds; None if the weights before are unknown, where at least the amount is right."""
+    if before is None:
+        return None if amount is None or amount.holds else False
+    return holds(before)
 
 
 def random_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
@@ -145,15 +155,17 @@ def random_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
     task, found, flags = _pruned("02-network", network, candidates)
     if _is_blank(found):
         return Verdict(task)
-    amounts = _amounts(found, 1)
+    amounts = _amounts(found, 1, TIES)
     why = looks_random(found.before, found.zero, CONVOLUTIONS)
-    random = found.zeros(CONVOLUTIONS) > 0 and not why
+    random: bool | None = found.zeros(CONVOLUTIONS) > 0 and not why
     if follows_the_start(found.before, found.zero) and not why:
         flags.append(
             "CNN_MNIST_RND: the zeros of conv1 follow its weights; was the mask drawn with the training's seed?"
         )
     hint = f"{why}; dice look neither at the weight nor at its place" if why else "no zero, so nothing was chosen"
-    chosen = Finding(None if random and found.before is None else random, "chosen without preference", hint, 2)
+    if random and found.before is None:
+        random = None if amounts.holds else False
+    chosen = Finding(random, "chosen without preference", hint, 2)
     return Verdict(task, [amounts, chosen, _rest_untouched(found, 1)], flags)
 
 
@@ -168,7 +180,7 @@ def l1_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
         some = [0 < found.share(name) < 1 for name in CONVOLUTIONS]
         return all(some) and all(smallest_were_zeroed(before, found.zero, [name]) for name in CONVOLUTIONS)
 
-    holds = _by_hand_or_not(found.before, smallest) if found.zeros(CONVOLUTIONS) else False
+    holds = _by_hand_or_not(found.before, smallest, amounts)
     chosen = Finding(holds, "in each layer no zeroed weight was larger than a kept one", _hint_for_l1(found), 2)
     return Verdict(task, [amounts, chosen, _rest_untouched(found, 1)], flags)
 
@@ -204,7 +216,9 @@ def structured_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdi
     def least(before: Weights) -> bool:
         return all(least_channels_went(before[name], found.zero[name]) for name in CONVOLUTIONS)
 
-    holds = _by_hand_or_not(found.before, least) if all(empty.values()) else False
+    holds = _by_hand_or_not(found.before, least, count)
+    if not all(empty.values()):
+        holds = False
     hint = "a channel of larger norm went, a smaller one stayed: which norm was asked for (n), of which weights?"
     norm = Finding(holds, "they had the least L2 norms of their layer", hint, 1)
     return Verdict(task, [count, whole, norm, _rest_untouched(found, 1)], flags)
@@ -217,7 +231,7 @@ def _hint_for_channels(found: Pruned, name: str, empty: int) -> str:
         return f"{name}: no channel is empty"
     if empty == 1:
         return f"{name}: a whole number as amount counts channels, a decimal one is a share"
-    if abs(found.share(name) - 15 / 64) < 0.02:
+    if int(empty_channels(found.zero["conv3"]).sum()) == 30:
         return f"{name}: that is what two prunings make, the second of what the first has left; start from a clone"
     return f"{name}: an eighth of {SHAPES[name][0]} channels was asked for"
 
@@ -234,7 +248,7 @@ def global_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
     def one_threshold(before: Weights) -> bool:
         return 0 < zeros < weights and smallest_were_zeroed(before, found.zero, ALL_LAYERS)
 
-    holds = _by_hand_or_not(found.before, one_threshold) if zeros else False
+    holds = _by_hand_or_not(found.before, one_threshold, total)
     shares = [found.share(name) for name in ALL_LAYERS]
     hint = "a zeroed weight of one layer was larger than a kept one of another; rank all layers together"
     if max(shares) - min(shares) < 0.005:
@@ -250,6 +264,7 @@ def global_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
 def trained_network(network: CNN, references: Mapping[str, Weights], accuracy: Accuracy) -> Verdict:
     """01: CNN_MNIST, dense and trained. A copy of a reference network is nobody's own work."""
     task = TASKS["01-training"]
+    _check_shapes(network)
     weights = dense_weights(network)
     if any(all(torch.equal(weights[name], other[name]) for name in weights) for other in references.values()):
         return Verdict(task)
@@ -260,11 +275,13 @@ def trained_network(network: CNN, references: Mapping[str, Weights], accuracy: A
     hint = "did the optimizer get the parameters of this network, and did the training run to its end?"
     levels = ((0.5, 1.0), (USEFUL, 1.0), (TRAINED, 1.0))
     findings = [Finding(reached >= level, f"more than {level:.0%} of the images right", hint, p) for level, p in levels]
-    findings.append(Finding(zeros == 0, "no weight is zero yet", f"{zeros:,} weights are zero; pruning comes later", 1))
+    findings.append(
+        Finding(zeros <= TIES, "no weight is zero yet", f"{zeros:,} weights are zero; pruning comes later", 1)
+    )
     return Verdict(task, findings)
 
 
-def _was_trained(found: Pruned, candidates: Mapping[str, Weights], points: float) -> Finding:
+def _was_trained(network: CNN, found: Pruned, candidates: Mapping[str, Weights], points: float) -> Finding:
     """Whether the weights that are left have moved away from every network that it may have been made from."""
     same = [
         name
@@ -272,7 +289,8 @@ def _was_trained(found: Pruned, candidates: Mapping[str, Weights], points: float
         if all(torch.equal(found.kept[x][~found.zero[x]], weights[x][~found.zero[x]]) for x in CONVOLUTIONS)
     ]
     hint = "the weights that are left are exactly those before: whose parameters did the optimizer get?"
-    return Finding(not same, "the weights that are left have been trained", hint, points)
+    holds = not same and bool(network.batch1.num_batches_tracked > 0)
+    return Finding(holds, "the weights that are left have been trained", hint, points)
 
 
 def _still_useful(network: CNN, accuracy: Accuracy, points: float) -> Finding:
@@ -281,9 +299,12 @@ def _still_useful(network: CNN, accuracy: Accuracy, points: float) -> Finding:
     return Finding(reached >= USEFUL, f"more than {USEFUL:.0%} of the images right after the last round", hint, points)
 
 
-def _small_went(found: Pruned, points: float) -> Finding:
+def _small_went(found: Pruned, counts: Finding, points: float) -> Finding:
     """Iterated pruning is not judged by a threshold: weights that stayed may have shrunk since. The drift is clear."""
-    holds, hint = None, "the zeroed weights are no smaller than the kept ones; was it the L1 method?"
+    holds, hint = (
+        None if counts.holds else False,
+        "the zeroed weights are no smaller than the kept ones; was it the L1 method?",
+    )
     if found.before is not None:
         leans = [preference(found.before[name].abs(), found.zero[name]) for name in CONVOLUTIONS]
         holds = all(lean < 0 for lean in leans) and min(leans) < -6
@@ -298,9 +319,16 @@ def iterative_network(network: CNN, candidates: Mapping[str, Weights], accuracy:
     zeros = {name: found.zeros([name]) for name in CONVOLUTIONS}
     text = "zeros in " + ", ".join(f"{name}: {zeros[name]:,} of {SIZES[name]:,}" for name in CONVOLUTIONS)
     right = all(abs(zeros[name] - ITERATIVE[name]) <= ROUNDS for name in CONVOLUTIONS)
-    counts = Finding(right, text, _hint_for_rounds(sum(zeros.values()) / 92_448), 2)
-    chosen = _small_went(found, 1) if sum(zeros.values()) else Finding(False, "small weights went", "none went", 1)
-    return Verdict(task, [counts, chosen, _was_trained(found, candidates, 1), _still_useful(network, accuracy, 1)])
+    hint = _hint_for_rounds(sum(zeros.values()) / 92_448)
+    if found.zeros(["fc"]) > TIES:
+        right, hint = False, "fc has zeros: which layers were asked for?"
+    counts = Finding(right, text, hint, 2)
+    chosen = (
+        _small_went(found, counts, 1) if sum(zeros.values()) else Finding(False, "small weights went", "none went", 1)
+    )
+    return Verdict(
+        task, [counts, chosen, _was_trained(network, found, candidates, 1), _still_useful(network, accuracy, 1)]
+    )
 
 
 def _hint_for_rounds(share: float) -> str:
@@ -324,7 +352,9 @@ def global_rounds(network: CNN, candidates: Mapping[str, Weights], accuracy: Acc
     spread = max(shares) - min(shares)
     hint = "every layer gave the same share: that is one threshold for each layer"
     ranked = Finding(spread > 0.02, "the layers gave different shares, as one threshold makes them", hint, 1)
-    return Verdict(task, [counts, ranked, _was_trained(found, candidates, 1), _still_useful(network, accuracy, 1)])
+    return Verdict(
+        task, [counts, ranked, _was_trained(network, found, candidates, 1), _still_useful(network, accuracy, 1)]
+    )
 
 
 # Answers that are no network
@@ -334,7 +364,7 @@ def prediction(task: str, value: Any) -> Verdict:
     """A number, committed before the measurement. Being right earns nothing more."""
     if value is None:
         return Verdict(TASKS[task])
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15  # NaN: no
     return Verdict(TASKS[task], [Finding(number, "a number was written down", "write a plain number, such as 0.5", 1)])
 
 

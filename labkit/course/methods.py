@@ -166,10 +166,19 @@ def looks_random(before: Weights | None, zero: Weights, layers: Sequence[str]) -
             return f"{name}: {'small' if size < 0 else 'large'} weights were preferred"
         if abs(preference(torch.arange(gone.numel()), gone)) > limit:
             return f"{name}: one end of the layer was preferred"
-        # A random mask empties a channel of 288 weights with probability 0.25^288.
-        if gone[0].numel() > 50 and not gone.all() and empty_channels(gone).any():
+        if _too_many_empty_channels(gone):
             return f"{name}: whole channels are zero"
+        gaps = gone.flatten().nonzero().flatten().diff()
+        if len(gaps) > 20 and not gone.all() and len(gaps.unique()) == 1:
+            return f"{name}: the zeros stand at equal distances"
     return ""
+
+
+def _too_many_empty_channels(gone: torch.Tensor) -> bool:
+    """Whether so many channels are empty as dice leave less than once in a million (at most: a union bound)."""
+    empty, share = int(empty_channels(gone).sum()), float(gone.float().mean())
+    chance = math.comb(len(gone), empty) * share ** (empty * gone[0].numel())
+    return empty > 0 and share < 1 and chance < WRONG_REJECTIONS
 
 
 def follows_the_start(before: Weights | None, zero: Weights) -> bool:

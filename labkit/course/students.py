@@ -68,7 +68,7 @@ def who() -> str:
     path = runtime.models_dir() / "student.json"
     try:
         return checked_id(json.loads(path.read_text(encoding="utf-8"))["student"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

@@ -1,0 +1,1097 @@
+"""What the judges and the check cells say of right, wrong, blank and broken work."""
+
+import copy
+import math
+from functools import cache
+
+import course_work
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import prune
+
+import labkit
+from labkit import course, data
+from labkit.course import answers, checks, intake, judging, students
+from labkit.course.cases import cases, truth
+from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, METHODS, channel_norms, dense_weights
+from labkit.course.tasks import TASKS
+from labkit.training import accuracy
+
+L1, RANDOM = prune.L1Unstructured, prune.RandomUnstructured
+
+
+@cache
+def start() -> labkit.CNN:
+    return course_work.base(0)
+
+
+@cache
+def references():
+    return checks.references()
+
+
+@cache
+def candidates():
+    return {"CNN_MNIST": dense_weights(start())} | references()
+
+
+def layers_of(network, names=CONVOLUTIONS):
+    return [(getattr(network, name), "weight") for name in names]
+
+
+# Ways to keep a pruned network
+
+
+def masks_of(network):
+    return {name: labkit.effective_weight(getattr(network, name)) != 0 for name in ALL_LAYERS}
+
+
+def with_masks(masks, dtype=torch.float32):
+    network = labkit.clone(start())
+    for name, mask in masks.items():
+        prune.custom_from_mask(getattr(network, name), "weight", mask.to(dtype))
+    return network
+
+
+def permanent(network):
+    network = labkit.clone(network)
+    for layer, _ in layers_of(network, ALL_LAYERS):
+        if prune.is_pruned(layer):
+            prune.remove(layer, "weight")
+    return network
+
+
+def multiplied(network):
+    made = labkit.clone(start())
+    with torch.no_grad():
+        for name, mask in masks_of(network).items():
+            getattr(made, name).weight.mul_(mask)
+    return made
+
+
+def trained(network, steps=2):
+    network = labkit.clone(network)
+    course_work.train_a_little(network, 3, steps=steps)
+    return network
+
+
+def revived(network):
+    return trained(permanent(network))
+
+
+def reloaded(network):
+    return labkit.load_network(labkit.save_network(network, "again"))
+
+
+def in_train_mode(network):
+    return labkit.clone(network).train()
+
+
+WAYS = {
+    "by the library": lambda network: network,
+    "in train mode": in_train_mode,
+    "reloaded": reloaded,
+    "made permanent": permanent,
+    "made permanent and reloaded": lambda network: reloaded(permanent(network)),
+    "multiplied": multiplied,
+    "float64 mask": lambda network: with_masks(masks_of(network), torch.float64),
+    "int mask": lambda network: with_masks(masks_of(network), torch.int64),
+    "bool mask": lambda network: with_masks(masks_of(network), torch.bool),
+    "fine-tuned": trained,
+    "fine-tuned and made permanent": lambda network: permanent(trained(network)),
+}
+ITERATED_WAYS = ("by the library", "in train mode", "reloaded", "made permanent", "made permanent and reloaded")
+
+
+# Ways to make one
+
+
+def quick_rounds(mode, count=10, amount=0.1, layers=CONVOLUTIONS, method=L1, steps=2):
+    """Rounds of pruning with one short training after the last."""
+    network = labkit.clone(start())
+    for _ in range(count):
+        if mode == "global":
+            prune.global_unstructured(layers_of(network, layers), pruning_method=method, amount=amount)
+        else:
+            for layer, name in layers_of(network, layers):
+                share = amount if isinstance(amount, float) else amount(layer.weight)
+                method.apply(layer, name, amount=share)
+    return trained(network, steps) if steps else network
+
+
+def by_score(score, share=0.25, layers=CONVOLUTIONS):
+    """In each layer the share of smallest score is masked."""
+    masks = {}
+    for name in layers:
+        scores = score(getattr(start(), name).weight.detach())
+        mask = torch.ones_like(scores)
+        mask.view(-1)[scores.flatten().argsort()[: round(share * scores.numel())]] = 0
+        masks[name] = mask
+    return masks
+
+
+def by_global_score(score, share=0.25):
+    scores = {name: score(weight) for name, weight in dense_weights(start()).items()}
+    limit = torch.cat([s.flatten() for s in scores.values()]).kthvalue(round(share * 124_448)).values
+    return {name: (s > limit).float() for name, s in scores.items()}
+
+
+def by_norm(score, share=1 / 8):
+    masks = {}
+    for name in CONVOLUTIONS:
+        weight = getattr(start(), name).weight.detach()
+        masks[name] = torch.ones_like(weight)
+        masks[name][score(weight).argsort()[: round(share * len(weight))]] = 0
+    return masks
+
+
+def first(weight):
+    return torch.arange(weight.numel()).view(weight.shape).float()
+
+
+def largest(weight):
+    return -weight.abs()
+
+
+def signed(weight):
+    return weight
+
+
+def dice(weight):
+    return torch.rand(weight.shape, generator=torch.Generator().manual_seed(5))
+
+
+def inverted(masks):
+    return {name: 1 - mask.float() for name, mask in masks.items()}
+
+
+def one_dim(masks):
+    """As with dim=1: whole input channels."""
+    masks = {name: mask.clone() for name, mask in masks.items()}
+    for name in ("conv2", "conv3"):
+        masks[name] = torch.ones_like(masks[name])
+        masks[name][:, : masks[name].shape[1] // 8] = 0
+    return masks
+
+
+def pruned(method, layers=CONVOLUTIONS, **arguments):
+    return course_work.pruned(start(), method, layers, **arguments)
+
+
+def again(network, method, **arguments):
+    return course_work.pruned(network, method, **arguments)
+
+
+@cache
+def right(task):
+    """A network that is right, made as the notebook makes it."""
+    return {
+        "01-training": lambda: start(),
+        "02-network": lambda: course_work.at_random(start()),
+        "03-network": lambda: pruned(prune.l1_unstructured, amount=0.25),
+        "04-network": lambda: pruned(prune.ln_structured, amount=1 / 8, n=2, dim=0),
+        "05-network": lambda: course_work.rounds(start(), "local"),
+        "06-network": lambda: course_work.globally(start()),
+        "06-rounds": lambda: course_work.rounds(start(), "global"),
+    }[task]()
+
+
+def judge(task, network, score=0.99):
+    if task == "01-training":
+        return judging.trained_network(network, references(), lambda _: score)
+    if task in ("05-network", "06-rounds"):
+        judges = {"05-network": judging.iterative_network, "06-rounds": judging.global_rounds}
+        return judges[task](network, candidates(), lambda _: score)
+    return {
+        "02-network": judging.random_network,
+        "03-network": judging.l1_network,
+        "04-network": judging.structured_network,
+        "06-network": judging.global_network,
+    }[task](network, candidates())
+
+
+def lost(verdict):
+    """Numbers of the findings that do not hold."""
+    return [number for number, finding in enumerate(verdict.findings) if finding.holds is False]
+
+
+def hints(verdict):
+    return " | ".join(finding.hint for finding in verdict.findings if finding.holds is False)
+
+
+def assert_lost(verdict, which, words):
+    assert lost(verdict) == which
+    assert verdict.points < verdict.task.points
+    assert all(finding.hint for finding in verdict.findings if finding.holds is False)
+    assert words in hints(verdict)
+
+
+def table(cases_of):
+    """(task, wrong answer, findings that it loses, words of the hint) from a dict of dicts."""
+    return [
+        pytest.param(task, *case, id=f"{task}: {name}")
+        for task, some in cases_of.items()
+        for name, case in some.items()
+    ]
+
+
+# Networks
+
+ONE_SHOT = ("02-network", "03-network", "04-network", "06-network")
+ITERATED = ("05-network", "06-rounds")
+NETWORK_TASKS = (*ONE_SHOT, *ITERATED)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("task", ONE_SHOT)
+def test_right_network_gets_full_points_however_it_is_kept(task, way):
+    verdict = judge(task, WAYS[way](right(task)))
+    assert lost(verdict) == []
+    assert verdict.points == TASKS[task].points
+    assert list(verdict.flags) == [] or way == "fine-tuned and made permanent"
+
+
+@pytest.mark.parametrize("way", ITERATED_WAYS)
+@pytest.mark.parametrize("task", ITERATED)
+def test_right_rounds_get_full_points_however_they_are_kept(task, way):
+    verdict = judge(task, WAYS[way](right(task)))
+    assert lost(verdict) == []
+    assert verdict.points == TASKS[task].points
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("task", ONE_SHOT)
+def test_network_made_from_a_reference_is_right_too(task, seed):
+    reference = labkit.load_network(labkit.runtime.reference_dir() / f"CNN_MNIST_seed{seed}.pth")
+    network = with_masks_of_reference(task, reference)
+    verdict = judge(task, network)
+    assert lost(verdict) == []
+    assert list(verdict.flags) == []
+
+
+def with_masks_of_reference(task, reference):
+    if task == "02-network":
+        return course_work.at_random(reference, seed=9)
+    if task == "03-network":
+        return course_work.pruned(reference, prune.l1_unstructured, amount=0.25)
+    if task == "04-network":
+        return course_work.pruned(reference, prune.ln_structured, amount=1 / 8, n=2, dim=0)
+    return course_work.globally(reference)
+
+
+def test_network_from_an_unknown_base_keeps_its_points_and_carries_a_flag():
+    other = course_work.base(1)
+    for network in (
+        course_work.pruned(other, prune.l1_unstructured, amount=0.25),
+        permanent(course_work.pruned(other, prune.l1_unstructured, amount=0.25)),
+    ):
+        verdict = judge("03-network", network)
+        assert verdict.points == 4
+        assert "was not made from the CNN_MNIST" in verdict.flags[0]
+
+
+@pytest.mark.parametrize("task", NETWORK_TASKS)
+def test_clone_that_nothing_was_done_to_is_not_attempted(task):
+    ones = {name: torch.ones_like(weight) for name, weight in dense_weights(start()).items()}
+    reference = labkit.load_network(labkit.runtime.reference_dir() / "CNN_MNIST_seed2.pth")
+    for network in (labkit.clone(start()), with_masks(ones), reference):
+        verdict = judge(task, network)
+        assert not verdict.attempted
+        assert verdict.points == 0
+
+
+@pytest.mark.parametrize("task", ["01-training", *NETWORK_TASKS])
+def test_fresh_untrained_network_gets_nothing(task):
+    labkit.set_seed(0)
+    assert judge(task, labkit.CNN(), score=0.1).points == 0
+
+
+@pytest.mark.parametrize("task", NETWORK_TASKS)
+def test_clone_that_was_only_trained_on_gets_no_points_for_pruning(task):
+    verdict = judge(task, trained(start()))
+    assert 0 in lost(verdict)
+    assert "zero" in hints(verdict) or "no channel is empty" in hints(verdict)
+
+
+WRONG_NETWORKS = {
+    "02-network": {
+        "pruned twice": (
+            lambda: again(right("02-network"), prune.random_unstructured, amount=0.25),
+            [0],
+            "two prunings",
+        ),
+        "fc, too": (lambda: pruned(prune.random_unstructured, ALL_LAYERS, amount=0.25), [2], "fc has zeros"),
+        "conv1 only": (lambda: pruned(prune.random_unstructured, ["conv1"], amount=0.25), [0], "conv2 has no zero"),
+        "amount=1": (lambda: pruned(prune.random_unstructured, amount=1), [0], "a whole number as amount"),
+        "amount=25": (lambda: pruned(prune.random_unstructured, amount=25), [0], "taken once"),
+        "amount=1.0": (lambda: pruned(prune.random_unstructured, amount=1.0), [0], "1.0 is all of it"),
+        "L1": (lambda: right("03-network"), [1], "small weights were preferred"),
+        "the largest": (lambda: with_masks(by_score(largest)), [1], "large weights were preferred"),
+        "the first quarter": (lambda: with_masks(by_score(first)), [1], "one end of the layer"),
+        "channels": (lambda: pruned(prune.random_structured, amount=0.25, dim=0), [1], "whole channels"),
+        "global": (
+            lambda: course_work.globally(start(), 0.25, CONVOLUTIONS),
+            [0, 1],
+            "small weights were preferred",
+        ),
+        "inverted": (lambda: with_masks(inverted(by_score(dice))), [0], "75.00% zeros"),
+        "masks removed, then trained": (lambda: revived(right("02-network")), [0, 1], "is its mask still there"),
+    },
+    "03-network": {
+        "pruned twice": (lambda: again(right("03-network"), prune.l1_unstructured, amount=0.25), [0], "two prunings"),
+        "fc, too": (lambda: pruned(prune.l1_unstructured, ALL_LAYERS, amount=0.25), [2], "fc has zeros"),
+        "conv1 only": (lambda: pruned(prune.l1_unstructured, ["conv1"], amount=0.25), [0, 1], "conv2 has no zero"),
+        "amount=1": (lambda: pruned(prune.l1_unstructured, amount=1), [0], "a whole number as amount"),
+        "amount=1.0": (lambda: pruned(prune.l1_unstructured, amount=1.0), [0, 1], "1.0 is all of it"),
+        "at random": (lambda: right("02-network"), [1], "did the method look at the weights"),
+        "channels by L1": (
+            lambda: pruned(prune.ln_structured, amount=0.25, n=1, dim=0),
+            [1],
+            "whole channels are zero",
+        ),
+        "global": (lambda: course_work.globally(start(), 0.25, CONVOLUTIONS), [0], "is it the amount"),
+        "the largest": (lambda: with_masks(by_score(largest)), [1], "large weights"),
+        "signed": (lambda: with_masks(by_score(signed)), [1], "wrong side of a threshold"),
+        "inverted": (lambda: with_masks(inverted(by_score(torch.abs))), [0, 1], "75.00% zeros"),
+        "masks removed, then trained": (lambda: revived(right("03-network")), [0, 1], "is its mask still there"),
+    },
+    "04-network": {
+        "pruned twice": (
+            lambda: again(right("04-network"), prune.ln_structured, amount=1 / 8, n=2, dim=0),
+            [0],
+            "two prunings",
+        ),
+        "fc, too": (
+            lambda: pruned(prune.ln_structured, ALL_LAYERS, amount=1 / 8, n=2, dim=0),
+            [3],
+            "fc has zeros",
+        ),
+        "conv1 only": (
+            lambda: pruned(prune.ln_structured, ["conv1"], amount=1 / 8, n=2, dim=0),
+            [0, 2],
+            "conv2: no channel is empty",
+        ),
+        "L1 norm": (lambda: pruned(prune.ln_structured, amount=1 / 8, n=1, dim=0), [2], "which norm was asked for"),
+        "dim=1": (lambda: pruned(prune.ln_structured, amount=1 / 8, n=2, dim=1), [0, 1, 2], "which dim"),
+        "single weights": (lambda: pruned(prune.l1_unstructured, amount=1 / 8), [0, 1, 2], "which dim"),
+        "random channels": (lambda: pruned(prune.random_structured, amount=1 / 8, dim=0), [2], "larger norm went"),
+        "the largest": (
+            lambda: with_masks(by_norm(lambda weight: -channel_norms(weight))),
+            [2],
+            "larger norm went",
+        ),
+        "a quarter": (lambda: pruned(prune.ln_structured, amount=0.25, n=2, dim=0), [0], "an eighth of 32 channels"),
+        "amount=1": (lambda: pruned(prune.ln_structured, amount=1, n=2, dim=0), [0], "a whole number as amount"),
+        "amount=1.0": (lambda: pruned(prune.ln_structured, amount=1.0, n=2, dim=0), [0], "1.0 is all of it"),
+        "masks removed, then trained": (lambda: revived(right("04-network")), [0, 2], "an eighth of 32"),
+    },
+    "05-network": {
+        "nine rounds": (lambda: quick_rounds("local", 9), [0], "9.0 rounds"),
+        "eleven rounds": (lambda: quick_rounds("local", 11), [0], "11.0 rounds"),
+        "one round": (lambda: quick_rounds("local", 1), [0], "1.0 rounds"),
+        "nothing trained": (
+            lambda: course_work.rounds(start(), "local", train=False),
+            [2],
+            "whose parameters did the optimizer get",
+        ),
+        "nothing trained, made permanent": (
+            lambda: permanent(course_work.rounds(start(), "local", train=False)),
+            [2],
+            "whose parameters did the optimizer get",
+        ),
+        "at random": (lambda: quick_rounds("local", method=RANDOM), [1], "was it the L1 method"),
+        "the largest": (lambda: trained(with_masks(by_score(largest, 1 - 0.9**10))), [1], "was it the L1 method"),
+        "global": (lambda: quick_rounds("global"), [0], "10.0 rounds"),
+        "10 % of all": (
+            lambda: quick_rounds("local", 10, lambda weight: min(round(weight.numel() / 10), weight.numel() // 10)),
+            [0, 1, 2],
+            "nearly nothing is left",
+        ),
+        "fc, too": (lambda: quick_rounds("local", layers=ALL_LAYERS), [0], "fc"),
+        "masks removed, then trained": (
+            lambda: revived(quick_rounds("local")),
+            [0, 1],
+            "were the masks removed before training",
+        ),
+    },
+    "06-network": {
+        "pruned twice": (lambda: prune_globally(right("06-network")), [0], "taken once"),
+        "local": (lambda: pruned(prune.l1_unstructured, ALL_LAYERS, amount=0.25), [1], "one threshold for each layer"),
+        "convolutions only": (
+            lambda: course_work.globally(start(), 0.25, CONVOLUTIONS),
+            [0, 1, 2],
+            "which layers were to be ranked",
+        ),
+        "at random": (lambda: prune_globally(start(), RANDOM), [1], "rank all layers together"),
+        "the largest": (lambda: with_masks(by_global_score(largest)), [1], "rank all layers together"),
+        "signed": (lambda: with_masks(by_global_score(signed)), [1], "rank all layers together"),
+        "inverted": (lambda: with_masks(inverted(by_global_score(torch.abs))), [0, 1], "75.00%"),
+        "amount=1": (lambda: prune_globally(start(), amount=1), [0, 2], "25 % of how many"),
+        "amount=1.0": (lambda: prune_globally(start(), amount=1.0), [0, 1], "100.00%"),
+        "masks removed, then trained": (lambda: revived(right("06-network")), [0, 1, 2], "0.00%"),
+    },
+    "06-rounds": {
+        "nine rounds": (lambda: quick_rounds("global", 9), [0], "9.0 rounds"),
+        "eleven rounds": (lambda: quick_rounds("global", 11), [0], "11.0 rounds"),
+        "nothing trained": (
+            lambda: course_work.rounds(start(), "global", train=False),
+            [2],
+            "whose parameters did the optimizer get",
+        ),
+        "local": (lambda: quick_rounds("local"), [1], "one threshold for each layer"),
+        "at random": (lambda: quick_rounds("local", method=RANDOM), [1], "one threshold for each layer"),
+        "fc, too": (lambda: quick_rounds("global", layers=ALL_LAYERS), [0], "rounds"),
+        "masks removed, then trained": (
+            lambda: revived(quick_rounds("global")),
+            [0, 1],
+            "were the masks removed before training",
+        ),
+    },
+}
+
+
+def prune_globally(network, method=L1, amount=0.25):
+    network = labkit.clone(network)
+    prune.global_unstructured(layers_of(network, ALL_LAYERS), pruning_method=method, amount=amount)
+    return network
+
+
+@pytest.mark.parametrize(("task", "make", "which", "words"), table(WRONG_NETWORKS))
+def test_wrong_network_loses_the_right_finding(task, make, which, words):
+    labkit.set_seed(7)
+    assert_lost(judge(task, make()), which, words)
+
+
+def test_norms_of_l1_and_l2_disagree_in_the_base_of_these_tests():
+    assert not all(
+        torch.equal(a, b)
+        for a, b in zip(by_norm(channel_norms).values(), by_norm(lambda w: channel_norms(w, 1)).values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("task", ITERATED)
+def test_rounds_that_ruined_the_network_lose_one_point(task):
+    assert_lost(judge(task, right(task), score=0.5), [3], "does every round train for an epoch")
+
+
+def test_network_of_other_widths_can_not_be_judged():
+    for task in NETWORK_TASKS:
+        with pytest.raises(judging.Unfit, match="the layers must be those of"):
+            judge(task, labkit.CNN(channels=(4, 6, 8)))
+
+
+def test_training_with_the_masks_loses_no_point_if_the_optimizer_has_momentum():
+    network = labkit.clone(right("03-network"))
+    images, labels = next(iter(few()))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+    assert judge("03-network", network).points == 4
+
+
+# CNN_MNIST
+
+
+def test_own_training_gets_full_points():
+    for network in (start(), in_train_mode(start()), reloaded(start())):
+        assert judge("01-training", network).points == 4
+
+
+@pytest.mark.parametrize("name", ["CNN_MNIST", *(f"CNN_MNIST_seed{seed}" for seed in range(1, 5))])
+def test_reference_network_is_nobodys_own_training(name):
+    reference = labkit.load_network(labkit.runtime.reference_dir() / f"{name}.pth")
+    masked = course_work.pruned(reference, prune.l1_unstructured, amount=0.25)
+    assert not judge("01-training", reference).attempted
+    assert not judge("01-training", masked).attempted
+
+
+def test_network_that_never_saw_a_batch_is_no_training():
+    assert not judge("01-training", labkit.CNN()).attempted
+
+
+@pytest.mark.parametrize(
+    ("score", "which", "points"),
+    [(0.1, [0, 1, 2], 1), (0.6, [1, 2], 2), (0.92, [2], 3), (0.93, [], 4)],
+)
+def test_training_is_paid_by_its_accuracy(score, which, points):
+    verdict = judge("01-training", start(), score)
+    assert lost(verdict) == which
+    assert verdict.points == points
+
+
+def test_accuracy_that_is_not_a_number_earns_nothing():
+    assert lost(judge("01-training", start(), math.nan)) == [0, 1, 2]
+
+
+def test_pruned_network_is_no_dense_training():
+    assert_lost(judge("01-training", right("03-network")), [3], "pruning comes later")
+    assert_lost(judge("01-training", permanent(right("03-network"))), [3], "23,112 weights are zero")
+
+
+def test_network_that_was_shown_images_and_not_trained_gets_no_point_for_accuracy():
+    labkit.set_seed(0)
+    network = labkit.CNN().train()
+    network(next(iter(few()))[0])
+    verdict = judging.trained_network(network, references(), lambda some: accuracy(some, few(200)))
+    assert_lost(verdict, [0, 1, 2], "did the optimizer get the parameters")
+
+
+def test_training_of_another_architecture_gets_nothing():
+    network = labkit.CNN(channels=(4, 6, 8))
+    course_work.train_a_little(network, 0, steps=1)
+    with pytest.raises(judging.Unfit, match="the layers must be those of"):
+        judge("01-training", network)
+
+
+# Answers
+
+
+def before():
+    return dense_weights(start())
+
+
+def judge_answer(task, answer, weights="own"):
+    weights = before() if weights == "own" else weights
+    if task.endswith("-prediction"):
+        return judging.prediction(task, answer)
+    if task in ("01-work", "02-mask"):
+        return {"01-work": judging.work, "02-mask": judging.random_mask}[task](answer)
+    if task == "09-detective":
+        return judging.detective(answer, TRUTH)
+    return {
+        "03-masks": judging.l1_masks,
+        "04-masks": judging.channel_masks,
+        "05-mask": judging.second_round,
+        "06-masks": judging.global_masks,
+    }[task](answer, weights)
+
+
+TRUTH = ["random", "global L1", "local L1", "structured L2", "random", "structured L1"]
+MASK_TASKS = ("02-mask", "03-masks", "04-masks", "05-mask", "06-masks")
+
+
+@cache
+def right_answer(task):
+    return TRUTH if task == "09-detective" else course_work.answers_of(start(), "anyone")[task][0]
+
+
+def mapped(answer, change):
+    return {name: change(mask) for name, mask in answer.items()} if isinstance(answer, dict) else change(answer)
+
+
+KINDS = {
+    "as it is": lambda mask: mask,
+    "bool": lambda mask: mask.bool(),
+    "uint8": lambda mask: mask.to(torch.uint8),
+    "int64": lambda mask: mask.long(),
+    "float64": lambda mask: mask.double(),
+    "float16": lambda mask: mask.half(),
+    "parameter": lambda mask: nn.Parameter(mask.clone()),
+    "strided": lambda mask: mask.transpose(0, 1).contiguous().transpose(0, 1),
+    "negative zero": lambda mask: torch.where(mask == 0, -0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("task", MASK_TASKS)
+def test_right_mask_gets_full_points_in_any_kind_of_numbers(task, kind):
+    assert judge_answer(task, mapped(right_answer(task), KINDS[kind])).points == TASKS[task].points
+
+
+@pytest.mark.parametrize("task", ["03-masks", "04-masks", "06-masks"])
+def test_order_of_the_masks_and_further_keys_do_not_matter(task):
+    turned = dict(reversed(right_answer(task).items())) | {"conv9": "mine"}
+    assert judge_answer(task, turned).points == TASKS[task].points
+
+
+@pytest.mark.parametrize("task", ["03-masks", "04-masks", "05-mask", "06-masks"])
+def test_mask_whose_network_is_unknown_costs_nothing(task):
+    verdict = judge_answer(task, right_answer(task), None)
+    assert verdict.points == TASKS[task].points
+    assert any(finding.holds is None for finding in verdict.findings)
+
+
+@pytest.mark.parametrize("task", ["03-masks", "05-mask", "06-masks"])
+def test_threshold_itself_may_stay(task):
+    """``>=`` instead of ``>`` keeps the weight at the threshold."""
+    answer = copy.deepcopy(right_answer(task))
+    masks = answer if isinstance(answer, dict) else {"conv2": answer}
+    sizes = {name: before()[name].abs().masked_fill(mask == 1, 0) for name, mask in masks.items()}
+    highest = max(float(size.max()) for size in sizes.values())
+    for name, mask in masks.items():
+        mask[sizes[name] == (highest if task == "06-masks" else sizes[name].max())] = 1
+    assert judge_answer(task, answer).points == 3
+
+
+def test_masks_by_the_library_are_right():
+    for task, network in (("03-masks", "03-network"), ("04-masks", "04-network"), ("06-masks", "06-network")):
+        masks = {name: mask.float() for name, mask in masks_of(right(network)).items()}
+        assert judge_answer(task, masks).points == 3
+
+
+def ones(names):
+    return {name: torch.ones(judging.SHAPES[name]) for name in names}
+
+
+BLANKS = {
+    "01-work": {},
+    "02-mask": torch.ones(32, 1, 3, 3),
+    "03-masks": ones(CONVOLUTIONS),
+    "04-masks": ones(CONVOLUTIONS),
+    "05-mask": torch.ones(64, 32, 3, 3),
+    "06-masks": ones(ALL_LAYERS),
+    "09-detective": [None] * 6,
+} | {f"0{number}-prediction": None for number in range(1, 7)}
+
+
+@pytest.mark.parametrize("task", BLANKS)
+def test_what_stands_in_the_notebook_from_the_start_is_not_attempted(task):
+    verdict = judge_answer(task, BLANKS[task])
+    assert not verdict.attempted
+    assert verdict.points == 0
+    assert checks.lines_of(verdict)[0].startswith("– not attempted")
+
+
+def conv2_rounds(count, amount=0.1):
+    network = labkit.clone(start())
+    for _ in range(count):
+        prune.l1_unstructured(network.conv2, "weight", amount)
+    return network.conv2.weight_mask
+
+
+def second_alone():
+    """The second round's tenth without the first's."""
+    return 1 - (conv2_rounds(1) - conv2_rounds(2))
+
+
+def coin():
+    mask = torch.ones(288)
+    mask[torch.randperm(288, generator=torch.Generator().manual_seed(0))[:66]] = 0
+    return mask.view(32, 1, 3, 3)
+
+
+def conv1_mask(chosen):
+    mask = torch.ones(288)
+    mask[chosen] = 0
+    return mask.view(32, 1, 3, 3)
+
+
+def some_channels():
+    mask = torch.ones(32, 1, 3, 3)
+    mask[torch.randperm(32, generator=torch.Generator().manual_seed(1))[:8]] = 0
+    return mask
+
+
+WORK = judging.WORK
+WRONG_ANSWERS = {
+    "01-work": {
+        "weights": (lambda: {name: judging.SIZES[name] for name in WORK}, [0, 1, 2], "output pixel"),
+        "before pooling": (lambda: WORK | {"conv2": 18_432 * 28 * 28, "conv3": 73_728 * 14 * 14}, [1, 2], "pooling"),
+        "padded conv3": (lambda: WORK | {"conv3": 73_728 * 49}, [2], "pooling"),
+        "pixels of fc": (lambda: WORK | {"fc": 32_000 * 25}, [3], "linear layer"),
+        "a layer left out": (lambda: {name: WORK[name] for name in CONVOLUTIONS}, [3], "linear layer"),
+        "None": (lambda: dict.fromkeys(WORK), [0, 1, 2, 3], "output pixel"),
+        "text": (lambda: {name: str(number) for name, number in WORK.items()}, [0, 1, 2, 3], "output pixel"),
+        "not finite": (lambda: dict.fromkeys(WORK, math.inf) | {"fc": math.nan}, [0, 1, 2, 3], "output pixel"),
+    },
+    "02-mask": {
+        "a coin": (coin, [0], "a coin for each weight"),
+        "one too many": (lambda: conv1_mask(torch.randperm(288)[:73]), [0], "draw exactly"),
+        "first quarter": (lambda: conv1_mask(slice(72)), [1], "throw dice"),
+        "last quarter": (lambda: conv1_mask(slice(216, None)), [1], "throw dice"),
+        "every fourth": (lambda: conv1_mask(slice(0, None, 4)), [1], "throw dice"),
+        "random channels": (some_channels, [1], "throw dice"),
+        "inverted": (lambda: 1 - right_answer("02-mask"), [0], "draw exactly"),
+        "everything": (lambda: torch.zeros(32, 1, 3, 3), [0], "all weights are masked"),
+    },
+    "03-masks": {
+        "inverted": (lambda: inverted(right_answer("03-masks")), [0, 1, 2], "a 1 keeps a weight"),
+        "signed": (lambda: by_score(signed), [0, 1, 2], "|w|"),
+        "the largest": (lambda: by_score(largest), [0, 1, 2], "|w|"),
+        "at random": (lambda: by_score(dice), [0, 1, 2], "|w|"),
+        "one threshold": (lambda: by_global_score(torch.abs), [0, 1, 2], "a quarter is"),
+        "twice": (lambda: by_score(torch.abs, 0.4375), [0, 1, 2], "a quarter is 72"),
+        "conv1 only": (lambda: ones(CONVOLUTIONS) | by_score(torch.abs, layers=["conv1"]), [1, 2], "4,608"),
+        "another network's": (lambda: course_work.l1_masks(course_work.base(1)), [0, 1, 2], "|w|"),
+    },
+    "04-masks": {
+        "L1 norm": (lambda: by_norm(lambda weight: channel_norms(weight, 1)), None, "L2 norm"),
+        "dim=1": (lambda: one_dim(right_answer("04-masks")), [1, 2], "which index"),
+        "the largest": (lambda: by_norm(lambda weight: -channel_norms(weight)), [0, 1, 2], "larger L2 norm"),
+        "sum of w": (lambda: by_norm(lambda weight: weight.flatten(1).sum(1)), [0, 1, 2], "squares"),
+        "first channels": (lambda: by_norm(lambda weight: torch.arange(len(weight))), [0, 1, 2], "larger L2 norm"),
+        "a quarter": (lambda: by_norm(channel_norms, 0.25), [0, 1, 2], "an eighth of 32"),
+        "single weights": (lambda: by_score(torch.abs, 1 / 8), [0, 1, 2], "channels that live on"),
+        "inverted": (lambda: inverted(right_answer("04-masks")), [0, 1, 2], "an eighth of"),
+        "everything": (lambda: mapped(right_answer("04-masks"), torch.zeros_like), [0, 1, 2], "an eighth of"),
+    },
+    "05-mask": {
+        "one round": (lambda: conv2_rounds(1), [0], "a tenth of the survivors"),
+        "three rounds": (lambda: conv2_rounds(3), [0], "a tenth of the survivors"),
+        "20 % at once": (lambda: conv2_rounds(1, 0.2), [0], "a tenth of the survivors"),
+        "10 % of all, twice": (lambda: conv2_rounds(2, 1843), [0], "a tenth of the survivors"),
+        "first mask forgotten": (second_alone, [0, 1], "the first mask stays"),
+        "signed": (lambda: by_score(signed, 0.19, ["conv2"])["conv2"], [1], "|w|"),
+        "at random": (lambda: by_score(dice, 0.19, ["conv2"])["conv2"], [1], "|w|"),
+        "inverted": (lambda: 1 - conv2_rounds(2), [0, 1], "14,930 are masked"),
+    },
+    "06-masks": {
+        "local": (lambda: by_score(torch.abs, layers=ALL_LAYERS), [1], "one threshold for all"),
+        "convolutions only": (
+            lambda: ones(ALL_LAYERS) | masks_of(course_work.globally(start(), 0.25, CONVOLUTIONS)),
+            [0, 1],
+            "count them together",
+        ),
+        "the largest": (lambda: by_global_score(largest), [1], "one threshold for all"),
+        "signed": (lambda: by_global_score(signed), [1], "one threshold for all"),
+        "inverted": (lambda: inverted(right_answer("06-masks")), [0, 1], "75.00%"),
+        "a tenth": (lambda: by_global_score(torch.abs, 0.1), [0], "10.00%"),
+    },
+    "09-detective": {
+        "all the same": (lambda: ["random"] * 6, [1, 2, 3, 5], "is there a threshold"),
+        "one wrong": (lambda: [*TRUTH[:5], "structured L2"], [5], "which one explains all layers"),
+        "misspelled": (lambda: ["Random", *TRUTH[1:]], [0], "the methods are: random, local L1"),
+        "not all": (lambda: [*TRUTH[:5], None], [5], "look at its masks"),
+        "numbers": (lambda: [1, 2.0, True, [], {}, object()], [0, 1, 2, 3, 4, 5], "the methods are"),
+        "tensors": (lambda: [torch.zeros(3)] * 6, [0, 1, 2, 3, 4, 5], "the methods are"),
+    },
+}
+
+
+@pytest.mark.parametrize(("task", "make", "which", "words"), table(WRONG_ANSWERS))
+def test_wrong_answer_loses_the_right_finding(task, make, which, words):
+    verdict = judge_answer(task, make())
+    assert_lost(verdict, lost(verdict) if which is None else which, words)
+
+
+@pytest.mark.parametrize("task", MASK_TASKS)
+def test_what_is_no_mask_is_told_so(task):
+    answer = right_answer(task)
+    for change, words in (
+        (lambda mask: mask.flatten(), "a mask has the shape of its weights"),
+        (lambda mask: mask[:, :, :1] if mask.ndim == 4 else mask[:1], "has shape"),
+        (lambda mask: mask * 0.5, "values other than 0 and 1"),
+        (lambda mask: torch.full_like(mask, math.nan), "values other than 0 and 1"),
+        (lambda mask: mask.tolist(), "is a list; it must be a tensor"),
+        (lambda mask: mask.numpy(), "is a ndarray; it must be a tensor"),
+        (lambda mask: (mask,), "is a tuple; it must be a tensor"),
+    ):
+        with pytest.raises(judging.Unfit, match=words):
+            judge_answer(task, mapped(answer, change))
+
+
+@pytest.mark.parametrize("task", ["03-masks", "04-masks", "06-masks"])
+def test_missing_masks_are_named(task):
+    with pytest.raises(judging.Unfit, match=r"there is no mask for conv1, conv2"):
+        judge_answer(task, {"conv3": torch.ones(128, 64, 3, 3)})
+    with pytest.raises(judging.Unfit, match="must be a dict from layer to tensor"):
+        judge_answer(task, list(right_answer(task).values()))
+    with pytest.raises(judging.Unfit, match="there is no mask for conv1"):
+        judge_answer(task, {})
+
+
+@pytest.mark.parametrize("answer", [None, "text", TRUTH[:5], [*TRUTH, "random"], dict.fromkeys(TRUTH), 6])
+def test_detective_needs_six_names(answer):
+    with pytest.raises(judging.Unfit, match="a list of 6 names"):
+        judge_answer("09-detective", answer)
+
+
+def test_detective_takes_other_lists_and_texts():
+    assert judge_answer("09-detective", tuple(np.array(TRUTH))).points == 6
+
+
+# Check cells
+
+CHECKS = {
+    "01-work": course.check_work,
+    "01-training": course.check_training,
+    "02-mask": course.check_random_mask,
+    "02-network": course.check_random_network,
+    "03-masks": course.check_l1_masks,
+    "03-network": course.check_l1_network,
+    "04-masks": course.check_channel_masks,
+    "04-network": course.check_structured_network,
+    "05-mask": course.check_second_round,
+    "05-network": course.check_iterative_network,
+    "06-masks": course.check_global_masks,
+    "06-network": course.check_global_network,
+    "06-rounds": course.check_global_rounds,
+    "09-detective": course.check_detective,
+} | {
+    f"0{number}-prediction": lambda answer, number=number: course.check_prediction(f"0{number}", answer)
+    for number in range(1, 7)
+}
+WITH_BASE = {*NETWORK_TASKS, "03-masks", "04-masks", "05-mask", "06-masks"}
+
+
+def check(task, answer, base="own"):
+    if task not in WITH_BASE:
+        return CHECKS[task](answer)
+    return CHECKS[task](answer, start() if isinstance(base, str) and base == "own" else base)
+
+
+def test_every_task_has_a_check():
+    assert set(CHECKS) == set(TASKS)
+
+
+@cache
+def few(count=50):
+    images, labels = data.load_images("MNIST", train=True)
+    return data.Loader(images[-count:], labels[-count:], batch_size=count)
+
+
+@pytest.fixture
+def _few_images(monkeypatch):
+    """Accuracy on 50 images in place of 2,000; the references read once."""
+    known = references()
+    monkeypatch.setattr(checks, "references", lambda: known)
+    monkeypatch.setattr(checks, "_validation", lambda network: accuracy(network, few()))
+
+
+def student_answer(task):
+    if TASKS[task].network:
+        return right(task)
+    return truth(cases(0)) if task == "09-detective" else right_answer(task)
+
+
+@pytest.mark.usefixtures("_few_images")
+@pytest.mark.parametrize("task", TASKS)
+def test_check_of_right_work_gives_and_prints_full_points_and_keeps_the_answer(task, capsys):
+    most = TASKS[task].points
+    assert check(task, student_answer(task)) == most
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"{most:g} of {most:g} points"
+    assert all(line.startswith(("✓ ", "– ")) for line in lines[:-1])
+    assert answers.answer_path(task).exists() == (not TASKS[task].network)
+
+
+@pytest.mark.usefixtures("_few_images")
+@pytest.mark.parametrize("task", TASKS)
+def test_check_of_a_blank_gives_nothing_and_keeps_no_answer(task, capsys):
+    blank = labkit.clone(start()) if task in NETWORK_TASKS else BLANKS.get(task, labkit.CNN())
+    assert check(task, blank) == 0.0
+    assert capsys.readouterr().out == f"– not attempted: {TASKS[task].title} (0 of {TASKS[task].points:g} points)\n"
+    assert not answers.answer_path(task).exists()
+
+
+def again_from_the_file(task):
+    value, base = intake.read_answer(answers.answer_path(task).read_bytes(), task)
+    known = before() if base == answers.fingerprint(before()) else None
+    if task == "09-detective":
+        return judging.detective(value, truth(cases(0)))
+    return judge_answer(task, value, known)
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if not TASKS[task].network])
+def test_answer_file_is_worth_what_the_check_said(task):
+    check(task, student_answer(task))
+    assert again_from_the_file(task).points == TASKS[task].points
+
+
+@pytest.mark.parametrize(("task", "make", "which", "words"), table(WRONG_ANSWERS))
+def test_file_of_a_wrong_answer_is_worth_what_the_check_said(task, make, which, words, capsys):
+    answer = make()
+    points = check(task, answer)
+    if task != "09-detective":
+        assert points == judge_answer(task, answer).points
+        assert words in capsys.readouterr().out
+    assert again_from_the_file(task).points == points
+    assert 0 <= points < TASKS[task].points or task == "09-detective" or which == []
+
+
+NUMBERS = {
+    "int": 3,
+    "zero": 0,
+    "negative": -2.5,
+    "float": 0.5,
+    "numpy float64": np.float64(0.5),
+    "numpy float32": np.float32(0.5),
+    "numpy int64": np.int64(7),
+    "torch scalar": torch.tensor(0.5),
+    "torch of one": torch.tensor([0.5]),
+    "numpy array of nothing": np.array(0.5),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_prediction_may_be_any_kind_of_number(kind):
+    assert course.check_prediction("02", NUMBERS[kind]) == 1.0
+    assert again_from_the_file("02-prediction").points == 1.0
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, 1e20, 10**30], ids=str)
+def test_prediction_out_of_range_is_judged_alike_by_check_and_grader(value):
+    points = course.check_prediction("02", value)
+    assert again_from_the_file("02-prediction").points == points
+
+
+@pytest.mark.parametrize(
+    "value", ["0.5", "", True, np.True_, math.nan, np.float64("nan"), [0.5], (0.5,), {}, 1j, np.ones(2), torch.ones(2)]
+)
+def test_prediction_that_is_no_number_gets_nothing(value, capsys):
+    assert course.check_prediction("02", value) == 0.0
+    assert capsys.readouterr().out.startswith("✗ a number was written down\n  write a plain number")
+
+
+@pytest.mark.parametrize("notebook", ["07", "", "text", None, 3, [1]])
+def test_prediction_for_an_unknown_notebook_is_refused(notebook, capsys):
+    assert course.check_prediction(notebook, 0.5) == 0.0
+    assert capsys.readouterr().out.startswith("✗ notebook is ")
+
+
+@pytest.mark.parametrize("kind", [float, np.int64, np.float64, torch.tensor], ids=lambda kind: kind.__name__)
+def test_work_may_be_any_kind_of_number(kind):
+    assert course.check_work({name: kind(number) for name, number in reversed(WORK.items())}) == 2.0
+    assert again_from_the_file("01-work").points == 2.0
+
+
+def nan_network():
+    network = labkit.clone(start())
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.fill_(math.nan)
+    return network
+
+
+def without_fc():
+    network = labkit.clone(start())
+    del network.fc
+    return network
+
+
+def with_extra_layer():
+    network = labkit.clone(start())
+    network.extra = nn.Linear(2, 2)
+    return network
+
+
+def with_odd_mask():
+    network = labkit.clone(right("03-network"))
+    network.conv1.weight_mask = torch.ones(2, 2)
+    return network
+
+
+GARBAGE = {
+    "text": lambda: "text",
+    "three": lambda: 3,
+    "object": object,
+    "list": lambda: [],
+    "a class": lambda: labkit.CNN,
+    "wrong shape": lambda: torch.ones(2, 3),
+    "empty tensor": lambda: torch.ones(0),
+    "NaN tensor": lambda: torch.full((32, 1, 3, 3), math.nan),
+    "linear layer": lambda: nn.Linear(3, 4),
+    "other widths": lambda: labkit.CNN(channels=(4, 6, 8)),
+    "colours": lambda: labkit.CNN(input_shape=(3, 28, 28)),
+    "without fc": without_fc,
+    "extra layer": with_extra_layer,
+    "odd mask": with_odd_mask,
+    "wrong keys": lambda: {"conv4": torch.ones(2), 5: None},
+    "masks of text": lambda: dict.fromkeys(ALL_LAYERS, "text"),
+    "array": lambda: np.ones((32, 1, 3, 3)),
+    "nested": lambda: {"conv1": {"conv1": [[[]]]}},
+}
+
+
+@pytest.mark.usefixtures("_few_images")
+@pytest.mark.parametrize("kind", GARBAGE)
+@pytest.mark.parametrize("task", [task for task in TASKS if task[3:] != "prediction" or task[:2] == "01"])
+def test_garbage_gets_nothing_and_raises_nothing(task, kind, capsys):
+    points = check(task, GARBAGE[kind]())
+    printed = capsys.readouterr().out
+    assert type(points) is float
+    assert f"{points:g} of {TASKS[task].points:g} points" in printed.splitlines()[-1]
+    if kind == "extra layer" or (kind == "three" and task == "01-prediction"):
+        return  # a number is a prediction; the network with a further layer may be a right one otherwise
+    assert points == 0.0
+    assert printed.startswith(("✗ ", "– "))
+
+
+@pytest.mark.usefixtures("_few_images")
+@pytest.mark.parametrize("task", [task for task in TASKS if task not in BLANKS or task[3:] != "prediction"])
+def test_none_gets_nothing(task, capsys):
+    assert check(task, None) == 0.0
+    assert capsys.readouterr().out.startswith(("✗ ", "– "))
+    assert not answers.answer_path(task).exists()
+
+
+@pytest.mark.usefixtures("_few_images")
+@pytest.mark.parametrize("task", ["01-training", *NETWORK_TASKS])
+def test_network_of_nan_gets_no_points_for_what_it_can_not_do(task, capsys):
+    points = check(task, nan_network())
+    assert 0.0 <= points <= 1.0
+    assert "✗" in capsys.readouterr().out
+
+
+BASES = {
+    "None": lambda: None,
+    "text": lambda: "x",
+    "linear layer": lambda: nn.Linear(3, 4),
+    "other widths": lambda: labkit.CNN(channels=(4, 6, 8)),
+    "NaN": nan_network,
+    "without fc": without_fc,
+    "the pruned network itself": lambda: right("03-network"),
+}
+
+
+@pytest.mark.usefixtures("_few_images")
+@pytest.mark.parametrize("kind", BASES)
+@pytest.mark.parametrize("task", sorted(WITH_BASE))
+def test_check_never_raises_whatever_the_base(task, kind, capsys):
+    points = check(task, student_answer(task), BASES[kind]())
+    lines = capsys.readouterr().out.splitlines()
+    assert 0.0 <= points <= TASKS[task].points
+    assert lines[-1] == f"{points:g} of {TASKS[task].points:g} points"
+    assert any(line[0] in "✓✗–" for line in lines)
+    if kind in ("None", "text", "linear layer"):
+        assert points == TASKS[task].points  # what can not be decided costs nothing
+
+
+def test_check_says_what_kind_of_thing_it_got(capsys):
+    course.check_l1_network(3, start())
+    course.check_l1_masks([], start())
+    printed = capsys.readouterr().out
+    assert "  the network is a int; it must be a labkit.CNN\n" in printed
+    assert "  masks are a list; they must be a dict from layer to tensor\n" in printed
+
+
+def test_check_changes_no_network():
+    network = in_train_mode(right("03-network"))
+    state = copy.deepcopy(network.state_dict())
+    course.check_l1_network(network, start())
+    assert network.training
+    assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
+
+
+def test_check_of_training_measures_real_images(capsys):
+    assert course.check_training(start()) == 4.0
+    untrained = labkit.clone(start())
+    with torch.no_grad():
+        untrained.fc.weight.copy_(untrained.fc.weight.flip(0))
+    assert course.check_training(untrained) == 1.0
+    assert capsys.readouterr().out.count("✗ more than 93% of the images right") == 1
+
+
+def test_answer_that_can_not_be_kept_is_told_and_costs_nothing(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LABKIT_MODELS", str(tmp_path / "file"))
+    assert course.check_work(WORK) == 2.0
+    assert "the answer could not be kept" in capsys.readouterr().out
+
+
+def test_a_later_answer_takes_the_place_of_an_earlier_one():
+    course.check_prediction("01", 1)
+    course.check_prediction("01", 2)
+    assert intake.read_answer(answers.answer_path("01-prediction").read_bytes(), "01-prediction") == (2, "")
+
+
+def test_detective_of_a_student_is_judged_by_the_students_own_cases(capsys):
+    course.sign_in("ab12")
+    mine = truth(cases(students.seed_of("ab12", students.salt())))
+    assert course.check_detective(mine) == 6.0
+    assert set(mine) <= set(METHODS)
+    assert capsys.readouterr().out.endswith("6 of 6 points\n")
