@@ -1,10 +1,22 @@
-"""Honest work: everything right is full points and no flag."""
+"""Honest work: everything right is full points and no flag, and an early mistake costs nothing later."""
 
 import course_work
 import pytest
 
+import labkit
 from labkit.course import grading, intake
 from labkit.course.tasks import TASKS, TOTAL
+
+EARLY_AND_LATER = (
+    "02-network",
+    "03-network",
+    "04-network",
+    "06-network",
+    "03-masks",
+    "04-masks",
+    "05-mask",
+    "06-masks",
+)
 
 
 @pytest.fixture(scope="module")
@@ -13,10 +25,52 @@ def honest(tmp_path_factory):
         return course_work.honest_zip(tmp_path_factory.mktemp("honest"), "ab12", 3, patch)
 
 
+def graded(path):
+    return grading.grade(intake.read_submission(path), course_work.course())
+
+
 def test_honest_work_gets_full_points_and_no_flag(honest):
-    result = grading.grade(intake.read_submission(honest), course_work.course())
+    result = graded(honest)
     lost = {name: task for name, task in result["tasks"].items() if task["points"] < task["of"]}
     assert lost == {}
     assert result["points"] == TOTAL == sum(task.points for task in TASKS.values() if not task.bonus)
     assert result["flags"] == []
     assert result["student"] == "ab12"
+
+
+@pytest.fixture(scope="module")
+def badly_trained():
+    """A base that has seen six batches only, and everything made from it."""
+    labkit.set_seed(5)
+    start = labkit.CNN()
+    course_work.train_a_little(start, 5, steps=6, rate=0.001)
+    pruned = {"CNN_MNIST": start, "CNN_MNIST_RND": course_work.at_random(start)}
+    pruned["CNN_MNIST_L1"] = course_work.pruned(start, course_work.prune.l1_unstructured, amount=0.25)
+    pruned["CNN_MNIST_STRUCT"] = course_work.pruned(start, course_work.prune.ln_structured, amount=1 / 8, n=2, dim=0)
+    return pruned | {"CNN_MNIST_GLOBAL": course_work.globally(start)}
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["bad CNN_MNIST", "no CNN_MNIST"])
+def test_a_mistake_in_the_first_task_costs_nothing_in_later_ones(badly_trained, kept, tmp_path, monkeypatch):
+    networks = {name: network for name, network in badly_trained.items() if kept or name != "CNN_MNIST"}
+    given = course_work.answers_of(badly_trained["CNN_MNIST"], "cd34")
+    work = course_work.write_work(tmp_path / "work", "cd34", networks, given, {}, monkeypatch)
+    result = graded(course_work.zip_of(work, tmp_path / "labs_cd34.zip", "cd34"))
+    assert result["tasks"]["01-training"]["points"] == (1.0 if kept else 0.0)
+    assert {name: result["tasks"][name]["points"] for name in EARLY_AND_LATER} == {
+        name: TASKS[name].points for name in EARLY_AND_LATER
+    }
+
+
+def test_accuracy_is_measured_on_all_images_only_where_claim_and_screen_disagree(honest):
+    files = intake.read_submission(honest)
+    assert {row["images"] for row in grading.grade(files, course_work.course())["networks"].values()} == {2_000}
+    text = files.content["03_l1_pruning.ipynb"]
+    start = text.rindex(b"CNN_MNIST_L1: sparsity")  # in the output, not in the source
+    place = text.index("≈".encode(), start)
+    files.content["03_l1_pruning.ipynb"] = text[:place] + "≈0.9000".encode() + text[place + len("≈0.9000".encode()) :]
+    result = grading.grade(files, course_work.course())
+    assert result["networks"]["CNN_MNIST_L1"]["images"] == 10_000
+    assert result["networks"]["CNN_MNIST_RND"]["images"] == 2_000
+    assert any("CNN_MNIST_L1: the notebook says 0.9000 test accuracy" in flag for flag in result["flags"])
+    assert result["points"] == TOTAL

@@ -289,7 +289,7 @@ def _was_trained(network: CNN, found: Pruned, candidates: Mapping[str, Weights],
         if all(torch.equal(found.kept[x][~found.zero[x]], weights[x][~found.zero[x]]) for x in CONVOLUTIONS)
     ]
     hint = "the weights that are left are exactly those before: whose parameters did the optimizer get?"
-    holds = not same and bool(network.batch1.num_batches_tracked > 0)
+    holds = not same and int(network.batch1.num_batches_tracked or 0) > 0
     return Finding(holds, "the weights that are left have been trained", hint, points)
 
 
