@@ -75,7 +75,7 @@ lock: .venv/uv  ## write requirements.lock anew (newest versions: ARGS=--upgrade
 
 clean:  ## remove what was generated, but .venv and the networks in models/ stay
 	rm -rf build labkit.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
-	find labkit tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+	find $(wildcard labkit tests notebooks) \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # A folder that was moved or copied with its .venv is set up anew (labkit is installed by its path), and so is one whose
 # Python was removed.

@@ -907,9 +907,11 @@ def test_a_hostile_submission_is_told_of_and_does_not_raise(world, name):
 
 
 def test_what_stands_beside_a_damaged_file_is_still_read(lean, tmp_path):
-    zip_damaged(lean("zip-damaged") | {"zz.txt": b""}, tmp_path / "labs_x.zip")
-    content = bytearray((tmp_path / "labs_x.zip").read_bytes())
-    assert "student.json" in intake.read_submission(tmp_path / "labs_x.zip").content, len(content)
+    path, answer = tmp_path / "labs_ann.zip", "models/answers/01-prediction.pth"
+    zip_damaged(lean("ann") | {answer: answer_file("01-prediction", 0.5)}, path)
+    files = intake.read_submission(path)
+    assert set(files.content) == {"manifest.json", "student.json", "01-prediction.pth"}
+    assert set(files.refused) == {"01_training.ipynb"}
 
 
 def test_nothing_ran_when_the_pickles_were_read(world):

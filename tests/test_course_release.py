@@ -458,12 +458,18 @@ def test_solution_notebook_is_not_changed_by_its_release():
 
 @pytest.mark.parametrize(
     ("metadata", "kind"),
-    [({}, "image/png"), ({"labkit": {"expected_picture": False}}, "image/png"),
-     ({"labkit": {"expected_picture": True}}, "image/jpeg")],
-)  # fmt: skip
+    [({}, "image/png"), ({"labkit": {"expected_picture": False}}, "image/png")],
+)
 def test_only_a_png_that_was_asked_for_becomes_a_picture(metadata, kind):
     cell = new_code_cell("draw()", metadata=metadata, outputs=[new_output("display_data", data={kind: PIXEL})])
     assert len(release.student_version(new_notebook(cells=[cell])).cells) == 1
+
+
+def test_picture_that_was_asked_for_and_is_not_there_stops_the_release():
+    output = new_output("display_data", data={"image/jpeg": PIXEL})
+    cell = new_code_cell("draw()", metadata={"labkit": {"expected_picture": True}}, outputs=[output])
+    with pytest.raises(ValueError, match="cell 1 has no picture to show"):
+        release.student_version(new_notebook(cells=[cell]))
 
 
 def test_attachments_of_the_authors_prose_stay_behind():

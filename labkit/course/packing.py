@@ -17,7 +17,10 @@ from labkit.course.tasks import NETWORKS, NOTEBOOKS, TASKS
 FORMAT = "labkit submission 1"
 MOST_BYTES = 20 * intake.MEGABYTE
 # The name of a home folder says who somebody is.
-HOME = re.compile(r"(?:/(?:home|Users)/|\b[A-Za-z]:\\\\?Users\\\\?)[^/\\\s\"':,;<>]+|/root\b")
+# On Windows it may have blanks, and each step from repr() to JSON doubles the backslashes.
+HOME = re.compile(
+    r"""/(?:home|Users)/[^/\\\s"':,;<>]+|\b[A-Za-z]:\\+Users\\+(?:[^\\/:*?"'<>|\n]+(?=\\)|[^/\\\s"':,;<>]+)|/root\b"""
+)
 
 
 def without_homes(text: str) -> str:

@@ -23,6 +23,7 @@ from labkit.course.tasks import NOTEBOOKS
 
 FORMAT = "labkit course 1"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+LOOKS_LIKE = re.compile(r"#\s*(begin|end)\s*(solution|hidden|mark)", re.IGNORECASE)
 CODE_STUB, PROSE_STUB = "# YOUR CODE HERE", "*Your answer here.*"
 # What a folder needs to be worked in, beside the notebooks. Nothing of it holds a solution.
 COPIED = (
@@ -60,8 +61,10 @@ def student_version(solution: NotebookNode) -> NotebookNode:
         if cell.cell_type == "code":
             made.outputs, made.execution_count = [], None
         released.cells.append(made)
-        picture = _picture(cell)
-        if cell.metadata.get("labkit", {}).get("expected_picture") and picture:
+        if cell.metadata.get("labkit", {}).get("expected_picture"):
+            picture = _picture(cell)
+            if not picture:
+                raise ValueError(f"cell {number} has no picture to show; execute the notebook first")
             released.cells.append(_expected(cell.id, picture))
     return released
 
@@ -79,6 +82,8 @@ def _without_solutions(cell: NotebookNode, where: str) -> str:
             if not inside:
                 raise ValueError(f"{where}: {END} without {BEGIN}")
             inside = False
+        elif LOOKS_LIKE.search(line):
+            raise ValueError(f"{where}: {line.strip()!r} is no marker; write {BEGIN} or {END}")
         elif not inside:
             lines.append(line)
     if inside:
@@ -231,11 +236,24 @@ def _copy_project(target: Path) -> None:
             copy_to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy_to)
     shutil.copyfile(runtime.PROJECT / "STUDENTS.md", target / "README.md")
-    blocks = (runtime.PROJECT / "Makefile").read_text(encoding="utf-8").split("\n\n")
-    kept = [block for block in blocks if not re.match(rf"(?:#.*\n)*({'|'.join(FOR_AUTHORS)})[a-z-]*:", block)]
-    text = "\n\n".join(block for block in kept if not block.startswith(("# torch itself brings", "CUDA :=")))
-    (target / "Makefile").write_text(text.rstrip("\n") + "\n", encoding="utf-8", newline="\n")
+    makefile = _student_makefile((runtime.PROJECT / "Makefile").read_text(encoding="utf-8"))
+    (target / "Makefile").write_text(makefile, encoding="utf-8", newline="\n")
     ignored = (
         ".venv/\n__pycache__/\n.ipynb_checkpoints/\n*.egg-info/\n/models/*\n!/models/reference/\n!/models/README.md\n"
     )
     (target / ".gitignore").write_text(ignored, encoding="utf-8", newline="\n")
+
+
+def _student_makefile(text: str) -> str:
+    """The Makefile without the authors' targets."""
+    blocks = text.split("\n\n")
+    kept = [block for block in blocks if not re.match(rf"(?:#.*\n)*({'|'.join(FOR_AUTHORS)})[a-z-]*:", block)]
+    text = "\n\n".join(block for block in kept if not block.startswith(("# torch itself brings", "CUDA :=")))
+    targets = re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE)
+    text = re.sub(r"^\.PHONY:.*$", f".PHONY: {' '.join(targets)} FORCE", text, flags=re.MULTILINE)
+    text = re.sub(r"^(PYTEST|BY_NOTEBOOK) :=.*\n|^\t@echo 'ARGS=.*\n", "", text, flags=re.MULTILINE)
+    text = text.replace(
+        "`make run` on a fresh clone sets up .venv and runs every notebook",
+        "`make lab` sets up .venv and opens JupyterLab",
+    )
+    return text.replace("such as: make run", "such as: make lab").rstrip("\n") + "\n"
