@@ -155,13 +155,13 @@ def grade(
         found = rosters.find_entries(folder, people)
         if not found:
             raise FileNotFoundError(f"{submissions} holds no submissions (zips or folders)")
-        labels = [entry.student or entry.path.name for entry in found] + [person.student for person in people]
-        names = batch.pseudonyms(out, list(dict.fromkeys(labels)))
-        entries = {names[entry.student or entry.path.name]: entry for entry in found}
+        owners = [entry.owner(folder) for entry in found]
+        names = batch.pseudonyms(out, list(dict.fromkeys([*owners, *(person.student for person in people)])))
+        entries = {names[owner]: entry for owner, entry in zip(owners, found, strict=True)}
         results = _grade_with_bar(console, entries, handed_out, out, jobs)
         batch.add_flags(results, entries, people)
         report.write_all(out, results, entries, people, names, deadline, anonymous=anonymous)
-        flagged = sum(bool(result["flags"]) for result in results.values())
+        flagged = sum(bool(result["flags"] or result["refused"]) for result in results.values())
         console.print(f"{len(results)} submissions graded, {flagged} with flags; open {out / 'index.html'}")
 
 

@@ -7,6 +7,8 @@ import labkit
 from labkit.course import grading, intake
 from labkit.course.tasks import TASKS, TOTAL
 
+pytestmark = pytest.mark.slow
+
 EARLY_AND_LATER = (
     "02-network",
     "03-network",

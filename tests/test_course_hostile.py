@@ -39,6 +39,8 @@ from labkit import cli, runtime
 from labkit.course import batch, grading, intake, report, roster
 from labkit.course.tasks import TOTAL
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOK = "notebooks/01_training.ipynb"
 ENTRY = "models/CNN_MNIST.pth"
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"

@@ -19,6 +19,8 @@ from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, METHODS, channel_nor
 from labkit.course.tasks import TASKS
 from labkit.training import accuracy
 
+pytestmark = pytest.mark.slow
+
 L1, RANDOM = prune.L1Unstructured, prune.RandomUnstructured
 
 

@@ -35,7 +35,7 @@ def pseudonyms(out: Path, names: Sequence[str]) -> dict[str, str]:
             temporary.write_text(secrets.token_hex(16) + "\n", encoding="utf-8")
         path.chmod(0o600)
     key = path.read_text(encoding="utf-8").strip().encode()
-    return {name: "p" + hmac.new(key, name.encode(), hashlib.sha256).hexdigest()[:10] for name in names}
+    return {name: f"p{hmac.new(key, name.encode(), hashlib.sha256).hexdigest()[:10]}" for name in names}
 
 
 def grader_version() -> str:

@@ -26,6 +26,10 @@ MEGABYTE = 2**20
 MOST_ENTRIES = 400
 MOST_BYTES = 80 * MEGABYTE  # of a submission, unpacked
 LIMITS = {".ipynb": 12 * MEGABYTE, ".pth": 4 * MEGABYTE, ".json": MEGABYTE}
+MOST_PICKLED = 100_000  # bytes that describe the tensors of one file; a network needs 5,000
+MOST_BRACKETS = 200_000  # lists and dicts of a notebook, before it is parsed
+MOST_CELLS = 1_000
+BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # with the others, zipfile unpacks all at once, whatever the size
 MOST_NUMBERS = 1_000_000  # in one tensor; the whole network has 125,130
 WANTED = {
     "manifest.json",
@@ -74,7 +78,7 @@ def read_submission(path: Path, only: Collection[str] = WANTED) -> Files:
             raise Refused("is a symbolic link; links are not followed")
         if path.is_dir():
             _read_folder(path, files)
-        elif zipfile.is_zipfile(path):
+        elif path.is_file() and zipfile.is_zipfile(path):  # to look into a pipe would be to wait for ever
             with zipfile.ZipFile(path) as archive:
                 _read_zip(archive, files)
         else:
@@ -139,10 +143,22 @@ def _read_zip(archive: zipfile.ZipFile, files: Files) -> None:
         elif name.lower().endswith((".zip", ".tar", ".gz", ".7z", ".rar")):
             files.flags.append(f"an archive inside the submission, not opened: {shown(name)}")
         elif entry.flag_bits & 1:
-            files.refused[PurePosixPath(name).name] = "is encrypted"
+            files.refused[shown(PurePosixPath(name).name)] = "is encrypted"
         elif _is_wanted(name, files):
-            with archive.open(entry) as file:
-                _keep(name, file, entry.file_size, files)
+            _keep_entry(archive, entry, files)
+
+
+def _keep_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, files: Files) -> None:
+    """Keep one file; what is wrong with it is no harm to the others."""
+    base = PurePosixPath(entry.filename).name
+    if entry.compress_type not in BOUNDED:
+        files.refused[base] = "is compressed in a way that is not read"
+        return
+    try:
+        with archive.open(entry) as file:
+            _keep(entry.filename, file, entry.file_size, files)
+    except Exception as error:  # what a broken entry raises depends on where it is broken
+        files.refused[base] = f"can not be read ({type(error).__name__}: {shown(str(error))})"
 
 
 def _is_wanted(name: str, files: Files) -> bool:
@@ -288,15 +304,19 @@ def read_tensors(content: bytes) -> dict[str, Any]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()
             names = [entry.filename for entry in entries]
-            if len(set(names)) < len(names):
+            if len({name.casefold() for name in names}) < len(names):  # torch does not tell upper from lower case
                 raise Refused("has two entries of one name")
             if sum(entry.file_size for entry in entries) > LIMITS[".pth"]:
                 raise Refused(f"unpacks to more than {LIMITS['.pth'] // MEGABYTE} MB")
+            if any(entry.compress_type not in BOUNDED for entry in entries):
+                raise Refused("was not written by torch.save")
             if archive.testzip():
                 raise Refused("fails its checksums")
             pickles = [name for name in names if name.endswith("/data.pkl")]
             if len(pickles) != 1:
                 raise Refused("was not written by torch.save")
+            if archive.getinfo(pickles[0]).file_size > MOST_PICKLED:
+                raise Refused(f"describes its tensors in more than {MOST_PICKLED:,} bytes")
             prefix = pickles[0].removesuffix("data.pkl")
             sizes = {entry.filename.removeprefix(prefix): entry.file_size for entry in entries}
             found = _Inspector(archive.read(pickles[0]), sizes).load()
@@ -317,7 +337,15 @@ def read_network(content: bytes, name: str) -> tuple[CNN, list[str]]:
     Raises:
         Refused: with the reason.
     """
-    found = read_tensors(content)
+    try:
+        return _network_of(read_tensors(content), name)
+    except Refused:
+        raise
+    except Exception as error:  # of strange types, whatever is done with them may raise
+        raise Refused(f"holds no network ({type(error).__name__}: {shown(str(error))})") from None
+
+
+def _network_of(found: dict[str, Any], name: str) -> tuple[CNN, list[str]]:
     state = found.get("state") if found.get("format") == NETWORK_FORMAT else found
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise Refused("holds no network")
@@ -358,7 +386,11 @@ def read_answer(content: bytes, task: str) -> tuple[Any, str]:
     found = read_tensors(content)
     if found.get("format") != ANSWER_FORMAT or found.get("task") != task:
         raise Refused("is no answer to this task")
-    return found.get("value"), str(found.get("base", ""))
+    base = found.get("base", "")
+    # Small nested tuples can be endless when spelt out.
+    if not isinstance(base, str):
+        raise Refused(f"names the network that it belongs to by a {type(base).__name__}")
+    return found.get("value"), base
 
 
 # Notebooks
@@ -370,6 +402,8 @@ def read_notebook(content: bytes) -> dict[str, Any]:
     Raises:
         Refused: with the reason.
     """
+    if content.count(b"{") + content.count(b"[") > MOST_BRACKETS:
+        raise Refused(f"has more than {MOST_BRACKETS:,} lists and dicts")
     try:
         found = json.loads(content.decode("utf-8"))
     except UnicodeDecodeError:
@@ -381,6 +415,8 @@ def read_notebook(content: bytes) -> dict[str, Any]:
     cells = found.get("cells") if isinstance(found, dict) else None
     if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
         raise Refused("is not a notebook (it has no list of cells)")
+    if len(cells) > MOST_CELLS:
+        raise Refused(f"has {len(cells):,} cells, more than {MOST_CELLS:,}")
     metadata = found.get("metadata")
     return {"cells": [_cell(cell) for cell in cells], "metadata": metadata if isinstance(metadata, dict) else {}}
 
@@ -401,8 +437,9 @@ def _cell(cell: dict[str, Any]) -> dict[str, Any]:
 def text_of(source: Any) -> str:
     """Text that a notebook stores as a string or as a list of lines."""
     if isinstance(source, list):
-        return "".join(line for line in source if isinstance(line, str))
-    return source if isinstance(source, str) else ""
+        source = "".join(line for line in source if isinstance(line, str))
+    # JSON can hold half a character, which no file can.
+    return source.encode("utf-8", "replace").decode("utf-8") if isinstance(source, str) else ""
 
 
 def _said(output: dict[str, Any]) -> str:

@@ -118,9 +118,10 @@ def _flags(results: Mapping[str, Result], labels: Mapping[str, str]) -> str:
     rows = []
     for key, result in sorted(results.items(), key=lambda item: -len(item[1]["flags"])):
         refused = [f"{name or 'the submission'} was refused: it {why}" for name, why in result["refused"].items()]
-        flags = list(dict.fromkeys([*result["flags"], *refused]))
+        flags = list(dict.fromkeys([*refused, *result["flags"]]))
         if flags:
             items = "".join(f"<li>{escaped(flag)}</li>" for flag in flags[:40])
+            items += f"<li>… and {len(flags) - 40} more</li>" if len(flags) > 40 else ""
             rows.append([_link(key, labels), str(len(flags)), f"<ul>{items}</ul>"])
     return _table(["student", "#flags", "what"], rows) if rows else "<p>None.</p>"
 

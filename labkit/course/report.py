@@ -5,6 +5,7 @@ Everything a student wrote is escaped, and cells that a spreadsheet would take f
 
 import csv
 import io
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from labkit.course.packing import without_homes
 from labkit.course.roster import Entry, Person
 from labkit.course.tasks import TASKS, TOTAL
 
+FORMULA = ("=", "+", "-", "@", "\t", "|", "%")
 MINE = ("instructor_points", "instructor_comment")  # the columns that the instructor fills
 
 
@@ -30,7 +32,7 @@ def harmless(value: Any) -> Any:
         float(text.replace(",", "."))
         return text
     except ValueError:
-        return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "\t", "|", "%")) else text
+        return f"'{text}" if text.lstrip().startswith(FORMULA) else text
 
 
 def read_marks(path: Path) -> dict[str, dict[str, str]]:
@@ -46,10 +48,16 @@ def read_marks(path: Path) -> dict[str, dict[str, str]]:
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8; save it as CSV UTF-8, so that your marks are kept") from None
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    csv.field_size_limit(2**31 - 1)
     rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
     if not {"pseudonym", *MINE} <= set(rows.fieldnames or []):
         raise ValueError(f"{path} lacks one of the columns pseudonym, {', '.join(MINE)}; move it away to start afresh")
-    return {row["pseudonym"]: {name: row[name] or "" for name in MINE} for row in rows}
+    return {row["pseudonym"]: {name: _as_written(row[name] or "") for name in MINE} for row in rows}
+
+
+def _as_written(text: str) -> str:
+    """Text without the mark that ``harmless`` sets."""
+    return text[1:] if text.startswith("'") and text[1:].lstrip().startswith(FORMULA) else text
 
 
 def write_all(
@@ -94,9 +102,15 @@ def write_all(
     labels = {
         key: key if anonymous else (entries[key].name or result["student"] or key) for key, result in results.items()
     }
-    _write(
-        out / "index.html", pages.class_page(results, labels, [shown(p.name) or p.student for p in missing.values()])
-    )
+    absent = [key if anonymous else shown(person.name) or person.student for key, person in missing.items()]
+    shown_results = dict(results)
+    if anonymous:
+        hidden = _hidden(results, entries, people)
+        shown_results = {
+            key: {**result, "flags": [_without(flag, hidden) for flag in result["flags"]]}
+            for key, result in results.items()
+        }
+    _write(out / "index.html", pages.class_page(shown_results, labels, absent))
     for key, result in results.items():
         text = pages.feedback_page(key, result, marks.get(key, {}), [other["networks"] for other in results.values()])
         _write(out / "feedback" / f"{key}.html", text)
@@ -123,14 +137,22 @@ def _row(
     )
     row |= {f"answer {name}": without_homes(answer["text"]) for name, answer in result["answers"].items()}
     if anonymous:
-        row["flags"] = _without(row["flags"], [result["student"], *(person.student for person in people)])
+        row["flags"] = _without(row["flags"], _hidden({key: result}, {key: entry}, people))
     return row
 
 
 def _without(text: str, students: Sequence[str]) -> str:
     for student in sorted({student for student in students if student}, key=len, reverse=True):
-        text = text.replace(student, "…")
+        text = re.sub(rf"(?<!\w){re.escape(student)}(?!\w)", "…", text, flags=re.IGNORECASE)
     return text
+
+
+def _hidden(results: Mapping[str, Result], entries: Mapping[str, Entry], people: Sequence[Person]) -> list[str]:
+    """All that says who somebody is: IDs, names, and the names of files, which hold one or the other."""
+    words = [person.student for person in people] + [person.name for person in people]
+    for key, entry in entries.items():
+        words += [results[key]["student"], entry.student, entry.name, shown(entry.path.name), *entry.older]
+    return words
 
 
 def _columns(results: Mapping[str, Result]) -> list[str]:

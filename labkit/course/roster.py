@@ -21,7 +21,7 @@ from labkit.course.students import checked_id
 
 CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_.*?(?:-(?P<attempt>\d+))?\.zip", re.DOTALL)
 MOODLE = re.compile(r"(?P<name>.+)_(?P<id>\d+)_assignsubmission_file(?:_.*)?", re.DOTALL)
-OURS = re.compile(r"(?:labs_)?(?P<id>[^/]+?)(?:[ -]?\(?(?P<attempt>\d+)\)?)?\.zip")
+OURS = re.compile(r"(?:labs_)?(?P<id>[^/]+?)(?: ?\((?P<attempt>\d+)\))?\.zip")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ class Entry:
     late: bool
     packed: datetime | None
     older: Sequence[str] = ()
+
+    def owner(self, folder: Path) -> str:
+        """The ID, or else the place in the folder of submissions; a blank, which is in no ID, tells them apart."""
+        return self.student or f"? {shown(str(self.path.relative_to(folder)), 300)}"
 
     def days_late(self, due: datetime | None) -> int:
         """Begun days after the deadline, 0 if in time or if one of the two is unknown."""
@@ -113,7 +117,8 @@ def unpack_bulk(path: Path, folder: Path) -> Path:
         for entry in entries:
             parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
             safe = [re.sub(r"[^\w. @+()-]", "_", part).lstrip(".") or "_" for part in parts if part not in ("/", "..")]
-            if not safe or entry.file_size > intake.MOST_BYTES or entry.flag_bits & 1:
+            bounded = entry.file_size <= intake.MOST_BYTES and entry.compress_type in intake.BOUNDED
+            if not safe or not bounded or entry.flag_bits & 1:
                 continue
             target = folder.joinpath(*safe[-3:])
             target.parent.mkdir(parents=True, exist_ok=True)
