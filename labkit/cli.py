@@ -94,17 +94,18 @@ def release(
 
 @app.command()
 def pack(
-    student: Annotated[str, typer.Option(help="Your ID, as the course knows you.")],
+    student: Annotated[str, typer.Option(help="Your ID; default: whoever has signed in.")] = "",
     notebooks: Annotated[Path, typer.Option(help="Folder of your notebooks.")] = runtime.PROJECT / "notebooks",
     out: Annotated[Path, typer.Option(help="Folder for the zip.")] = Path(),
 ) -> None:
     """Make the zip to hand in, and show the points that the grader will give for it."""
     from labkit.course import grading, intake, packing
+    from labkit.course.students import who
     from labkit.course.tasks import TASKS, TOTAL
 
     console = Console()
     with _told(console):
-        path = packing.pack(student, notebooks, out)
+        path = packing.pack(student or who(), notebooks, out)
         result = grading.grade(intake.read_submission(path), packing.this_course())
         table = Table(title="What the grader will give")
         for name in ("task", "asked for"):
@@ -149,13 +150,14 @@ def grade(
         people = rosters.read_roster(roster) if roster else []
         beside = Path("release") / "course.json"
         handed_out = read_course(course or beside) if course or beside.is_file() else this_course()
+        console.print(f"course {handed_out['version']}, salt {handed_out['salt']!r}", highlight=False)
         if not submissions.exists():
             raise FileNotFoundError(f"{submissions} does not exist; give the folder or the zip of all submissions")
         folder = submissions if submissions.is_dir() else rosters.unpack_bulk(submissions, Path(scratch))
         found = rosters.find_entries(folder, people)
         if not found:
             raise FileNotFoundError(f"{submissions} holds no submissions (zips or folders)")
-        owners = [entry.owner(folder) for entry in found]
+        owners = rosters.owners_of(found, folder)
         names = batch.pseudonyms(out, list(dict.fromkeys([*owners, *(person.student for person in people)])))
         entries = {names[owner]: entry for owner, entry in zip(owners, found, strict=True)}
         results = _grade_with_bar(console, entries, handed_out, out, jobs)

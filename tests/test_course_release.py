@@ -604,7 +604,12 @@ def test_there_must_be_something_to_hand_in(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("student", ["", "../ab12", "a b", "x" * 65])
+def test_pack_of_nobody_says_how_to_say_who_it_is(notebooks, tmp_path):
+    with pytest.raises(ValueError, match="nobody has signed in; say who you are: make pack STUDENT=ab1234"):
+        packing.pack("", notebooks, tmp_path)
+
+
+@pytest.mark.parametrize("student", ["../ab12", "a b", "x" * 65])
 def test_pack_wants_an_id(student, notebooks, tmp_path):
     with pytest.raises(ValueError, match="an ID is"):
         packing.pack(student, notebooks, tmp_path)

@@ -36,14 +36,14 @@ def save_answer(task: str, value: Any, before: Weights | None = None) -> None:
     Raises:
         OSError: the folder can not be written.
     """
-    content = {
-        "format": FORMAT,
-        "task": task,
-        "value": _plain(value),
-        "base": fingerprint(before) if before is not None else "",
-    }
     with runtime.written_whole(answer_path(task)) as temporary:
-        torch.save(content, temporary)
+        torch.save(content_of(task, value, before), temporary)
+
+
+def content_of(task: str, value: Any, before: Weights | None = None) -> dict[str, Any]:
+    """What an answer's file holds."""
+    base = fingerprint(before) if before is not None else ""
+    return {"format": FORMAT, "task": task, "value": _plain(value), "base": base}
 
 
 def _plain(value: Any) -> Any:
@@ -53,9 +53,9 @@ def _plain(value: Any) -> Any:
         # Copies: a slice would take the whole tensor that it was cut from along.
         return value.to(torch.uint8, copy=True) if bool(((value == 0) | (value == 1)).all()) else value.clone()
     if isinstance(value, Mapping):
-        return {str(key)[:40]: _plain(item) for key, item in list(value.items())[:10]}
+        return {str(key)[:40]: _plain(item) for key, item in list(value.items())[:100]}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in list(value)[:10]]
+        return [_plain(item) for item in list(value)[:100]]
     if isinstance(value, str):
         return value[:200]
     if isinstance(value, bool) or value is None:

@@ -10,7 +10,7 @@ from torch.nn.utils import prune
 from labkit import runtime
 from labkit.checkpoints import load_network
 from labkit.cnn import CNN
-from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, METHODS, dense_weights, name_method, read_pruning
+from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, METHODS, Weights, dense_weights, name_method, read_pruning
 from labkit.sparsity import clone
 
 BASES = ("CNN_MNIST", "CNN_MNIST_seed1", "CNN_MNIST_seed2", "CNN_MNIST_seed3", "CNN_MNIST_seed4")
@@ -43,8 +43,14 @@ def cases(seed: int) -> list[Case]:
 
 
 def truth(some: Sequence[Case]) -> list[str]:
-    """The method of each case, read from its weights."""
+    """The method of each case, read from its weights; "A or B" where two norms agree."""
     return [name_method(read_pruning(case.after, {"base": dense_weights(case.before)})) for case in some]
+
+
+def references() -> dict[str, Weights]:
+    """Name -> weights of the networks that are committed with the project."""
+    paths = sorted(runtime.reference_dir().glob("CNN_MNIST*.pth"))
+    return {f"the reference {path.stem}": dense_weights(load_network(path)) for path in paths}
 
 
 def _prune(network: CNN, method: str, amount: float, seed: int) -> None:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from labkit import data, runtime
-from labkit.checkpoints import load_network
+from labkit import data
 from labkit.cnn import CNN
 from labkit.course import judging
 from labkit.course.answers import save_answer
-from labkit.course.cases import cases, truth
+from labkit.course.cases import cases, references, truth
 from labkit.course.judging import Finding, Unfit, Verdict
 from labkit.course.methods import Weights, dense_weights
 from labkit.course.students import seed
@@ -44,9 +43,9 @@ def check_training(network: Any) -> float:
     return _checked("01-training", lambda: judging.trained_network(_cnn(network), references(), _validation))
 
 
-def check_random_mask(mask: Any) -> float:
+def check_random_mask(mask: Any, base: Any = None) -> float:
     """A random mask of conv1, by hand."""
-    return _checked("02-mask", lambda: judging.random_mask(_tensor(mask)), mask)
+    return _checked("02-mask", lambda: judging.random_mask(_tensor(mask), _before(base)), mask, base)
 
 
 def check_random_network(network: Any, base: Any) -> float:
@@ -56,7 +55,7 @@ def check_random_network(network: Any, base: Any) -> float:
 
 def check_l1_masks(masks: Any, base: Any) -> float:
     """L1 masks of the three convolutions, by hand."""
-    return _checked("03-masks", lambda: judging.l1_masks(masks, _before(base)), masks, base)
+    return _checked("03-masks", lambda: judging.l1_masks(_tensor(masks), _before(base)), masks, base)
 
 
 def check_l1_network(network: Any, base: Any) -> float:
@@ -66,7 +65,7 @@ def check_l1_network(network: Any, base: Any) -> float:
 
 def check_channel_masks(masks: Any, base: Any) -> float:
     """Masks of the channels of least L2 norm, by hand."""
-    return _checked("04-masks", lambda: judging.channel_masks(masks, _before(base)), masks, base)
+    return _checked("04-masks", lambda: judging.channel_masks(_tensor(masks), _before(base)), masks, base)
 
 
 def check_structured_network(network: Any, base: Any) -> float:
@@ -86,7 +85,7 @@ def check_iterative_network(network: Any, base: Any) -> float:
 
 def check_global_masks(masks: Any, base: Any) -> float:
     """One threshold through four layers, by hand."""
-    return _checked("06-masks", lambda: judging.global_masks(masks, _before(base)), masks, base)
+    return _checked("06-masks", lambda: judging.global_masks(_tensor(masks), _before(base)), masks, base)
 
 
 def check_global_network(network: Any, base: Any) -> float:
@@ -101,13 +100,8 @@ def check_global_rounds(network: Any, base: Any) -> float:
 
 def check_detective(answers: Any) -> float:
     """The six names that the mask detective found."""
-    return _checked("09-detective", lambda: judging.detective(answers, truth(cases(seed()))), answers)
-
-
-def references() -> dict[str, Weights]:
-    """Name -> weights of the networks that are committed with the project."""
-    paths = sorted(runtime.reference_dir().glob("CNN_MNIST*.pth"))
-    return {f"the reference {path.stem}": dense_weights(load_network(path)) for path in paths}
+    kept = None if answers is None else {"seed": seed(), "answers": answers}  # whose six networks these were
+    return _checked("09-detective", lambda: judging.detective(answers, truth(cases(seed()))), kept)
 
 
 def _checked(task: str, judge: Callable[[], Verdict], answer: Any = None, base: Any = None) -> float:
@@ -146,11 +140,13 @@ def lines_of(verdict: Verdict) -> list[str]:
 def _cnn(network: Any) -> CNN:
     if not isinstance(network, CNN):
         raise Unfit(f"the network is a {type(network).__name__}; it must be a labkit.CNN")
-    return clone(network).cpu()
+    return clone(network).cpu().float()
 
 
 def _before(base: Any) -> Weights | None:
-    return {name: weight.cpu() for name, weight in dense_weights(base).items()} if isinstance(base, CNN) else None
+    return (
+        {name: weight.cpu().float() for name, weight in dense_weights(base).items()} if isinstance(base, CNN) else None
+    )
 
 
 def _candidates(base: Any) -> dict[str, Weights]:
@@ -165,6 +161,9 @@ def _validation(network: CNN) -> float:
 
 
 def _tensor(mask: Any) -> Any:
+    """A mask, or a dict of masks, where the weights are compared: on the CPU."""
+    if isinstance(mask, Mapping):
+        return {name: _tensor(one) for name, one in mask.items()}
     return mask.detach().cpu() if isinstance(mask, torch.Tensor) else mask
 
 

@@ -24,13 +24,14 @@ Networks = Mapping[str, Mapping[str, Any]]
 
 
 def _svg(figure: Figure, description: str) -> str:
-    """The figure as one ``<svg>``, whose ids do not meet those of another figure on the page."""
+    """The figure as one ``<svg>`` that can be scrolled, whose ids do not meet those of another figure on the page."""
     stream = io.StringIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": description, "font.size": 10}
     with mpl.rc_context(settings):
         figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
-    return text[text.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)
+    svg = text[text.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)
+    return f'<div class="figure" tabindex="0">{svg}</div>'
 
 
 def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None) -> str:

@@ -20,10 +20,13 @@ from labkit.checkpoints import FORMAT as NETWORK_FORMAT
 from labkit.checkpoints import build_network
 from labkit.cnn import CNN
 from labkit.course.answers import FORMAT as ANSWER_FORMAT
+from labkit.course.students import checked_id
 from labkit.course.tasks import NETWORKS, NOTEBOOKS, TASKS
 
 MEGABYTE = 2**20
+MOST_LISTED = 20_000  # a zipped project folder may have its .venv in it
 MOST_ENTRIES = 400
+SKIPPED = {"__MACOSX", ".ipynb_checkpoints", ".venv"}
 MOST_BYTES = 80 * MEGABYTE  # of a submission, unpacked
 LIMITS = {".ipynb": 12 * MEGABYTE, ".pth": 4 * MEGABYTE, ".json": MEGABYTE}
 MOST_PICKLED = 100_000  # bytes that describe the tensors of one file; a network needs 5,000
@@ -79,6 +82,8 @@ def read_submission(path: Path, only: Collection[str] = WANTED) -> Files:
         if path.is_dir():
             _read_folder(path, files)
         elif path.is_file() and zipfile.is_zipfile(path):  # to look into a pipe would be to wait for ever
+            if path.stat().st_size > MOST_BYTES:
+                raise Refused(f"is larger than {MOST_BYTES // MEGABYTE} MB")
             with zipfile.ZipFile(path) as archive:
                 _read_zip(archive, files)
         else:
@@ -87,7 +92,7 @@ def read_submission(path: Path, only: Collection[str] = WANTED) -> Files:
         files.refused[""] = str(error)
     except Exception as error:  # what a broken archive raises depends on where it is broken
         files.refused[""] = f"can not be read ({type(error).__name__}: {shown(str(error))})"
-    if not files.content and "" not in files.refused and not files.refused:
+    if not files.content and not files.refused:
         files.refused[""] = "holds no notebook and no network of the series"
     return files
 
@@ -119,7 +124,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         here, depth = waiting.pop(0)
         for path in sorted(here.iterdir()):
             if path.is_dir() and not path.is_symlink():
-                if depth < 6 and path.name not in ("__MACOSX", ".ipynb_checkpoints", ".venv"):
+                if depth < 6 and path.name not in SKIPPED and len(waiting) < MOST_ENTRIES:
                     waiting.append((path, depth + 1))
             else:
                 yield path
@@ -127,14 +132,14 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _read_zip(archive: zipfile.ZipFile, files: Files) -> None:
     entries = archive.infolist()
-    if len(entries) > MOST_ENTRIES:
-        raise Refused(f"has {len(entries):,} entries, more than {MOST_ENTRIES}")
-    claimed = sum(entry.file_size for entry in entries)
+    if len(entries) > MOST_LISTED:
+        raise Refused(f"has {len(entries):,} entries, more than {MOST_LISTED:,}")
+    claimed = sum(entry.file_size for entry in entries if not SKIPPED & set(PurePosixPath(entry.filename).parts))
     if claimed > MOST_BYTES:
         raise Refused(f"unpacks to {claimed / MEGABYTE:,.0f} MB, more than {MOST_BYTES // MEGABYTE}")
     for entry in sorted(entries, key=lambda entry: entry.filename.count("/")):
-        name = entry.filename
-        if entry.is_dir():
+        name = entry.filename.replace("\\", "/")  # as older Windows zips are written
+        if entry.is_dir() or SKIPPED & set(PurePosixPath(name).parts):
             continue
         if stat.S_ISLNK(entry.external_attr >> 16):
             files.flags.append(f"symbolic link, not followed: {shown(name)}")
@@ -150,13 +155,14 @@ def _read_zip(archive: zipfile.ZipFile, files: Files) -> None:
 
 def _keep_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, files: Files) -> None:
     """Keep one file; what is wrong with it is no harm to the others."""
-    base = PurePosixPath(entry.filename).name
+    name = entry.filename.replace("\\", "/")
+    base = PurePosixPath(name).name
     if entry.compress_type not in BOUNDED:
         files.refused[base] = "is compressed in a way that is not read"
         return
     try:
         with archive.open(entry) as file:
-            _keep(entry.filename, file, entry.file_size, files)
+            _keep(name, file, entry.file_size, files)
     except Exception as error:  # what a broken entry raises depends on where it is broken
         files.refused[base] = f"can not be read ({type(error).__name__}: {shown(str(error))})"
 
@@ -165,7 +171,7 @@ def _is_wanted(name: str, files: Files) -> bool:
     path = PurePosixPath(name)
     if path.name != shown(path.name, 200):
         files.flags.append(f"a file name with control or direction characters: {shown(name)}")
-    return path.name in files.wanted and "__MACOSX" not in path.parts and ".ipynb_checkpoints" not in path.parts
+    return path.name in files.wanted
 
 
 def _keep(name: str, file: Any, size: int, files: Files) -> None:
@@ -269,7 +275,10 @@ class _Inspector(pickle._Unpickler):  # the one in Python: no huge tables on req
         return _Storage(numbers)
 
     def load_build(self) -> None:
-        self.stack.pop()  # what an object would be told of itself
+        # torch would let a tensor be told another size.
+        if type(self.stack[-2]) is not dict:
+            raise Refused("tells an object what it is")
+        self.stack.pop()
 
     def load_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -391,6 +400,32 @@ def read_answer(content: bytes, task: str) -> tuple[Any, str]:
     if not isinstance(base, str):
         raise Refused(f"names the network that it belongs to by a {type(base).__name__}")
     return found.get("value"), base
+
+
+# Who
+
+
+def manifest_of(files: Files) -> dict[str, Any]:
+    """What ``labkit pack`` wrote beside the work; empty if it is not there."""
+    return _json(files, "manifest.json")
+
+
+def _json(files: Files, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(files.content.get(name, b"{}").decode("utf-8"))
+        return found if isinstance(found, dict) else {}
+    except (ValueError, RecursionError):
+        return {}
+
+
+def student_of(files: Files) -> str:
+    """The ID that a submission gives itself, or ""."""
+    for name in ("manifest.json", "student.json"):
+        try:
+            return checked_id(_json(files, name).get("student"))
+        except ValueError:
+            continue
+    return ""
 
 
 # Notebooks

@@ -40,6 +40,11 @@ class Pruned:
     before: Weights | None
     origin: str
 
+    @property
+    def certain(self) -> bool:
+        """Whether the weights before are those of a known network; else they may have been trained since."""
+        return bool(self.origin)
+
     def zeros(self, layers: Sequence[str] = ALL_LAYERS) -> int:
         """Number of zero weights in these layers."""
         return sum(int(self.zero[name].sum()) for name in layers)
@@ -83,7 +88,10 @@ def read_pruning(model: nn.Module, candidates: Mapping[str, Weights]) -> Pruned:
         untrained = all(bool(same[name][~zero[name]].all()) for name in layers)
         # Trained since: what a mask hides has no gradient, and is as it was.
         if untrained or (hidden and all(bool(same[name][gone].all()) for name, gone in hidden.items())):
-            return Pruned(zero, kept, dict(weights), origin)
+            fresh = {
+                name: gone & (weights[name] != 0) for name, gone in zero.items()
+            }  # what was zero before is no deed
+            return Pruned(fresh, kept, dict(weights), origin)
     # A mask keeps what it hides. A layer without a mask and without zeros hides nothing.
     known = all(name in masked or not zero[name].any() for name in layers)
     return Pruned(zero, kept, dense if known else None, "")
@@ -138,6 +146,12 @@ def preference(scores: torch.Tensor, zero: torch.Tensor) -> float:
     return 0.0 if variance == 0 else float(ranks[chosen].sum() - k * (N + 1) / 2) / math.sqrt(variance)
 
 
+def strongest_preference(zero: torch.Tensor) -> float:
+    """The ``preference`` of exactly the smallest (or largest) scores, in standard deviations."""
+    k, N = int(zero.sum()), zero.numel()
+    return math.sqrt(3 * k * (N - k) / (N + 1)) or 1.0
+
+
 def limit_of_chance(tests: int) -> float:
     """Standard deviations that none of so many tests exceeds by chance, but once in a million at most (Bonferroni)."""
     return -_normal_quantile(WRONG_REJECTIONS / (2 * tests))
@@ -155,13 +169,14 @@ def looks_random(before: Weights | None, zero: Weights, layers: Sequence[str]) -
     """Why the zeros of these layers are no random choice of single weights, or nothing.
 
     Looks at |w| and at the position; an honest random mask fails at most once in a million. The |w| of ``conv1`` is not
-    looked at where other layers tell: a mask drawn with the seed of the training draws again the very numbers that
-    ``conv1`` was initialised from, and follows its weights though dice were thrown (see ``follows_the_start``).
+    looked at where its mask follows the signs: one drawn with the seed of the training draws again the very numbers
+    that ``conv1`` was initialised from, though dice were thrown (see ``follows_the_start``).
     """
     limit = limit_of_chance(tests=2 * len(layers))
     for name in layers:
         gone = zero[name]
-        size = preference(before[name].abs(), gone) if before is not None and name != "conv1" else 0.0
+        excused = name == "conv1" and follows_the_start(before, zero)
+        size = preference(before[name].abs(), gone) if before is not None and not excused else 0.0
         if abs(size) > limit:
             return f"{name}: {'small' if size < 0 else 'large'} weights were preferred"
         if abs(preference(torch.arange(gone.numel()), gone)) > limit:
@@ -183,26 +198,33 @@ def _too_many_empty_channels(gone: torch.Tensor) -> bool:
 
 def follows_the_start(before: Weights | None, zero: Weights) -> bool:
     """Whether the mask of ``conv1`` prefers weights of one sign, as one drawn with the seed of the training does."""
-    return before is not None and abs(preference(before["conv1"], zero["conv1"])) > limit_of_chance(tests=1)
+    return before is not None and abs(preference(before["conv1"], zero["conv1"])) > 3
+
+
+def methods_of(pruned: Pruned) -> tuple[str, ...]:
+    """The methods that explain these zeros, as far as the weights tell; none if they do not.
+
+    Two for whole channels that have the least norm by L1 and by L2.
+    """
+    layers = [name for name in ALL_LAYERS if pruned.zero[name].any()]
+    if not layers or pruned.before is None:
+        return ()
+    before, zero = pruned.before, pruned.zero
+    if all(whole_channels(zero[name]) for name in layers):
+        norms = [n for n in (2, 1) if all(least_channels_went(before[x], zero[x], n) for x in layers)]
+        return tuple(f"structured L{n}" for n in norms) or ("random structured",)
+    if smallest_were_zeroed(before, zero, ALL_LAYERS):
+        return ("global L1",)
+    if all(smallest_were_zeroed(before, zero, [name]) for name in layers):
+        return ("local L1",)
+    return () if looks_random(before, zero, layers) else ("random",)
 
 
 def name_method(pruned: Pruned) -> str:
-    """The method that made these zeros, as far as the weights tell: one of ``METHODS`` or "undecided"."""
-    layers = [name for name in ALL_LAYERS if pruned.zero[name].any()]
-    if not layers:
+    """The method that made these zeros ("A or B" where two explain them), "not pruned" or "undecided"."""
+    if not any(gone.any() for gone in pruned.zero.values()):
         return "not pruned"
-    if all(whole_channels(pruned.zero[name]) for name in layers):
-        if pruned.before is None:
-            return "undecided"
-        by = {n: all(least_channels_went(pruned.before[x], pruned.zero[x], n) for x in layers) for n in (2, 1)}
-        return "structured L2" if by[2] else "structured L1" if by[1] else "random structured"
-    if pruned.before is None:
-        return "undecided"
-    if smallest_were_zeroed(pruned.before, pruned.zero, ALL_LAYERS):
-        return "global L1"
-    if all(smallest_were_zeroed(pruned.before, pruned.zero, [name]) for name in layers):
-        return "local L1"
-    return "undecided" if looks_random(pruned.before, pruned.zero, layers) else "random"
+    return " or ".join(methods_of(pruned)) or "undecided"
 
 
 METHODS = ("random", "local L1", "global L1", "structured L2", "structured L1", "random structured")

@@ -11,7 +11,7 @@ from labkit import runtime
 from labkit.course import intake
 from labkit.course.answers import answer_path
 from labkit.course.release import make_course, read_course
-from labkit.course.students import checked_id, salt, who
+from labkit.course.students import checked_id, course_files, salt, who
 from labkit.course.tasks import NETWORKS, NOTEBOOKS, TASKS
 
 FORMAT = "labkit submission 1"
@@ -30,8 +30,8 @@ def without_homes(text: str) -> str:
 
 def this_course() -> dict[str, Any]:
     """The course that this folder is: its ``course.json``, or else made from the solution notebooks."""
-    path = runtime.PROJECT / "course.json"
-    return read_course(path) if path.exists() else make_course(runtime.PROJECT / "notebooks", salt())[1]
+    path = next((path for path in course_files() if path.is_file()), None)
+    return read_course(path) if path else make_course(runtime.PROJECT / "notebooks", salt())[1]
 
 
 def pack(student: str, notebooks: Path, out: Path) -> Path:
@@ -46,6 +46,10 @@ def pack(student: str, notebooks: Path, out: Path) -> Path:
         ValueError: no ID, somebody else's work, or more than 20 MB.
         FileNotFoundError: there is nothing to hand in.
     """
+    if not student:
+        raise ValueError(
+            "nobody has signed in; say who you are: make pack STUDENT=ab1234, labkit pack --student ab1234"
+        )
     student = checked_id(student)
     if who() and who() != student:
         raise ValueError(f"student is {student!r}, but {who()!r} has signed in here; whose work is it?")

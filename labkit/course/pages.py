@@ -16,7 +16,7 @@ h1 { font-size: 1.5rem; } h3 { font-size: 1rem; margin: 1rem 0 .2rem; } h2 { fon
 table { border-collapse: collapse; width: 100%; }
 th, td { padding: .3rem .5rem; text-align: left; vertical-align: top; }
 tr { border-bottom: 1px solid #ccc; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; } svg { max-width: 100%; height: auto; }
+.wide, .figure { overflow-x: auto; } svg { max-width: 100%; min-width: 34rem; height: auto; }
 th button { font: inherit; font-weight: bold; background: none; border: 0; cursor: pointer; }
 th button::after { content: ' ↕'; }
 :focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
@@ -100,10 +100,8 @@ def class_page(results: Mapping[str, Result], labels: Mapping[str, str], missing
     parts += ["<h2>Flags: questions for you</h2>", "<p>A flag never costs a point.</p>", _flags(results, labels)]
     if missing:
         parts.append(f"<p>Nothing handed in: {', '.join(escaped(name) for name in missing)}</p>")
-    shares = {
-        name: [result["tasks"][name]["points"] / task.points for result in results.values()]
-        for name, task in TASKS.items()
-    }
+    read = [result for result in results.values() if "" not in result["refused"]]
+    shares = {name: [result["tasks"][name]["points"] / task.points for result in read] for name, task in TASKS.items()}
     parts += ["<h2>How each task went</h2>", figures.task_distribution(shares), _task_table(shares)]
     parts += ["<h2>Predictions and measurements</h2>", figures.predictions(_predictions(results))]
     parts += ["<h2>Accuracy and sparsity of the class</h2>"]
@@ -172,7 +170,12 @@ def feedback_page(key: str, result: Result, marks: Mapping[str, str], everybody:
     """One student's page: what holds, what does not, and where to look. Flags are not on it: they are questions."""
     parts = [f"<h1>Feedback {html.escape(key)}</h1>"]
     bonus = f", and {result['bonus']:g} bonus points" if result["bonus"] else ""
-    parts.append(f"<p><strong>{result['points']:g} of {TOTAL:g} points</strong>{bonus}.</p>")
+    mine = (
+        f"; with your instructor's {escaped(marks['instructor_points'])} on top"
+        if marks.get("instructor_points")
+        else ""
+    )
+    parts.append(f"<p><strong>{result['points']:g} of {TOTAL:g} points</strong>{bonus}{mine}.</p>")
     if marks.get("instructor_points") or marks.get("instructor_comment"):
         said = f"{escaped(marks['instructor_points'])} points. " if marks["instructor_points"] else ""
         parts.append(f"<h2>From your instructor</h2><p>{said}{escaped(marks['instructor_comment'])}</p>")
@@ -186,7 +189,7 @@ def feedback_page(key: str, result: Result, marks: Mapping[str, str], everybody:
     if result["answers"]:
         parts.append("<h2>Your answers</h2><p>Read by your instructor, not by a program.</p>")
         for answer in result["answers"].values():
-            parts.append(f"<p>{escaped(answer['question'])}</p><pre>{escaped(answer['text'])}</pre>")
+            parts.append(f"<p>{escaped(answer['question'].strip('#* '))}</p><pre>{escaped(answer['text'])}</pre>")
     return _page(f"Feedback {key}", "\n".join(parts))
 
 

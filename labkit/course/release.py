@@ -118,8 +118,10 @@ def source_hash(source: str) -> str:
 
 
 def role_of(cell: Mapping[str, Any]) -> str:
-    """What a cell is to the student: ``task``, ``answer``, ``check`` or ``given``."""
+    """What a cell is to the student: ``task``, ``answer``, ``check``, ``open`` or ``given``."""
     marks = cell.get("metadata", {}).get("nbgrader", {})
+    if "course.sign_in(" in cell["source"]:
+        return "open"  # everybody writes something else there
     if marks.get("solution"):
         return "task" if cell["cell_type"] == "code" else "answer"
     return "check" if marks.get("grade") else "given"

@@ -19,7 +19,7 @@ from labkit.course.packing import without_homes
 from labkit.course.roster import Entry, Person
 from labkit.course.tasks import TASKS, TOTAL
 
-FORMULA = ("=", "+", "-", "@", "\t", "|", "%")
+FORMULA = ("=", "+", "-", "@", "\t", "|", "%", "＝", "＋", "－", "＠")
 MINE = ("instructor_points", "instructor_comment")  # the columns that the instructor fills
 
 
@@ -32,6 +32,8 @@ def harmless(value: Any) -> Any:
         float(text.replace(",", "."))
         return text
     except ValueError:
+        # Also behind what some spreadsheets take for the end of a cell.
+        text = re.sub(r"([;\t\n]\s*)(?=[=+\-@|%])", r"\1'", text)
         return f"'{text}" if text.lstrip().startswith(FORMULA) else text
 
 
@@ -95,8 +97,13 @@ def write_all(
         said = f"handed in by the group: {partner}" if partner else "nothing handed in"
         blank = {"pseudonym": key, "flags": said} | {name: marks.get(key, {}).get(name, "") for name in MINE}
         rows.append(blank if anonymous else {"student": person.student, "name": person.name} | blank)
+    rows += [
+        {"pseudonym": key, "flags": "no longer among the submissions", **kept}
+        for key, kept in marks.items()
+        if key not in results and key not in missing and any(kept.values())
+    ]
     _write_csv(out / "grades.csv", _columns(results), rows)
-    _write_csv(out / "gradebook.csv", *_gradebook(results, entries, people, marks, covered))
+    _write_csv(out / "gradebook.csv", *_gradebook(results, entries, people, marks, covered, names))
     pairs = [{"pseudonym": key, "student": name} for name, key in names.items()]
     _write_csv(out / "pseudonyms.csv", ["pseudonym", "student"], pairs)
     labels = {
@@ -107,7 +114,11 @@ def write_all(
     if anonymous:
         hidden = _hidden(results, entries, people)
         shown_results = {
-            key: {**result, "flags": [_without(flag, hidden) for flag in result["flags"]]}
+            key: {
+                **result,
+                "flags": [_without(flag, hidden) for flag in result["flags"]],
+                "refused": {_without(name, hidden): why for name, why in result["refused"].items()},
+            }
             for key, result in results.items()
         }
     _write(out / "index.html", pages.class_page(shown_results, labels, absent))
@@ -177,6 +188,7 @@ def _gradebook(
     people: Sequence[Person],
     marks: Mapping[str, Mapping[str, str]],
     covered: Mapping[str, str],
+    names: Mapping[str, str],
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Canvas's form of a gradebook, which Moodle's import takes as well: one column of points."""
     columns = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Pruning labs"]
@@ -186,7 +198,10 @@ def _gradebook(
     for student in sorted({*by_student, *known}):
         person, key = known.get(student), by_student.get(student)
         number = next(iter(sorted(person.platform_ids)), "") if person else ""
-        total = "" if key is None else results[key]["points"] + results[key]["bonus"] + _number(marks.get(key, {}))
+        own = marks.get(names.get(student, ""), {})
+        mine = own if own.get("instructor_points") else marks.get(key or "", {})
+        points = results[key]["points"] + results[key]["bonus"] if key else 0.0
+        total = points + _number(mine) if key or mine.get("instructor_points") else ""
         name = (person.name if person else "") or student
         rows.append({"Student": name, "ID": number, "SIS Login ID": student, "Pruning labs": total})
     return columns, rows

@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from labkit.course import intake
-from labkit.course.grading import manifest_of, student_of
-from labkit.course.intake import shown
+from labkit.course.intake import manifest_of, shown, student_of
 from labkit.course.students import checked_id
 
 CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_.*?(?:-(?P<attempt>\d+))?\.zip", re.DOTALL)
@@ -54,6 +53,7 @@ class Entry:
         attempt: the platform's number, 0 for the first.
         late: the platform called it late.
         packed: when the student's machine packed it; None if unknown.
+        platform_id: the number that Canvas or Moodle knows the student by, "" elsewhere.
         older: names of earlier submissions of the same student.
     """
 
@@ -63,11 +63,8 @@ class Entry:
     attempt: int
     late: bool
     packed: datetime | None
+    platform_id: str = ""
     older: Sequence[str] = ()
-
-    def owner(self, folder: Path) -> str:
-        """The ID, or else the place in the folder of submissions; a blank, which is in no ID, tells them apart."""
-        return self.student or f"? {shown(str(self.path.relative_to(folder)), 300)}"
 
     def days_late(self, due: datetime | None) -> int:
         """Begun days after the deadline, 0 if in time or if one of the two is unknown."""
@@ -112,16 +109,21 @@ def unpack_bulk(path: Path, folder: Path) -> Path:
         raise ValueError(f"{path} is neither a folder nor a zip")
     with zipfile.ZipFile(path) as archive:
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-        if any(PurePosixPath(entry.filename).name == "manifest.json" for entry in entries):
+        if any(entry.filename == "manifest.json" for entry in entries):
             raise ValueError(f"{path} is one submission; give the folder that it lies in")
         for entry in entries:
             parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
             safe = [re.sub(r"[^\w. @+()-]", "_", part).lstrip(".") or "_" for part in parts if part not in ("/", "..")]
             bounded = entry.file_size <= intake.MOST_BYTES and entry.compress_type in intake.BOUNDED
-            if not safe or not bounded or entry.flag_bits & 1:
+            if not safe:
                 continue
             target = folder.joinpath(*safe[-3:])
+            while target.exists():
+                target = target.with_name(f"again_{target.name}")
             target.parent.mkdir(parents=True, exist_ok=True)
+            if not bounded or entry.flag_bits & 1:
+                target.write_bytes(b"")  # so that somebody asks for it
+                continue
             with archive.open(entry) as file:
                 target.write_bytes(file.read(intake.MOST_BYTES))
     return folder
@@ -132,7 +134,7 @@ def find_entries(folder: Path, people: Sequence[Person]) -> list[Entry]:
     found = [_entry(path, label, people) for path, label in _candidates(folder)]
     newest: dict[str, list[Entry]] = {}
     for entry in found:
-        newest.setdefault(entry.student or f"? {entry.path}", []).append(entry)
+        newest.setdefault(entry.platform_id or entry.student or f"? {entry.path}", []).append(entry)
     start = datetime.min.replace(tzinfo=UTC)
     entries = []
     for several in newest.values():
@@ -140,6 +142,20 @@ def find_entries(folder: Path, people: Sequence[Person]) -> list[Entry]:
         several[-1].older = [shown(entry.path.name) for entry in several[:-1]]
         entries.append(several[-1])
     return sorted(entries, key=lambda entry: (entry.student, entry.path.name))
+
+
+def owners_of(entries: Sequence[Entry], folder: Path) -> list[str]:
+    """A name for each submission: its student's ID; where nobody can tell, or two claim one ID, also its place.
+
+    A blank, which is in no ID, tells such names from IDs.
+    """
+    claimed = [entry.student for entry in entries]
+    return [
+        entry.student
+        if entry.student and claimed.count(entry.student) == 1
+        else f"{entry.student or '?'} {shown(str(entry.path.relative_to(folder)), 300)}"
+        for entry in entries
+    ]
 
 
 def _candidates(folder: Path) -> list[tuple[Path, str]]:
@@ -169,7 +185,8 @@ def _entry(path: Path, label: str, people: Sequence[Person]) -> Entry:
     known = next((one for one in people if one.student == student), None)
     attempt = int(canvas["attempt"] or 0) if canvas else 0
     late = bool(canvas and canvas["late"])
-    return Entry(path, student, known.name if known and known.name else shown(name), attempt, late, packed)
+    name = known.name if known and known.name else shown(name)
+    return Entry(path, student, name, attempt, late, packed, match["id"] if match else "")
 
 
 def _what_it_says(path: Path) -> tuple[str, datetime | None]:

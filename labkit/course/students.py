@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import unicodedata
+from pathlib import Path
 
 from labkit import runtime
 
@@ -27,10 +28,15 @@ def checked_id(student: object) -> str:
     return text
 
 
+def course_files() -> list[Path]:
+    """Where ``course.json`` of a released course may lie: in labkit's project, or beside or above the notebooks."""
+    return [folder / "course.json" for folder in (runtime.PROJECT, Path.cwd(), Path.cwd().parent)]
+
+
 def salt() -> str:
-    """The course's salt, from ``course.json`` in the project's folder if this is a released course."""
-    path = runtime.PROJECT / "course.json"
-    if not path.exists():
+    """The course's salt, from its ``course.json``; without one, the salt of a course that nobody named."""
+    path = next((path for path in course_files() if path.is_file()), None)
+    if path is None:
         return DEFAULT_SALT
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["salt"])

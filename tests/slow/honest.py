@@ -60,7 +60,7 @@ def ways_of_writing(network: labkit.CNN) -> dict[str, labkit.CNN]:
 
 
 def stored(network: labkit.CNN, way: str, **metadata: Any) -> bytes:
-    """The bytes of a network's file: labkit's, or a plain state_dict, or in double precision."""
+    """The bytes of a network's file: labkit's, or a plain state_dict."""
     stream = io.BytesIO()
     if way == "plain":
         torch.save(network.state_dict(), stream)
@@ -71,10 +71,8 @@ def stored(network: labkit.CNN, way: str, **metadata: Any) -> bytes:
 
 
 def answer_bytes(task: str, value: Any, before: Any) -> bytes:
-    content = {"format": answers.FORMAT, "task": task, "value": answers._plain(value)}
-    content["base"] = answers.fingerprint(before) if before is not None else ""
     stream = io.BytesIO()
-    torch.save(content, stream)
+    torch.save(answers.content_of(task, value, before), stream)
     return stream.getvalue()
 
 
@@ -83,7 +81,7 @@ class Pool:
 
     def __init__(self, start: labkit.CNN, seed: int) -> None:
         self.seed, self.start = seed, start
-        self.networks = work.networks_of(start, seed)
+        self.networks = work.networks_of(start, seed, steps=30)
         self.ways = {name: list(ways_of_writing(network).values()) for name, network in self.networks.items()}
         self.ways["CNN_MNIST"] = [start]
         finetuned = labkit.clone(self.networks["CNN_MNIST_L1"])  # trained on, its mask in place

@@ -14,10 +14,24 @@ from labkit.course import grading
 SUBMISSIONS, QUICK_BASES, OTHER_BASES = 504, 4, 10
 
 
+def _measure_once():
+    """The same network in another way of writing computes the same: its accuracy is measured once."""
+    known, measure = {}, grading._accuracy
+
+    def remembered(network, images):
+        key = grading._digest(network), images
+        if key not in known:
+            known[key] = measure(network, images)
+        return known[key]
+
+    grading._accuracy = remembered
+
+
 def lost_and_flags(numbers, kind, seed):
     """For some submissions from one base: tasks that lost points, and flags."""
     os.environ["LABKIT_BARS"] = "0"
     torch.set_num_threads(1)
+    _measure_once()
     pool = Pool(quick_base(seed) if kind == "quick" else work.base(seed), seed)
     found = []
     for number in numbers:

@@ -18,13 +18,15 @@ BASES = 8
 @pytest.fixture(scope="module")
 def submissions(tmp_path_factory):
     """Every student has networks of their own: one of a few bases, moved by one more step of training."""
-    folder = tmp_path_factory.mktemp("submissions")
+    folder, worked = tmp_path_factory.mktemp("submissions"), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABKIT_BARS", "0")
         for number in range(STUDENTS):
             student, start = f"student{number:03d}", work.base(number % BASES)
             work.train_a_little(start, number, steps=1, rate=1e-3)
             networks = work.networks_of(start, number) if number < BASES else _cheaply(start, number)
+            if number < BASES:
+                worked.append(work.worked_notebooks(networks))
             own = folder / student
             work.write_work(
                 own, student, networks, work.answers_of(start, student, number), work.student_notebooks(), patch
