@@ -167,7 +167,7 @@ class _Reading:
             },
             "digest": _digest(network),
             "dense": fingerprint(self.dense[name]),
-            "from_reference": pruned.origin.startswith("the reference"),
+            "from_reference": any(_same(pruned.before or self.dense[name], other) for other in _references().values()),
         }
 
     def before(self, base: str) -> Weights | None:

@@ -297,7 +297,7 @@ def trained_network(network: CNN, references: Mapping[str, Weights], accuracy: A
     findings.append(
         Finding(zeros <= TIES, "no weight is zero yet", f"{zeros:,} weights are zero; pruning comes later", 1)
     )
-    return Verdict(task, findings, [f"CNN_MNIST equals {equal[0]}: trained with seed 0, or copied?"] if equal else [])
+    return Verdict(task, findings, [f"CNN_MNIST is {equal[0]}: trained with its seed, or copied?"] if equal else [])
 
 
 def _was_trained(network: CNN, found: Pruned, candidates: Mapping[str, Weights], points: float) -> Finding:
