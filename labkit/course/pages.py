@@ -184,9 +184,8 @@ def feedback_page(key: str, result: Result, marks: Mapping[str, str], everybody:
     parts += ["<h2>Tasks</h2>", *(_task(name, task) for name, task in result["tasks"].items())]
     if result["networks"]:
         parts += ["<h2>Your networks</h2>", _networks(result), figures.layer_shares(result["networks"])]
-        parts.append(
-            "<h2>Among the class</h2><p>Your networks are the large marks; the faint ones are those of up to 30 of the class.</p>"
-        )
+        said = "Your networks are the large marks; the faint ones are those of up to 30 of the class."
+        parts.append(f"<h2>Among the class</h2><p>{said}</p>")
         parts.append(figures.accuracy_sparsity(everybody, result["networks"]))
     if result["answers"]:
         parts.append("<h2>Your answers</h2><p>Read by your instructor, not by a program.</p>")
