@@ -349,7 +349,9 @@ def test_folder_without_notebooks_is_refused(tmp_path):
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True)
+    # What a make around these tests hands down is not for this one.
+    outside = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, env=outside)
 
 
 @pytest.fixture
