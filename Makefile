@@ -69,7 +69,7 @@ CUDA := triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-c
   nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
 lock: .venv/uv  ## write requirements.lock anew (newest versions: ARGS=--upgrade)
-	$(UV) pip compile --quiet --universal --python-version 3.11 --extra dev $(CUDA:%=--no-emit-package %) \
+	$(UV) pip compile --quiet --universal --python-version 3.11 --extra edge --extra dev $(CUDA:%=--no-emit-package %) \
 	  --custom-compile-command 'make lock' $(ARGS) pyproject.toml -o requirements.lock
 	@if grep -E '^(triton|cuda|nvidia)' requirements.lock; then echo 'add these to CUDA in the Makefile'; exit 1; fi
 

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from torch import nn
 
+from labkit.cost import Ledger
 from labkit.sparsity import effective_weight, prunable_layers, sparsity_report
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
@@ -268,6 +269,60 @@ def draw_lines(
     _tidy(ax)
     several = any(len(values) > 1 for points in lines.values() for values in points)
     ax.legend(fontsize=8, title="mean; band: smallest to largest" if several else None, title_fontsize=8)
+    return ax
+
+
+def draw_ledger(ledgers: Mapping[str, Ledger], axes: Any = None) -> Any:
+    """Bars: what each network costs in weights, multiply-adds, bytes and milliseconds, one panel each.
+
+    A number on each bar says how many times less it is than the first network's (× 0.5 is twice as much). Whiskers of
+    the times reach from the 10th to the 90th percentile.
+
+    Args:
+        ledgers: name -> ledger; the first one is what the others are compared with.
+        axes: four axes.
+    """
+    axes = _axes(axes, 4, (13, 0.9 + 0.62 * len(ledgers)))
+    found = list(ledgers.values())
+    way = next(reversed([name for name in found[0].latencies if "1 thread" in name]))
+    times = [one.latencies[way] for one in found]
+    panels = (
+        ("nonzero weights", [one.nonzero / 1e3 for one in found], "thousands"),
+        ("multiply-adds for one image", [one.multiply_adds / 1e6 for one in found], "millions"),
+        ("file of its state_dict", [one.raw_bytes / 1e3 for one in found], "KB"),
+        (way, [one.median for one in times], "ms"),
+    )
+    for ax, (title, values, unit) in zip(axes, panels, strict=True):
+        bars = ax.barh(range(len(values)), values, color=[COLOURS[i % 6] for i in range(len(values))], height=0.7)
+        ax.bar_label(bars, [f" × {values[0] / value:.1f}" for value in values], fontsize=9)
+        if unit == "ms":
+            whiskers = [[t.median - t.low for t in times], [t.high - t.median for t in times]]
+            ax.errorbar(values, range(len(values)), xerr=whiskers, fmt="none", ecolor="black", capsize=3)
+        ax.set(title=title, xlabel=unit, xlim=(0, 1.3 * max(values)), yticks=[])
+        ax.title.set_fontsize(10)
+        ax.invert_yaxis()
+        _tidy(ax)
+    axes[0].set_yticks(range(len(found)), list(ledgers))
+    return axes
+
+
+def draw_sensitivity(curves: Mapping[str, Sequence[Mapping[str, float]]], ax: Axes | None = None) -> Axes:
+    """Accuracy against the share of channels that were pruned, one line for each layer.
+
+    Args:
+        curves: layer -> points with ``channels`` and ``accuracy``, the whole layer first, as ``scan_sensitivity``
+            returns them.
+        ax: where to draw.
+    """
+    ax = _axes(None if ax is None else [ax], 1, (7.5, 4))[0]
+    for number, (name, points) in enumerate(curves.items()):
+        shares = [100 * (1 - point["channels"] / points[0]["channels"]) for point in points]
+        style: dict[str, Any] = {"color": COLOURS[number % 6], "marker": MARKERS[number % 6]}
+        label = f"{name} ({points[0]['channels']:.0f} channels)"
+        ax.plot(shares, [100 * p["accuracy"] for p in points], linestyle=STYLES[number % 6], label=label, **style)
+    ax.set(xlabel="pruned channels of this one layer [%]", ylabel="validation accuracy [%]")
+    _tidy(ax)
+    ax.legend()
     return ax
 
 

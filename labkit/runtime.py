@@ -93,6 +93,11 @@ def pick_device(name: str | None = None) -> torch.device:
     return device
 
 
+def cores() -> int:
+    """Number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def has_native_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 matrices itself, faster than float32."""
     if device.type == "cuda":

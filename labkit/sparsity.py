@@ -146,3 +146,16 @@ def clone(model: M) -> M:
     """
     refresh_weights(model)
     return copy.deepcopy(model)
+
+
+def bake_masks(model: M) -> M:
+    """A copy without masks whose weights are the products of weights and masks: the same function.
+
+    Zeros are plain numbers in it, which training moves; so bake last.
+    """
+    baked = clone(model)
+    for layer in baked.modules():
+        for hook in list(layer._forward_pre_hooks.values()):
+            if isinstance(hook, prune.BasePruningMethod):
+                prune.remove(layer, hook._tensor_name)
+    return baked

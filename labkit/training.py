@@ -141,7 +141,8 @@ def accuracy(model: nn.Module, loader: Batches) -> float:
     Raises:
         ValueError: an empty loader.
     """
-    device = next(model.parameters()).device
+    # A network without parameters, such as one in an ONNX file, computes on the CPU.
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     return test_one_epoch(model, loader, nn.functional.cross_entropy, AccuracyMetric(), device)[1]
 
 

@@ -13,7 +13,18 @@ PACKAGE = runtime.PROJECT / "labkit"
 # Each layer may import the ones before it, and its own earlier modules.
 LAYERS = [
     ["runtime", "metrics", "data", "cnn", "sparsity"],
-    ["plots", "training", "checkpoints", "records", "claims"],
+    [
+        "training",
+        "checkpoints",
+        "records",
+        "claims",
+        "shrink",
+        "sparse_files",
+        "cost",
+        "sensitivity",
+        "export",
+        "plots",
+    ],
     ["marks", "execution"],
     ["course.tasks", "course.methods", "course.students", "course.answers", "course.cases", "course.judging"],
     ["course.checks", "course.release", "course.intake"],
@@ -23,6 +34,7 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 CORE = {name for names in LAYERS[:2] for name in names}
+SMALLER = {"shrink", "sparse_files", "cost", "sensitivity", "export"}  # what notebook 07 adds: a second sitting
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     for path in PACKAGE.rglob("*.py")
@@ -116,9 +128,10 @@ def test_the_core_does_not_know_the_course():
     assert {m: found for m in CORE if (found := {n for n in labkit_imports_of(m) if n not in CORE})} == {}
 
 
-def test_core_is_short_enough_to_read_in_one_sitting():
-    counts = {module: len(code_lines(path_of(module))) for module in sorted(CORE)}  # __init__ only re-exports
-    assert sum(counts.values()) < 1_100, counts
+@pytest.mark.parametrize(("modules", "most"), [(CORE - SMALLER, 1_150), (SMALLER, 650)])
+def test_core_is_short_enough_to_read_in_two_sittings(modules, most):
+    counts = {module: len(code_lines(path_of(module))) for module in sorted(modules)}  # __init__ only re-exports
+    assert sum(counts.values()) < most, counts
 
 
 def test_lines_are_counted_without_docstrings_comments_and_blanks(tmp_path):

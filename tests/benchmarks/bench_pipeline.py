@@ -174,7 +174,7 @@ def main() -> None:
     labkit.set_seed(0)
     busy = psutil.cpu_percent(interval=1)
     layers, work = multiply_adds(labkit.CNN()), work_per_image()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = runtime.cores()
     rows = []
     for threads in (1, 2) if cores > 1 else (1,):
         rows += measure(steps, threads)

@@ -1,0 +1,287 @@
+"""What a network costs: weights, multiply-adds, bytes and milliseconds, side by side in one ledger.
+
+Counts and sizes are the same everywhere; times are this machine's, and only their ratios mean something, if they were
+measured side by side. Knows networks by their layers only, and nothing of how they came about.
+"""
+
+import gzip
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from tabulate import tabulate
+from torch import nn
+
+from labkit import runtime
+from labkit.cnn import CNN
+from labkit.sparse_files import pack_sparse
+from labkit.sparsity import clone, effective_weight
+
+COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """The cost of one layer for one image.
+
+    Attributes:
+        name: the layer's name in the model.
+        weights: number of weights, without biases.
+        nonzero: how many of them are not zero, through the mask.
+        multiply_adds: multiplications with addition, as the layer is computed: zeros are multiplied too.
+        effective: those whose weight is not zero: what a program that skips every zero would do.
+    """
+
+    name: str
+    weights: int
+    nonzero: int
+    multiply_adds: int
+    effective: int
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long one batch takes.
+
+    Attributes:
+        device: ``"cpu"`` or ``"cuda"``.
+        threads: number of threads of the CPU.
+        batch: number of images.
+        median: milliseconds; half of the batches took no longer.
+        low: 10th percentile, milliseconds.
+        high: 90th percentile, milliseconds.
+    """
+
+    device: str
+    threads: int
+    batch: int
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a network costs.
+
+    Attributes:
+        layers: one row for each convolution and linear layer.
+        parameters: all numbers that training moves: weights and biases, of BatchNorm too. Masked ones count.
+        raw_bytes: of a file of its ``state_dict``, masks included.
+        gzip_bytes: of the same, compressed.
+        sparse_bytes: of its sparse file (``save_sparse``, 8 bits).
+        latencies: ``"batch of 64, 1 thread"`` and the like -> how long it took.
+    """
+
+    layers: tuple[LayerCost, ...]
+    parameters: int
+    raw_bytes: int
+    gzip_bytes: int
+    sparse_bytes: int
+    latencies: Mapping[str, Latency]
+
+    @property
+    def nonzero(self) -> int:
+        """Weights that are not zero, over all layers."""
+        return sum(layer.nonzero for layer in self.layers)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds for one image, over all layers."""
+        return sum(layer.multiply_adds for layer in self.layers)
+
+    @property
+    def effective(self) -> int:
+        """Multiply-adds for one image whose weight is not zero, over all layers."""
+        return sum(layer.effective for layer in self.layers)
+
+
+@torch.no_grad()
+def multiply_adds(model: nn.Module, images: torch.Tensor | None = None) -> list[LayerCost]:
+    """Count the multiply-adds of each convolution and linear layer for one image.
+
+    A layer applies each of its weights once at each place of its output: multiply-adds = weights × places. That is
+    3 · 3 · in · out · height · width for a convolution with 3 × 3 kernels, and in · out for a linear layer on flat
+    inputs. A layer that is used twice counts twice, one that is not used 0. Biases, BatchNorm, pooling and relu are not
+    counted, nor are matrix products outside of such layers. One multiply-add is two floating-point operations.
+
+    Args:
+        model: any network of convolutions and linear layers; pruned layers are read through their masks.
+        images: (B, ...), an example of what it takes; by default one image of ``model.input_shape``.
+
+    Raises:
+        ValueError: images are missing or empty, or no layer is counted.
+    """
+    images = _example(model, images)
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, COUNTED)}
+    if not layers:
+        raise ValueError("no layer to count: the model has no convolution and no linear layer")
+    places = dict.fromkeys(layers, 0)
+
+    def note(name: str, layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        places[name] += output.numel() // len(effective_weight(layer))  # over all images: one for each output channel
+
+    hooks = [layer.register_forward_hook(partial(note, name)) for name, layer in layers.items()]
+    training = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in training:
+            module.training = mode
+    rows = []
+    for name, layer in layers.items():
+        weight, each = effective_weight(layer), places[name] // len(images)
+        nonzero = int(weight.count_nonzero())
+        rows.append(LayerCost(name, weight.numel(), nonzero, weight.numel() * each, nonzero * each))
+    return rows
+
+
+def measure_latency(
+    networks: Mapping[str, Callable[[torch.Tensor], object]],
+    images: torch.Tensor,
+    threads: int = 1,
+    seconds: float = 0.3,
+) -> dict[str, Latency]:
+    """Time one batch through each network, taking turns, so that a busy moment of the machine strikes all alike.
+
+    Each is warmed up first, and called at least five times. A network is a ``torch.nn.Module`` (it computes in
+    evaluation mode, where its parameters are) or any function of a batch of images.
+
+    Args:
+        networks: name -> network.
+        images: the batch, (B, ...).
+        threads: of the CPU; torch has its former number again afterwards.
+        seconds: to spend for each network, on average.
+
+    Raises:
+        ValueError: no network, no images, or numbers out of range.
+    """
+    if not networks or not len(images):
+        raise ValueError(f"{len(networks)} networks and {len(images)} images were given; there must be some of each")
+    if type(threads) is not int or threads < 1:
+        raise ValueError(f"threads is {threads!r}; it must be a whole number >= 1")
+    if not seconds > 0:
+        raise ValueError(f"seconds is {seconds}; it must be > 0")
+    before = torch.get_num_threads()
+    modes = [(m, m.training) for n in networks.values() if isinstance(n, nn.Module) for m in n.modules()]
+    devices = {name: _device(network) for name, network in networks.items()}
+    batches = {name: images.to(device) for name, device in devices.items()}
+    taken: dict[str, list[float]] = {name: [] for name in networks}
+    try:
+        torch.set_num_threads(threads)
+        for module, _ in modes:
+            module.training = False
+        with torch.inference_mode():
+            for name, network in networks.items():
+                _seconds(network, batches[name], devices[name])
+                _seconds(network, batches[name], devices[name])
+            while any(len(times) < 5 for times in taken.values()) or (
+                sum(map(sum, taken.values())) < seconds * len(taken)
+            ):
+                for name, network in networks.items():
+                    taken[name].append(_seconds(network, batches[name], devices[name]))
+    finally:
+        torch.set_num_threads(before)
+        for module, mode in modes:
+            module.training = mode
+    found = {}
+    for name, times in taken.items():
+        low, median, high = (1000 * float(value) for value in np.percentile(times, [10, 50, 90]))
+        found[name] = Latency(devices[name].type, threads, len(images), median, low, high)
+    return found
+
+
+def ledger(model: nn.Module, images: torch.Tensor | None = None, seconds: float = 0.3) -> Ledger:
+    """The ledger of one network; to compare several, ``ledgers`` times them side by side.
+
+    Args:
+        model: any network of convolutions and linear layers, masked or not; it is not changed.
+        images: (B, ...), an example of what it takes, repeated to batches of 1 and 64; by default noise of the shape
+            ``model.input_shape``.
+        seconds: to spend on each latency: batches of 1 and 64, on one thread and on all of the CPU, and on CUDA where
+            there is one. Times are of float32 copies.
+
+    Raises:
+        ValueError: no layer to count, no images, or weights that are not finite.
+    """
+    return ledgers({"": model}, images, seconds)[""]
+
+
+def ledgers(
+    models: Mapping[str, nn.Module], images: torch.Tensor | None = None, seconds: float = 0.3
+) -> dict[str, Ledger]:
+    """Name -> ledger of several networks for the same images, whose latencies were measured taking turns."""
+    if not models:
+        raise ValueError("no model to measure; give at least one")
+    example = _example(next(iter(models.values())), images)
+    latencies: dict[str, dict[str, Latency]] = {name: {} for name in models}
+    devices = {"cpu", runtime.pick_device().type}
+    for device in sorted(devices):
+        copies = {name: clone(model).to(device).float() for name, model in models.items()}
+        ways = {"CUDA": 1} if device == "cuda" else {"1 thread": 1, "all threads": runtime.cores()}
+        for batch in (1, 64):
+            stack = example.repeat(-(-batch // len(example)), *[1] * (example.ndim - 1))[:batch].float()
+            stack = stack.to(memory_format=torch.channels_last) if stack.ndim == 4 else stack
+            for way, threads in ways.items():
+                for name, latency in measure_latency(copies, stack, threads, seconds).items():
+                    latencies[name][f"batch of {batch}, {way}"] = latency
+    return {name: _ledger(model, example, latencies[name]) for name, model in models.items()}
+
+
+def ledger_table(found: Mapping[str, Ledger]) -> str:
+    """Ledgers as a table: one column for each network, one row for each cost.
+
+    File sizes carry ``≈`` (they move a little with the version of torch), times carry ``⏱``. A row of fixed width, so
+    that the table looks the same on every machine.
+    """
+    several = list(found.values())
+    rows: list[list[str]] = [
+        ["parameters", *(f"{one.parameters:,}" for one in several)],
+        ["nonzero weights", *(f"{one.nonzero:,}" for one in several)],
+        ["multiply-adds", *(f"{one.multiply_adds:,}" for one in several)],
+        ["… with a nonzero weight", *(f"{one.effective:,}" for one in several)],
+    ]
+    for name, key in (("file", "raw_bytes"), ("file, gzip", "gzip_bytes"), ("sparse file", "sparse_bytes")):
+        rows.append([f"{name} [KB]", *(f"≈{getattr(one, key) / 1000:7.1f}" for one in several)])
+    for way in several[0].latencies:
+        rows.append([f"{way} [ms]", *(f"⏱{one.latencies[way].median:8.3f}" for one in several)])
+    return tabulate(rows, ["", *found], "pretty", stralign="right", disable_numparse=True)
+
+
+def _ledger(model: nn.Module, example: torch.Tensor, latencies: Mapping[str, Latency]) -> Ledger:
+    file = io.BytesIO()
+    torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}, file)
+    packed = len(gzip.compress(file.getvalue(), mtime=0))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    counted = tuple(multiply_adds(model, example))
+    return Ledger(counted, parameters, file.tell(), packed, len(pack_sparse(model)), latencies)
+
+
+def _example(model: nn.Module, images: torch.Tensor | None) -> torch.Tensor:
+    if images is None:
+        if not isinstance(model, CNN):
+            raise ValueError(f"images are missing; a {type(model).__name__} does not tell the shape of what it takes")
+        images = torch.rand(1, *model.input_shape, generator=torch.Generator().manual_seed(0))
+    if images.ndim < 2 or not len(images):
+        raise ValueError(f"images have shape {tuple(images.shape)}; they must be (batch, ...) with at least one image")
+    return images.to(next(model.parameters(), images))  # its device and precision
+
+
+def _device(network: Any) -> torch.device:
+    parameters = network.parameters() if isinstance(network, nn.Module) else ()
+    return next((parameter.device for parameter in parameters), torch.device("cpu"))
+
+
+def _seconds(network: Callable[[torch.Tensor], object], images: torch.Tensor, device: torch.device) -> float:
+    start = time.perf_counter()
+    network(images)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start

@@ -1,0 +1,219 @@
+"""To the edge: a network as an ONNX file, in float32 and in whole numbers of 8 bits, and back as something to run.
+
+Needs onnx, onnxscript and onnxruntime, and asks for them when they are missing; nothing else in labkit does.
+"""
+
+import importlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from labkit import runtime
+from labkit.cnn import CNN
+from labkit.sparsity import bake_masks
+
+PARITY = 1e-4  # largest difference of logits, of their largest size where that is more than 1
+
+
+class OnnxNetwork(nn.Module):
+    """A network in an ONNX file, run by onnxruntime on the CPU, on as many threads as torch uses.
+
+    Called with images (B, *input_shape) float32, it returns logits (B, classes) like the network that was exported, so
+    ``labkit.accuracy`` and ``labkit.test_one_epoch`` measure it. It can not be trained.
+
+    Attributes:
+        path: the file.
+        input_shape: of one image.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"{self.path} does not exist; export_onnx writes such files")
+        self._sessions: dict[int, Any] = {}  # one for each number of threads: onnxruntime can not change it later
+        takes, gives = self._session().get_inputs(), self._session().get_outputs()
+        if len(takes) != 1 or len(gives) != 1 or len(takes[0].shape) != 4 or takes[0].type != "tensor(float)":
+            found = ", ".join(f"{one.name} {one.type} {one.shape}" for one in takes)
+            raise ValueError(f"{self.path} takes {found}; it must take one batch of images as export_onnx writes it")
+        self._input, self.input_shape = takes[0].name, tuple(takes[0].shape[1:])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, classes).
+
+        Raises:
+            ValueError: images of another shape.
+        """
+        if tuple(images.shape[1:]) != self.input_shape:
+            raise ValueError(f"images are {tuple(images.shape)}; {self.path.name} takes (batch, *{self.input_shape})")
+        numbers = images.detach().cpu().float().contiguous().numpy()
+        return torch.from_numpy(self._session().run(None, {self._input: numbers})[0])
+
+    def _session(self) -> Any:
+        threads = torch.get_num_threads()
+        if threads not in self._sessions:
+            onnxruntime = _needed("onnxruntime")
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.log_severity_level = 4  # what goes wrong is raised, too
+            try:
+                found = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # onnxruntime has a class of its own for each kind of damage
+                reason = str(error).splitlines()[0][:160]
+                raise ValueError(f"{self.path} is damaged or no ONNX file ({reason})") from None
+            self._sessions[threads] = found
+        return self._sessions[threads]
+
+
+def export_onnx(model: CNN, path: str | Path) -> Path:
+    """Write a network as an ONNX file; masks are baked in, BatchNorm is folded into the convolutions.
+
+    The file takes any number of images at once. Before it is put in place, onnxruntime has run it on 64 images of
+    noise, and its logits agreed to 1e-4.
+
+    Returns:
+        The file.
+
+    Raises:
+        ImportError: onnx, onnxscript or onnxruntime is missing.
+        ValueError: not a ``labkit.CNN``, weights that are not finite, or onnxruntime computes something else.
+        OSError: the folder can not be written; an older file stays as it was.
+    """
+    onnx = _needed("onnx")
+    _needed("onnxscript")
+    _needed("onnxruntime")
+    if not isinstance(model, CNN):
+        raise ValueError(f"the model is a {type(model).__name__}; it must be a labkit.CNN")
+    for key, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{key} has {int((~tensor.isfinite()).sum())} values that are NaN or infinite")
+    baked = bake_masks(model).cpu().float().eval()
+    images = torch.rand(64, *model.input_shape, generator=torch.Generator().manual_seed(0))
+    with runtime.written_whole(Path(path)) as temporary:
+        with _quiet():
+            program: Any = torch.onnx.export(
+                baked,
+                (images[:2],),
+                dynamo=True,
+                dynamic_shapes=({0: "batch"},),
+                input_names=["images"],
+                output_names=["logits"],
+                verbose=False,
+            )
+        graph = program.model_proto
+        # What the exporter notes about its own work: folders of this machine, and a third of a small file.
+        for part in (graph, graph.graph, *graph.graph.node, *graph.graph.input, *graph.graph.output):
+            del part.metadata_props[:]
+        del graph.graph.value_info[:]
+        onnx.checker.check_model(graph)
+        temporary.write_bytes(graph.SerializeToString(deterministic=True))
+        check_parity(baked, OnnxNetwork(temporary), [(images, None)])
+    return Path(path)
+
+
+@torch.no_grad()
+def check_parity(model: nn.Module, network: OnnxNetwork, batches: Iterable[tuple[torch.Tensor, Any]]) -> float:
+    """Largest difference between the logits of a network and those of its ONNX file, over all batches.
+
+    Raises:
+        ValueError: the file is of another network: it takes other images, gives other classes, or its logits differ by
+            more than 1e-4 (of the largest logit, where that is more than 1).
+    """
+    training, worst = model.training, 0.0
+    model.eval()
+    try:
+        for X, _ in batches:
+            ours, theirs = model(X).cpu(), network(X)
+            if ours.shape != theirs.shape:
+                shapes = f"{tuple(theirs.shape)}, this network {tuple(ours.shape)}"
+                raise ValueError(f"{network.path.name} is of another network: it gives logits {shapes}")
+            difference = float((ours - theirs).abs().max())
+            if not difference <= PARITY * max(1.0, float(ours.abs().max())):
+                name = network.path.name
+                raise ValueError(f"{name} is of another network: logits differ by {difference:.2g}, not ≤ {PARITY}")
+            worst = max(worst, difference)
+    finally:
+        model.train(training)
+    return worst
+
+
+def quantize_onnx(
+    path: str | Path, quantized: str | Path, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
+) -> Path:
+    """Write an ONNX file whose weights and activations are whole numbers of 8 bits, by onnxruntime's static quantizer.
+
+    The range of each activation is the one seen on the batches: take training images, never test images. Weights have
+    one scale for each output channel, and 7 bits: with 8, processors without VNNI instructions overflow in 16-bit sums,
+    and the same file would answer differently there.
+
+    Args:
+        path: a file of ``export_onnx``.
+        quantized: the file to write.
+        batches: (X, y) for the calibration; some hundred images are enough.
+
+    Returns:
+        The file.
+
+    Raises:
+        ImportError: onnx or onnxruntime is missing.
+        ValueError: no images, or a file of another kind.
+        OSError: the folder can not be written; an older file stays as it was.
+    """
+    _needed("onnx")
+    tools = _needed("onnxruntime.quantization")
+    source = OnnxNetwork(path)
+    rows = [X for X, _ in batches]
+    if not rows:
+        raise ValueError("there are no images to calibrate on; give a loader of some hundred training images")
+    if tuple(rows[0].shape[1:]) != source.input_shape:
+        raise ValueError(f"images are {tuple(rows[0].shape)}; {source.path.name} takes (batch, *{source.input_shape})")
+    feed = iter([{source._input: X.cpu().float().contiguous().numpy()} for X in rows])
+
+    class Calibration(tools.CalibrationDataReader):  # type: ignore[name-defined]
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(feed, None)
+
+    with runtime.written_whole(Path(quantized)) as temporary, tempfile.TemporaryDirectory() as scratch, _quiet():
+        prepared = Path(scratch) / "prepared.onnx"
+        tools.shape_inference.quant_pre_process(str(source.path), str(prepared), skip_symbolic_shape=True)
+        tools.quantize_static(
+            str(prepared),
+            str(temporary),
+            Calibration(),
+            quant_format=tools.QuantFormat.QDQ,
+            activation_type=tools.QuantType.QUInt8,
+            weight_type=tools.QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+        )
+    return Path(quantized)
+
+
+def _needed(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        how = f'python -m pip install "{package}" (or labkit[edge] for all of them)'
+        raise ImportError(f"{package} is missing ({error}); {how}. Only export and notebook 07 need it") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the advice of exporters to themselves: it is about their own parts, and errors are raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,151 @@
+"""From masks to a smaller network: silence the channels that a mask has emptied, then cut them out.
+
+A channel without weights still puts out a constant: its bias, normalised and shifted by BatchNorm. The next layer's
+padding is zero and not that constant, so it reaches the border of the image less often than the middle, and no bias of
+the next layer can stand for it exactly. Hence two steps: ``silence_channels`` makes the constant zero, which changes
+the network's function, and ``remove_dead_channels`` cuts out what is zero, which does not.
+
+Knows the layers of a CNN and how they follow one another; nothing of training or cost.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from labkit.cnn import CNN
+from labkit.sparsity import bake_masks, effective_weight, refresh_weights
+
+PAIRS = (("conv1", "batch1"), ("conv2", "batch2"), ("conv3", "batch3"))
+SUPPORTED = "supported is labkit.CNN: conv1, batch1, conv2, batch2, conv3, batch3 and fc, in a chain"
+
+
+@torch.no_grad()
+def dead_channels(model: CNN) -> dict[str, list[int]]:
+    """Convolution -> numbers of its output channels that put out zero for every image, in training and in evaluation.
+
+    A channel is dead if its BatchNorm weight is 0 and its BatchNorm bias is not positive, so that nothing passes relu.
+
+    Raises:
+        ValueError: not a ``labkit.CNN``, or weights that are not finite.
+    """
+    return {conv: _numbers(dead) for conv, _, dead, _ in _channels(model)}
+
+
+@torch.no_grad()
+def silence_channels(model: CNN) -> dict[str, list[int]]:
+    """Make every channel without weights put out exactly zero, in place.
+
+    Its bias and its BatchNorm weight and bias become 0. Weights that read only dead channels do not count: they see nothing but zeros. The function of the network changes
+    where a silenced channel put out a positive constant. A silenced channel stays silent in training, since no gradient
+    passes relu at zero.
+
+    Returns:
+        Convolution -> numbers of the channels that were silenced; those that were dead before are not among them.
+
+    Raises:
+        ValueError: not a ``labkit.CNN``, or weights that are not finite.
+    """
+    silenced = {}
+    # One layer at a time: what is silenced here may leave channels of the next layer without input.
+    for conv, batch, dead, empty in _channels(model):
+        chosen = empty & ~dead
+        for layer, name in ((conv, "bias"), (batch, "weight"), (batch, "bias")):
+            _parameter(getattr(model, layer), name)[chosen] = 0
+        silenced[conv] = _numbers(chosen)
+    refresh_weights(model)
+    return silenced
+
+
+@torch.no_grad()
+def remove_dead_channels(model: CNN) -> CNN:
+    """A smaller copy without the dead channels, which computes the same function: logits agree up to rounding.
+
+    Each dead channel goes with its weights, bias and BatchNorm, and with the weights of the next layer that read it
+    (the next convolution, or the inputs of ``fc``). Masks are baked in: the copy is a plain ``CNN`` on the same device,
+    of the same precision and in the same mode, with a plain ``state_dict``; zeros left inside its channels move in
+    training.
+
+    Raises:
+        ValueError: not a ``labkit.CNN``; a channel without weights that is not dead; a layer of which nothing would be
+            left; or weights that are not finite.
+    """
+    kept = {}
+    for conv, _, dead, empty in _channels(model):
+        loud = empty & ~dead
+        if loud.any():
+            one = _numbers(loud)[0]
+            problem = f"{int(loud.sum())} channels without weights that are not dead: channel {one} puts out a constant"
+            raise ValueError(f"{conv} has {problem} ({_constant(model, conv)[one]:.4f}); call silence_channels first")
+        if dead.all():
+            raise ValueError(f"all {len(dead)} channels of {conv} are dead; a layer must keep at least one channel")
+        kept[conv] = (~dead).nonzero().flatten()
+    baked, state, inputs = bake_masks(model), {}, torch.arange(model.input_shape[0], device=kept["conv1"].device)
+    for conv, batch in PAIRS:
+        for key, tensor in getattr(baked, conv).state_dict().items():
+            state[f"{conv}.{key}"] = tensor[kept[conv]][:, inputs] if key == "weight" else tensor[kept[conv]]
+        for key, tensor in getattr(baked, batch).state_dict().items():
+            state[f"{batch}.{key}"] = tensor[kept[conv]] if tensor.ndim else tensor.clone()
+        inputs = kept[conv]
+    # Inputs of fc are ordered by pixel, then by channel: (classes, pixels, channels).
+    weight = baked.fc.weight.unflatten(1, (-1, model.channels[-1]))[:, :, inputs]
+    state |= {"fc.weight": weight.flatten(1), "fc.bias": baked.fc.bias.clone()}
+    with torch.device("meta"):  # no memory, and no draws from the random numbers that training uses
+        small = CNN(model.input_shape, model.num_of_cls, [len(kept[conv]) for conv, _ in PAIRS])
+    small.load_state_dict(state, assign=True)
+    return small.train(model.training)
+
+
+def _channels(model: nn.Module) -> Iterator[tuple[str, str, torch.Tensor, torch.Tensor]]:
+    """(convolution, its batch norm, which channels are dead (K,), which have no weights on living inputs (K,))."""
+    _check_chain(model)
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} has {int((~tensor.isfinite()).sum())} values that are NaN or infinite")
+    living: torch.Tensor | None = None
+    for conv, batch in PAIRS:
+        weight = effective_weight(getattr(model, conv))
+        seen = weight if living is None else weight[:, living]
+        dead = _is_dead(getattr(model, batch))
+        yield conv, batch, dead, (seen == 0).flatten(1).all(dim=1)
+        living = ~_is_dead(getattr(model, batch))  # after what the caller did to them
+
+
+def _is_dead(batch: nn.Module) -> torch.Tensor:
+    return (_effective(batch, "weight") == 0) & (_effective(batch, "bias") <= 0)
+
+
+def _constant(model: CNN, conv: str) -> torch.Tensor:
+    """What channels without weights put out in evaluation, after BatchNorm and relu: (K,)."""
+    batch = getattr(model, dict(PAIRS)[conv])
+    normal = (_effective(getattr(model, conv), "bias") - batch.running_mean) / (batch.running_var + batch.eps).sqrt()
+    return (_effective(batch, "weight") * normal + _effective(batch, "bias")).relu()
+
+
+def _parameter(layer: nn.Module, name: str) -> torch.Tensor:
+    """The parameter itself, also where it is pruned."""
+    parameters = dict(layer.named_parameters())
+    return parameters.get(f"{name}_orig", parameters.get(name))  # type: ignore[return-value]
+
+
+def _effective(layer: nn.Module, name: str) -> torch.Tensor:
+    mask = dict(layer.named_buffers()).get(f"{name}_mask")
+    return _parameter(layer, name).detach() * (1 if mask is None else mask)
+
+
+def _numbers(chosen: torch.Tensor) -> list[int]:
+    return chosen.nonzero().flatten().tolist()
+
+
+def _check_chain(model: nn.Module) -> None:
+    """Refuse whatever is not the chain of layers that the cutting is right for."""
+    with torch.device("meta"):
+        chain = CNN(model.input_shape, model.num_of_cls, model.channels) if isinstance(model, CNN) else CNN()
+    known = {name: str(layer) for name, layer in chain.named_modules() if name}
+    for name, layer in model.named_modules():
+        # The text of a layer shows its kind, sizes, stride, padding and eps. Of another class sizes do not matter here.
+        if name and (name not in known or (isinstance(model, CNN) and str(layer) != known[name])):
+            wanted = f"; it must be {known[name]}" if name in known else ""
+            raise ValueError(f"{name} is {str(layer).splitlines()[0]}{wanted}; {SUPPORTED}")
+    if type(model) is not CNN:
+        raise ValueError(f"the model is a {type(model).__name__}, which may join its channels otherwise; {SUPPORTED}")

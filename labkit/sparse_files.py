@@ -1,0 +1,186 @@
+"""A network in few bytes: its nonzero weights, rounded to a few bits, and where they stand.
+
+A file is, after eight bytes (a signature and a CRC-32 of all that follows), one LZMA stream that unpacks to: the sizes
+of the network, and each tensor of its ``state_dict``, by name. Of a convolution or linear layer the nonzero weights are
+stored as whole numbers of ``bits`` bits times one scale for each output channel, and their places as the numbers of
+zeros between them (Han, Mao and Dally 2016, "Deep compression"). All other numbers are stored in 16 bits.
+
+Nothing in such a file is code, and nothing is unpacked beyond the size of the network that it announces.
+"""
+
+import lzma
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from labkit import runtime
+from labkit.cnn import CNN
+from labkit.sparsity import bake_masks, prunable_layers
+
+SIGNATURE = b"LKS1"
+SIZES = struct.Struct("<8I")  # colours, height, width, classes, three channels, bits
+MOST_PARAMETERS = 20_000_000
+# One literal does not foretell the next one, and their place in memory means nothing: no contexts.
+FILTERS = [{"id": lzma.FILTER_LZMA1, "preset": 9, "lc": 0, "lp": 0, "pb": 0, "dict_size": 1 << 20}]
+
+
+def save_sparse(model: CNN, path: str | Path, bits: int = 8) -> Path:
+    """Save a dense or pruned network as a sparse file; masks are baked in.
+
+    Args:
+        model: the network, of any precision and on any device.
+        path: the file.
+        bits: of a weight, 2 to 8: it becomes one of 2**bits - 1 multiples of its channel's largest weight /
+            (2**(bits - 1) - 1). A weight that is rounded to zero is gone.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: not a ``labkit.CNN``, bits out of range, or weights that are not finite.
+        OSError: the folder can not be written; an older file stays as it was.
+    """
+    if not isinstance(model, CNN):
+        raise ValueError(f"the model is a {type(model).__name__}; a sparse file holds a labkit.CNN")
+    content = pack_sparse(model, bits)
+    with runtime.written_whole(Path(path)) as temporary:
+        temporary.write_bytes(content)
+    return Path(path)
+
+
+def load_sparse(path: str | Path) -> CNN:
+    """Load a network from a sparse file: a plain ``CNN`` without masks, float32, on the CPU, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a sparse file, truncated or damaged, of a network that is too large, or with weights that are
+            not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; save_sparse writes such files")
+    # A network's file can not be longer than its numbers: read no more than that of a wrong file.
+    with path.open("rb") as file:
+        content = file.read(8 * MOST_PARAMETERS)
+    if content[:4] != SIGNATURE:
+        raise ValueError(f"{path} is not a sparse file of labkit: it starts with {content[:4]!r}, not {SIGNATURE!r}")
+    if len(content) < 8 or struct.unpack("<I", content[4:8])[0] != zlib.crc32(content[8:]):
+        raise ValueError(f"{path} is damaged or truncated: its checksum is wrong")
+    try:
+        model = _unpacked(content[8:])
+    except (lzma.LZMAError, struct.error, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    return model
+
+
+def pack_sparse(model: nn.Module, bits: int = 8) -> bytes:
+    """The bytes of a sparse file; of a network that is no ``CNN`` they tell the size and can not be loaded."""
+    if type(bits) is not int or not 2 <= bits <= 8:
+        raise ValueError(f"bits is {bits!r}; it must be a whole number from 2 to 8")
+    sizes = (*model.input_shape, model.num_of_cls, *model.channels) if isinstance(model, CNN) else (0,) * 7
+    parts = [SIZES.pack(*sizes, bits)]
+    baked = bake_masks(model)
+    weights = {f"{name}.weight" for name in prunable_layers(baked)}
+    for key, tensor in sorted(baked.state_dict().items()):  # by name: baking moves weights behind biases
+        values = tensor.detach().cpu().double().numpy()
+        if not np.isfinite(values).all():
+            raise ValueError(f"{key} has {int((~np.isfinite(values)).sum())} values that are NaN or infinite")
+        if key in weights:
+            parts.append(_packed_weight(values.reshape(len(values), -1), bits))
+        elif not key.endswith("num_batches_tracked"):
+            parts.append(_packed_numbers(values.ravel()))
+    packed = lzma.compress(b"".join(parts), format=lzma.FORMAT_RAW, filters=FILTERS)
+    return SIGNATURE + struct.pack("<I", zlib.crc32(packed)) + packed
+
+
+def _packed_weight(rows: np.ndarray, bits: int) -> bytes:
+    """Weights (channels, weights of each): scales, number of places, places, numbers."""
+    most = 2 ** (bits - 1) - 1
+    scales = (np.abs(rows).max(axis=1) / most).astype(np.float32)
+    whole = np.rint(rows / np.where(scales > 0, scales, 1)[:, None]).clip(-most, most).astype(np.int8).ravel()
+    where = whole.nonzero()[0]
+    gaps = np.diff(where, prepend=-1) - 1  # zeros before each nonzero weight
+    # 255 stands for 255 zeros and no weight after them.
+    places = np.full((gaps // 255 + 1).sum(), 255, np.uint8)
+    places[(gaps // 255 + 1).cumsum() - 1] = gaps % 255
+    return scales.tobytes() + struct.pack("<I", len(places)) + places.tobytes() + whole[where].tobytes()
+
+
+def _packed_numbers(values: np.ndarray) -> bytes:
+    """16-bit numbers, or 32-bit ones where one is too large; the first byte tells which."""
+    small = np.abs(values).max(initial=0) <= np.finfo(np.float16).max
+    return bytes([2 if small else 4]) + values.astype(np.float16 if small else np.float32).tobytes()
+
+
+def _unpacked(packed: bytes) -> CNN:
+    # The first bytes tell the size of the network, and with it how much there can be to unpack.
+    start = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS).decompress(packed, max_length=SIZES.size)
+    *sizes, bits = SIZES.unpack(start)
+    if not 2 <= bits <= 8 or max(sizes) > 65_535:
+        raise ValueError(f"its sizes are {sizes} with {bits} bits")
+    with torch.device("meta"):
+        model = CNN(sizes[:3], sizes[3], sizes[4:])
+    count = sum(tensor.numel() for tensor in model.state_dict().values())
+    if count > MOST_PARAMETERS:
+        raise ValueError(f"its network has {count:,} numbers; at most {MOST_PARAMETERS:,} are read")
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS)
+    content = _Reader(unpacker.decompress(packed, max_length=SIZES.size + 8 * count + 64))
+    content.take(SIZES.size)
+    weights = {f"{name}.weight" for name in prunable_layers(model)}
+    state = {}
+    for key, tensor in sorted(model.state_dict().items()):
+        if key in weights:
+            values = _unpacked_weight(content, len(tensor), tensor[0].numel(), 2 ** (bits - 1) - 1)
+        elif key.endswith("num_batches_tracked"):
+            state[key] = torch.tensor(0)
+            continue
+        else:
+            kind = content.take(1)[0]
+            if kind not in (2, 4):
+                raise ValueError(f"{key} has numbers of {kind} bytes")
+            values = content.numbers(np.float16 if kind == 2 else np.float32, tensor.numel()).astype(np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError(f"{key} has values that are NaN or infinite")
+        state[key] = torch.from_numpy(values).view(tensor.shape)
+    if content.left():
+        raise ValueError(f"{content.left()} bytes are left over")
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def _unpacked_weight(content: "_Reader", rows: int, each: int, most: int) -> np.ndarray:
+    scales = content.numbers(np.float32, rows)
+    places = content.numbers(np.uint8, content.numbers(np.uint32, 1)[0]).astype(np.int64)
+    is_weight = places != 255
+    where = (places + is_weight).cumsum()[is_weight] - 1
+    whole = content.numbers(np.int8, len(where)).astype(np.float32)
+    if len(where) and where[-1] >= rows * each:
+        raise ValueError(f"a weight stands at place {where[-1]} of {rows * each}")
+    if (np.abs(whole) > most).any():
+        raise ValueError(f"a weight is {whole[np.abs(whole).argmax()]:.0f} of at most {most} steps")
+    values = np.zeros(rows * each, np.float32)
+    values[where] = whole
+    return (values.reshape(rows, each) * scales[:, None]).astype(np.float32)
+
+
+class _Reader:
+    """Bytes, taken from the front."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content, self.place = content, 0
+
+    def left(self) -> int:
+        return len(self.content) - self.place
+
+    def take(self, count: int) -> bytes:
+        if count > self.left():
+            raise ValueError(f"it ends {count - self.left()} bytes too early")
+        self.place += count
+        return self.content[self.place - count : self.place]
+
+    def numbers(self, kind: type[np.generic], count: int) -> np.ndarray:
+        return np.frombuffer(self.take(int(count) * np.dtype(kind).itemsize), kind)
