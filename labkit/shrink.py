@@ -36,9 +36,9 @@ def dead_channels(model: CNN) -> dict[str, list[int]]:
 def silence_channels(model: CNN) -> dict[str, list[int]]:
     """Make every channel without weights put out exactly zero, in place.
 
-    Its bias and its BatchNorm weight and bias become 0. Weights that read only dead channels do not count: they see nothing but zeros. The function of the network changes
-    where a silenced channel put out a positive constant. A silenced channel stays silent in training, since no gradient
-    passes relu at zero.
+    Its bias and its BatchNorm weight and bias become 0. Weights that read only dead channels do not count: they see
+    nothing but zeros. The function of the network changes where a silenced channel put out a positive constant. A
+    silenced channel stays silent in training, since no gradient passes relu at zero.
 
     Returns:
         Convolution -> numbers of the channels that were silenced; those that were dead before are not among them.
