@@ -11,6 +11,7 @@ from labkit.export import OnnxNetwork, check_parity, export_onnx, quantize_onnx
 from labkit.metrics import AccuracyMetric, BaseMetric
 from labkit.plots import (
     draw_accuracy_sparsity,
+    draw_bars,
     draw_channel_norms,
     draw_digits,
     draw_groups,
@@ -18,6 +19,7 @@ from labkit.plots import (
     draw_ledger,
     draw_lines,
     draw_loss_test,
+    draw_maps,
     draw_sensitivity,
     draw_sparsity,
     draw_weight_histograms,
@@ -67,6 +69,7 @@ __all__ = [
     "dead_channels",
     "draw_accuracy_sparsity",
     "draw_augmentation",
+    "draw_bars",
     "draw_channel_norms",
     "draw_digits",
     "draw_groups",
@@ -74,6 +77,7 @@ __all__ = [
     "draw_ledger",
     "draw_lines",
     "draw_loss_test",
+    "draw_maps",
     "draw_sensitivity",
     "draw_sparsity",
     "draw_weight_histograms",

@@ -6,6 +6,7 @@ measured side by side. Knows networks by their layers only, and nothing of how t
 
 import gzip
 import io
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from labkit.cnn import CNN
 from labkit.sparse_files import pack_sparse
 from labkit.sparsity import clone, effective_weight
 
+TURN = 6  # calls of one network before the next one's turn; the first refills the caches and is not counted
 COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
@@ -151,7 +153,7 @@ def measure_latency(
 ) -> dict[str, Latency]:
     """Time one batch through each network, taking turns, so that a busy moment of the machine strikes all alike.
 
-    Each is warmed up first, and called at least five times. A network is a ``torch.nn.Module`` (it computes in
+    Each is warmed up first, and timed at least five times. A network is a ``torch.nn.Module`` (it computes in
     evaluation mode, where its parameters are) or any function of a batch of images.
 
     Args:
@@ -174,19 +176,24 @@ def measure_latency(
     devices = {name: _device(network) for name, network in networks.items()}
     batches = {name: images.to(device) for name, device in devices.items()}
     taken: dict[str, list[float]] = {name: [] for name in networks}
+    order = random.Random(0)
     try:
         torch.set_num_threads(threads)
         for module, _ in modes:
             module.training = False
+        # glibc gives back what is freed at the end of its heap, and asks the kernel for it again, page by page, until
+        # a larger block has once been freed: a dense CNN took 17 ms instead of 10. Measure what a long run would see.
+        torch.empty(31 << 20, dtype=torch.uint8)
         with torch.inference_mode():
             for name, network in networks.items():
-                _seconds(network, batches[name], devices[name])
                 _seconds(network, batches[name], devices[name])
             while any(len(times) < 5 for times in taken.values()) or (
                 sum(map(sum, taken.values())) < seconds * len(taken)
             ):
-                for name, network in networks.items():
-                    taken[name].append(_seconds(network, batches[name], devices[name]))
+                # In a new order each round: else the one after the slowest would always meet the end of a time slice.
+                for name, network in order.sample(list(networks.items()), len(networks)):
+                    turn = [_seconds(network, batches[name], devices[name]) for _ in range(TURN)]
+                    taken[name] += turn[1:]
     finally:
         torch.set_num_threads(before)
         for module, mode in modes:

@@ -275,34 +275,78 @@ def draw_lines(
 def draw_ledger(ledgers: Mapping[str, Ledger], axes: Any = None) -> Any:
     """Bars: what each network costs in weights, multiply-adds, bytes and milliseconds, one panel each.
 
-    A number on each bar says how many times less it is than the first network's (× 0.5 is twice as much). Whiskers of
-    the times reach from the 10th to the 90th percentile.
+    Below the number of each time a black line reaches from the 10th to the 90th percentile.
 
     Args:
         ledgers: name -> ledger; the first one is what the others are compared with.
         axes: four axes.
     """
-    axes = _axes(axes, 4, (13, 0.9 + 0.62 * len(ledgers)))
     found = list(ledgers.values())
     way = next(reversed([name for name in found[0].latencies if "1 thread" in name]))
     times = [one.latencies[way] for one in found]
-    panels = (
-        ("nonzero weights", [one.nonzero / 1e3 for one in found], "thousands"),
-        ("multiply-adds for one image", [one.multiply_adds / 1e6 for one in found], "millions"),
-        ("file of its state_dict", [one.raw_bytes / 1e3 for one in found], "KB"),
-        (way, [one.median for one in times], "ms"),
-    )
-    for ax, (title, values, unit) in zip(axes, panels, strict=True):
+    panels = {
+        "nonzero weights [thousands]": [one.nonzero / 1e3 for one in found],
+        "multiply-adds [millions]": [one.multiply_adds / 1e6 for one in found],
+        "file [KB]": [one.raw_bytes / 1e3 for one in found],
+        f"{way} [ms]": [one.median for one in times],
+    }
+    axes = draw_bars(list(ledgers), panels, axes)
+    for place, one in enumerate(times):
+        axes[3].plot([one.low, one.high], [place + 0.25] * 2, color="black", marker="|", linewidth=1.5)
+    return axes
+
+
+def draw_bars(names: Sequence[str], panels: Mapping[str, Sequence[float]], axes: Any = None) -> Any:
+    """Horizontal bars, one panel for each quantity, one bar for each name.
+
+    Beside each bar stands its value, and how many times smaller it is than the first one (``÷ 2``) or larger (``× 2``).
+
+    Args:
+        names: what is compared; the first is what the others are compared with.
+        panels: name and unit of a quantity -> one positive value for each name.
+        axes: one for each panel.
+
+    Raises:
+        ValueError: a panel with another number of values, or a value that is not positive.
+    """
+    axes = _axes(axes, len(panels), (3.4 * len(panels), 0.9 + 0.5 * len(names)))
+    for ax, (label, values) in zip(axes, panels.items(), strict=True):
+        if len(values) != len(names) or not min(values) > 0:
+            raise ValueError(
+                f"{label} has {list(values)}; there must be a positive value for each of {len(names)} names"
+            )
         bars = ax.barh(range(len(values)), values, color=[COLOURS[i % 6] for i in range(len(values))], height=0.7)
-        ax.bar_label(bars, [f" × {values[0] / value:.1f}" for value in values], fontsize=9)
-        if unit == "ms":
-            whiskers = [[t.median - t.low for t in times], [t.high - t.median for t in times]]
-            ax.errorbar(values, range(len(values)), xerr=whiskers, fmt="none", ecolor="black", capsize=3)
-        ax.set(title=title, xlabel=unit, xlim=(0, 1.3 * max(values)), yticks=[])
-        ax.title.set_fontsize(10)
+        ax.bar_label(bars, [_compared(value, values[0]) for value in values], fontsize=8, padding=6)
+        ax.set(xlabel=label, xlim=(0, 1.55 * max(values)), yticks=[])
         ax.invert_yaxis()
         _tidy(ax)
-    axes[0].set_yticks(range(len(found)), list(ledgers))
+    axes[0].set_yticks(range(len(names)), list(names))
+    return axes
+
+
+def _compared(value: float, first: float) -> str:
+    ratio = first / value
+    if abs(ratio - 1) < 0.005:
+        return f"{value:.3g}"
+    return f"{value:.3g}  (÷ {ratio:.1f})" if ratio > 1 else f"{value:.3g}  (× {1 / ratio:.1f})"
+
+
+def draw_maps(maps: Mapping[str, torch.Tensor], label: str, axes: Any = None) -> Any:
+    """Signed maps (H, W) side by side on one colour scale: blue negative, white zero, red positive.
+
+    Args:
+        maps: title -> map.
+        label: name and unit of the colour scale.
+        axes: one for each map.
+    """
+    axes = _axes(axes, len(maps), (4.2 * len(maps), 3.4))
+    limit = max(float(one.abs().max()) for one in maps.values()) or 1.0
+    for ax, (title, one) in zip(axes, maps.items(), strict=True):
+        shown = ax.imshow(one.detach().cpu().numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
+        ax.set(title=title, xlabel="column [pixels]", ylabel="row [pixels]")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.title.set_fontsize(10)
+    axes[0].figure.colorbar(shown, ax=list(axes), shrink=0.8, label=label)
     return axes
 
 

@@ -3,6 +3,7 @@
 from labkit.course.cases import Case, cases
 from labkit.course.checks import (
     check_channel_masks,
+    check_cut,
     check_detective,
     check_global_masks,
     check_global_network,
@@ -14,9 +15,11 @@ from labkit.course.checks import (
     check_random_mask,
     check_random_network,
     check_second_round,
+    check_small_network,
     check_structured_network,
     check_training,
     check_work,
+    check_work_after_cutting,
 )
 from labkit.course.students import seed, sign_in
 
@@ -24,6 +27,7 @@ __all__ = [
     "Case",
     "cases",
     "check_channel_masks",
+    "check_cut",
     "check_detective",
     "check_global_masks",
     "check_global_network",
@@ -35,9 +39,11 @@ __all__ = [
     "check_random_mask",
     "check_random_network",
     "check_second_round",
+    "check_small_network",
     "check_structured_network",
     "check_training",
     "check_work",
+    "check_work_after_cutting",
     "seed",
     "sign_in",
 ]

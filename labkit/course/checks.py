@@ -24,10 +24,11 @@ from labkit.training import accuracy
 
 
 def check_prediction(notebook: str, prediction: Any) -> float:
-    """Whether a prediction was written down, for notebook ``"01"`` to ``"06"``."""
+    """Whether a prediction was written down, for notebook ``"01"`` to ``"07"``."""
     task = f"{str(notebook)[:2]}-prediction"
     if task not in TASKS:
-        print(f"✗ notebook is {notebook!r:.40}; predictions are asked for in {', '.join(n[:2] for n in NOTEBOOKS[:6])}")
+        asked = ", ".join(name[:2] for name in NOTEBOOKS if f"{name[:2]}-prediction" in TASKS)
+        print(f"✗ notebook is {notebook!r:.40}; predictions are asked for in {asked}")
         return 0.0
     return _checked(task, lambda: judging.prediction(task, _number(prediction)), _number(prediction))
 
@@ -96,6 +97,22 @@ def check_global_network(network: Any, base: Any) -> float:
 def check_global_rounds(network: Any, base: Any) -> float:
     """Ten global rounds of 10 % of what is left in the convolutions, one epoch after each."""
     return _checked("06-rounds", lambda: judging.global_rounds(_cnn(network), _candidates(base), _validation))
+
+
+def check_work_after_cutting(work: Any) -> float:
+    """Multiply-adds of each layer once half of the channels are cut out, a dict from layer to number."""
+    plain = {name: _number(value) for name, value in work.items()} if isinstance(work, Mapping) else work
+    return _checked("07-work", lambda: judging.work_after_cutting(plain), plain)
+
+
+def check_cut(weights: Any, base: Any) -> float:
+    """The weights of conv2 and fc without the cut channels, by hand, a dict from layer to tensor."""
+    return _checked("07-cut", lambda: judging.cut_weights(_tensor(weights), _before(base)), weights, base)
+
+
+def check_small_network(network: Any) -> float:
+    """At most an eighth of the multiply-adds, and trained again."""
+    return _checked("07-network", lambda: judging.small_network(_cnn(network), _validation))
 
 
 def check_detective(answers: Any) -> float:

@@ -29,13 +29,14 @@ from labkit.course.tasks import NETWORKS, TASKS
 from labkit.sparsity import effective_weight, prunable_layers, sparsity
 
 SCREEN, ALL_IMAGES = 2_000, 10_000
+IN_FAVOUR = 0.01  # the check cell looked at other images: what reached a level there may be a little below it here
 # A claimed test accuracy may differ by this from a recomputed one: other processors, and a printed digit.
-IN_FAVOUR = 0.01
 CLAIM_TOLERANCE = 0.0015
 THRESHOLDS = {
     "CNN_MNIST": (0.5, judging.USEFUL, judging.TRAINED),
     "CNN_MNIST_FNC": (judging.USEFUL,),
     "CNN_MNIST_GLOBAL_2": (judging.USEFUL,),
+    "CNN_MNIST_SMALL": (judging.USEFUL,),
 }
 UNTRAINED = ("CNN_MNIST_RND", "CNN_MNIST_L1", "CNN_MNIST_STRUCT", "CNN_MNIST_GLOBAL")
 CLAIM = re.compile(
@@ -232,7 +233,6 @@ def _of_a_network(name: str, reading: _Reading) -> Verdict:
     network, known = reading.networks[TASKS[name].network], reading.candidates
 
     def measured(_: CNN) -> float:
-        # The check cell looked at other images: what reached a level there may be a little below it here.
         return reading.accuracy(TASKS[name].network) + IN_FAVOUR
 
     judges: dict[str, Callable[[], Verdict]] = {
@@ -243,6 +243,7 @@ def _of_a_network(name: str, reading: _Reading) -> Verdict:
         "05-network": lambda: judging.iterative_network(network, known, measured),
         "06-network": lambda: judging.global_network(network, known),
         "06-rounds": lambda: judging.global_rounds(network, known, measured),
+        "07-network": lambda: judging.small_network(network, measured),
     }
     return judges[name]()
 
@@ -252,6 +253,8 @@ def _of_an_answer(name: str, value: Any, base: str, reading: _Reading) -> Verdic
         return judging.prediction(name, value)
     if name == "01-work":
         return judging.work(value)
+    if name == "07-work":
+        return judging.work_after_cutting(value)
     before = reading.before(base)
     if name == "02-mask":
         return judging.random_mask(value, before)
@@ -262,8 +265,9 @@ def _of_an_answer(name: str, value: Any, base: str, reading: _Reading) -> Verdic
         "04-masks": judging.channel_masks,
         "05-mask": judging.second_round,
         "06-masks": judging.global_masks,
+        "07-cut": judging.cut_weights,
     }[name](value, before)
-    odd = [f"{name}: the network that these masks belong to was not handed in"] if before is None else []
+    odd = [f"{name}: the network that this answer belongs to was not handed in"] if before is None else []
     return Verdict(verdict.task, verdict.findings, odd if verdict.attempted else [])
 
 

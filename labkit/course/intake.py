@@ -358,7 +358,9 @@ def _network_of(found: dict[str, Any], name: str) -> tuple[CNN, list[str]]:
     state = found.get("state") if found.get("format") == NETWORK_FORMAT else found
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise Refused("holds no network")
-    wanted = {key: tuple(tensor.shape) for key, tensor in CNN().state_dict().items()}
+    sizes: dict[str, Any] = {"input_shape": (1, 28, 28), "num_of_cls": 10, "channels": _channels_of(found, name)}
+    with torch.device("meta"):
+        wanted = {key: tuple(tensor.shape) for key, tensor in CNN(**sizes).state_dict().items()}
     for key, tensor in state.items():
         plain = key.removesuffix("_orig").removesuffix("_mask")
         if wanted.get(plain) != tuple(tensor.shape):
@@ -366,7 +368,6 @@ def _network_of(found: dict[str, Any], name: str) -> tuple[CNN, list[str]]:
             raise Refused(f"is of another architecture: {shown(str(key), 40)} has shape {shape or 'of one number'}")
         if key.endswith("_mask") and not bool(((tensor == 0) | (tensor == 1)).all()):
             raise Refused(f"has a mask with values other than 0 and 1: {key}")
-    sizes = {"input_shape": (1, 28, 28), "num_of_cls": 10, "channels": (32, 64, 128)}
     told = found.get("architecture", sizes)
     same = isinstance(told, dict) and all(_as_tuple(told.get(key)) == _as_tuple(right) for key, right in sizes.items())
     if not same:
@@ -380,6 +381,17 @@ def _network_of(found: dict[str, Any], name: str) -> tuple[CNN, list[str]]:
     except ValueError as error:
         raise Refused(shown(str(error), 200)) from None
     return network.float().eval(), flags
+
+
+def _channels_of(found: dict[str, Any], name: str) -> tuple[int, ...]:
+    """The widths that a network may have: fewer than those of CNN() for the one that was to be shrunk."""
+    most = CNN().channels
+    sizes = found.get("architecture")
+    told: Any = _as_tuple(sizes.get("channels")) if isinstance(sizes, dict) else None
+    whole = isinstance(told, tuple) and len(told) == 3 and all(type(width) is int for width in told)
+    if name == "CNN_MNIST_SMALL" and whole and all(1 <= told[i] <= most[i] for i in range(3)):
+        return (told[0], told[1], told[2])
+    return most
 
 
 def _as_tuple(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from labkit.cnn import CNN
+from labkit.cost import multiply_adds
 from labkit.course.methods import (
     ALL_LAYERS,
     CONVOLUTIONS,
@@ -29,11 +30,14 @@ from labkit.course.methods import (
     whole_channels,
 )
 from labkit.course.tasks import TASKS, Task
-from labkit.sparsity import effective_weight, prunable_layers
+from labkit.sparsity import effective_weight, prunable_layers, zero_channels
 
 SIZES = {"conv1": 288, "conv2": 18_432, "conv3": 73_728, "fc": 32_000}
 SHAPES = {"conv1": (32, 1, 3, 3), "conv2": (64, 32, 3, 3), "conv3": (128, 64, 3, 3), "fc": (10, 3200)}
 CHANNELS = {"conv1": 4, "conv2": 8, "conv3": 16}  # 1/8 of each
+WORK_CUT = {"conv1": 112_896, "conv2": 903_168, "conv3": 460_800, "fc": 16_000}  # half of the channels gone
+CUT_SHAPES = {"conv2": (32, 16, 3, 3), "fc": (10, 1600)}
+SMALL = 714_208  # an eighth of the multiply-adds of CNN()
 WORK = {"conv1": 225_792, "conv2": 3_612_672, "conv3": 1_843_200, "fc": 32_000}
 # Zeros after ten rounds of 10 %, each rounded as the library rounds; by hand one may round ten times the other way.
 ITERATIVE = {"conv1": 187, "conv2": 12_005, "conv3": 48_021}
@@ -406,20 +410,24 @@ def prediction(task: str, value: Any) -> Verdict:
 
 def work(answers: Any) -> Verdict:
     """01: multiply-adds of each layer."""
+    hint = "once for each output pixel that it makes: how many are there, and is the pooling before or after?"
+    return _counted("01-work", answers, WORK, hint)
+
+
+def _counted(task: str, answers: Any, rights: Mapping[str, int], hint_for_convolutions: str) -> Verdict:
     if not isinstance(answers, Mapping):
         raise Unfit(f"work is a {type(answers).__name__}; it must be a dict from layer to a number")
     if not answers:
-        return Verdict(TASKS["01-work"])
+        return Verdict(TASKS[task])
     findings = []
-    for name, right in WORK.items():
-        given = answers.get(name)
+    for name, right in rights.items():
+        given, hint = answers.get(name), hint_for_convolutions
         holds = isinstance(given, (int, float)) and given == right
-        hint = "once for each output pixel that it makes: how many are there, and is the pooling before or after?"
         if name == "fc":
             hint = "how often is a weight of a linear layer used for one image?"
         said = f"{given:,}" if isinstance(given, (int, float)) else "no number"
         findings.append(Finding(holds, f"{name}: {said}", hint, 0.5))
-    return Verdict(TASKS["01-work"], findings)
+    return Verdict(TASKS[task], findings)
 
 
 def _zeros_of(mask: Any, name: str, what: str) -> torch.Tensor:
@@ -524,6 +532,59 @@ def global_masks(masks: Any, before: Weights | None) -> Verdict:
     holds = False if count == sum(SIZES.values()) else holds
     hint = "a masked weight of one layer is larger than a kept one of another: one threshold for all"
     return Verdict(TASKS["06-masks"], [total, Finding(holds, "one threshold for all layers", hint, 2)])
+
+
+def work_after_cutting(answers: Any) -> Verdict:
+    """07: multiply-adds of each layer with half of the channels of each convolution."""
+    return _counted("07-work", answers, WORK_CUT, "who reads fewer channels, and who writes fewer?")
+
+
+def cut_weights(weights: Any, before: Weights | None) -> Verdict:
+    """07: conv2 and fc without the halves of least L2 norm of conv1, conv2 and conv3."""
+    task = TASKS["07-cut"]
+    if not isinstance(weights, Mapping) or not all(isinstance(weights.get(x), torch.Tensor) for x in CUT_SHAPES):
+        raise Unfit("cut must be a dict with one tensor each for conv2 and fc")
+    if all(tuple(weights[name].shape) == SHAPES[name] for name in CUT_SHAPES):
+        return Verdict(task)  # as they were
+    right = {} if before is None else _cut_by_norm(before)
+    hints = {
+        "conv2": "its own channels that stay are rows; those of conv1 that stay are its inputs",
+        "fc": "input h·(5·128) + w·128 + c belongs to channel c: view it as (10, 25, 128) first",
+    }
+    findings = []
+    for name, points in (("conv2", 1), ("fc", 2)):
+        given, shape = weights[name], tuple(weights[name].shape)
+        holds: bool | None = shape == CUT_SHAPES[name]
+        if holds:
+            holds = torch.equal(given.double(), right[name].double()) if right else None
+        findings.append(Finding(holds, f"{name}: {' × '.join(map(str, shape))} weights", hints[name], points))
+    return Verdict(task, findings)
+
+
+def _cut_by_norm(before: Weights) -> dict[str, torch.Tensor]:
+    # In float32, as ln_structured computes it: norms that are nearly equal would else change places.
+    norms = {name: before[name].flatten(1).norm(dim=1) for name in CONVOLUTIONS}
+    kept = {name: norms[name].argsort()[len(norms[name]) // 2 :].sort().values for name in CONVOLUTIONS}
+    fc = before["fc"].unflatten(1, (25, 128))[:, :, kept["conv3"]].flatten(1)
+    return {"conv2": before["conv2"][kept["conv2"]][:, kept["conv1"]], "fc": fc}
+
+
+def small_network(network: CNN, accuracy: Accuracy) -> Verdict:
+    """07: at most an eighth of the multiply-adds of CNN(), by channels that are gone, and trained again."""
+    task = TASKS["07-network"]
+    work = sum(layer.multiply_adds for layer in multiply_adds(network))
+    if network.channels == CNN().channels and not any(map(len, map(zero_channels, prunable_layers(network).values()))):
+        return Verdict(task)  # a clone that nothing was done to
+    masked = [name for name, layer in prunable_layers(network).items() if hasattr(layer, "weight_mask")]
+    hint = "a mask multiplies with zeros: silence the masked channels, then cut them out"
+    reached = accuracy(network)
+    findings = [
+        Finding(work <= SMALL, f"{work:,} multiply-adds, at most {SMALL:,} were asked for", hint, 2),
+        Finding(not masked, "no layer carries a mask", f"{', '.join(masked)}: cut what the mask hides", 1),
+    ]
+    hint = "after cutting it must train again: whose parameters did the optimizer get?"
+    findings.append(Finding(reached >= USEFUL, f"at least {USEFUL:.0%} of the images right", hint, 1))
+    return Verdict(task, findings)
 
 
 def detective(answers: Any, truth: Sequence[str]) -> Verdict:

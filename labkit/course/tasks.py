@@ -12,6 +12,7 @@ NOTEBOOKS = (
     "04_structured_pruning",
     "05_iterative_pruning",
     "06_global_pruning",
+    "07_smaller_and_faster",
     "09_mask_detective",
 )
 
@@ -62,6 +63,10 @@ TASKS = {
         Task("06-masks", "one threshold through four layers by hand", 3),
         Task("06-network", "25 % of all weights by one threshold", 4, "CNN_MNIST_GLOBAL"),
         Task("06-rounds", "ten global rounds of 10 % and one epoch", 5, "CNN_MNIST_GLOBAL_2"),
+        Task("07-prediction", "a prediction, before the measurement", 1),
+        Task("07-work", "multiply-adds after cutting half of the channels", 2),
+        Task("07-cut", "weights of conv2 and fc without the cut channels, by hand", 3),
+        Task("07-network", "an eighth of the multiply-adds, trained again", 4, "CNN_MNIST_SMALL"),
         Task("09-detective", "six networks, six methods", 6, bonus=True),
     )
 }
