@@ -363,8 +363,9 @@ def test_modules_compute_in_evaluation_mode_and_are_not_changed(tiny):
     one_step(model)
     seen = []
     model.batch1.register_forward_hook(lambda module, *_: seen.append(module.training))
+    images = torch.rand(3, 1, 28, 28)
     before, random = state_of(model), torch.get_rng_state()
-    found = labkit.measure_latency({"a": model, "b": model}, torch.rand(3, 1, 28, 28), seconds=FAST)
+    found = labkit.measure_latency({"a": model, "b": model}, images, seconds=FAST)
     assert seen == [False] * 14
     assert_same(before, state_of(model))
     assert torch.equal(random, torch.get_rng_state())
