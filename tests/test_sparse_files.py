@@ -322,7 +322,7 @@ def test_negative_zero_is_a_zero(tmp_path):
 def test_weights_of_any_size_come_back(tmp_path, size, bits):
     model = seeded()
     with torch.no_grad():
-        model.conv2.weight.mul_(size / model.conv2.weight.abs().max())
+        model.conv2.weight.div_(model.conv2.weight.abs().max()).mul_(size)
     loaded = round_trip(model, tmp_path / "net.lks", bits)
     found, wanted = loaded.conv2.weight.double(), model.conv2.weight.double()
     # A step can not be smaller than the smallest float32.
