@@ -648,7 +648,7 @@ def with_times(ledger, factor):
 @pytest.mark.parametrize("factor", [1e-3, 0.1, 10.0, 5000.0])
 def test_table_of_a_slower_machine_is_equal_up_to_marks(dense, masked, factor):
     unit = 1 / dense[1].latencies[WAYS[0]].median
-    same = {way: dense[1].latencies[WAYS[0]] for way in WAYS}
+    same = dict.fromkeys(WAYS, dense[1].latencies[WAYS[0]])
     a, b = (with_times(dataclasses.replace(one, latencies=same), unit) for one in (dense[1], masked[1]))  # 1 ms
     table = labkit.ledger_table({"a": a, "b": b})
     other = labkit.ledger_table({"a": with_times(a, factor), "b": with_times(b, 1 / factor)})

@@ -228,7 +228,18 @@ def test_scan_of_a_network_with_pruned_channels_measures_as_many_as_it_says(smal
 
 @pytest.mark.parametrize(
     "amounts",
-    [(), (0.0, 0.5), (0.5, 1.0), (0.5, 0.25), (0.5, 0.5), (-0.1,), (1.5,), (math.nan,), (0.25, math.nan), (0.2, math.inf)],
+    [
+        (),
+        (0.0, 0.5),
+        (0.5, 1.0),
+        (0.5, 0.25),
+        (0.5, 0.5),
+        (-0.1,),
+        (1.5,),
+        (math.nan,),
+        (0.25, math.nan),
+        (0.2, math.inf),
+    ],
 )
 def test_amounts_out_of_range_or_order_are_refused(tiny, small, amounts):
     with pytest.raises(ValueError, match="amounts are .*; they must rise and lie between 0 and 1"):

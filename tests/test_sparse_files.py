@@ -99,9 +99,7 @@ def tensors_of(model, **changed):
 
 
 def weight_part(scales, places, numbers):
-    return (
-        np.array(scales, np.float32).tobytes() + struct.pack("<I", len(places)) + bytes(places) + bytes(numbers)
-    )
+    return np.array(scales, np.float32).tobytes() + struct.pack("<I", len(places)) + bytes(places) + bytes(numbers)
 
 
 def refuses(path, data, words=None):
@@ -147,9 +145,10 @@ def test_saving_the_loaded_network_gives_the_same_bytes(tmp_path, bits):
 
 def test_saving_a_loaded_network_of_double_precision_gives_the_same_bytes(tmp_path):
     for bits in (3, 4, 8):
-        model = seeded((16, 24, 32)).double()
+        model, generator = seeded((16, 24, 32)).double(), torch.Generator().manual_seed(0)
         with torch.no_grad():
-            model.fc.weight.mul_(torch.pi)
+            model.fc.weight.normal_(generator=generator)  # not rounded to float32
+            model.conv3.weight.normal_(generator=generator)
         first = labkit.save_sparse(model, tmp_path / "a.lks", bits)
         second = labkit.save_sparse(labkit.load_sparse(first), tmp_path / "b.lks", bits)
         assert first.read_bytes() == second.read_bytes()
@@ -558,9 +557,9 @@ def test_more_places_than_weights_are_refused(tmp_path):
 
 @pytest.mark.slow
 def test_places_of_a_large_network_take_no_more_memory_than_its_weights(tmp_path):
-    model = seeded((1, 4400, 500), (1, 12, 12), 2)  # 19.8 million weights in conv3
-    count = 19_850_000
-    content = struct.pack("<8I", 1, 12, 12, 2, 1, 4400, 500, 8)
+    model = seeded((1, 1100, 500), (1, 12, 12), 2)  # 4.95 million weights in conv3
+    count = 4_960_000
+    content = struct.pack("<8I", 1, 12, 12, 2, 1, 1100, 500, 8)
     for key, tensor in sorted(model.state_dict().items()):
         if key == "conv3.weight":
             break
@@ -571,7 +570,7 @@ def test_places_of_a_large_network_take_no_more_memory_than_its_weights(tmp_path
     content += bytes(4 * 500) + struct.pack("<I", 7 * count) + b"\xff" * (7 * count)
     path = tmp_path / "net.lks"
     path.write_bytes(packed(content))
-    assert peak(path, "is damaged") < 800
+    assert peak(path, "is damaged") < 250
 
 
 @pytest.mark.parametrize(
@@ -656,7 +655,7 @@ def test_what_is_no_cnn_is_refused(tmp_path, model):
 def test_cnn_with_an_exchanged_layer_is_refused(tmp_path):
     model = seeded()
     model.conv1 = nn.Conv2d(1, 4, 5, padding=2)
-    with pytest.raises(ValueError):  # its file could not be loaded
+    with pytest.raises(ValueError, match="conv1"):  # its file could not be loaded
         labkit.save_sparse(model, tmp_path / "net.lks")
 
 
