@@ -460,7 +460,7 @@ def test_raw_bytes_are_those_of_a_real_file(dense, masked, tmp_path):
         assert ledger.raw_bytes == pytest.approx(path.stat().st_size, abs=1000)
 
 
-def test_gzip_bytes_are_those_of_the_compressed_file(dense, masked, tmp_path):
+def test_gzip_bytes_are_those_of_the_compressed_file(dense, masked):
     for model, ledger in (dense, masked):
         file = io.BytesIO()
         torch.save(model.state_dict(), file)

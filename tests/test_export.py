@@ -1,3 +1,4 @@
+import contextlib
 import getpass
 import importlib
 import logging
@@ -390,10 +391,8 @@ def test_any_truncation_and_damage_raises_nothing_but_value_errors(little, tmp_p
     for place in range(0, len(content), len(content) // 60):
         content[place] ^= 0xFF
         path.write_bytes(content)
-        try:
+        with contextlib.suppress(ValueError):
             labkit.OnnxNetwork(path)(torch.rand(1, 1, 28, 28))
-        except ValueError:
-            pass
         content[place] ^= 0xFF
 
 

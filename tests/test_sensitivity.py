@@ -242,7 +242,7 @@ def test_scan_of_a_network_with_pruned_channels_measures_as_many_as_it_says(smal
     ],
 )
 def test_amounts_out_of_range_or_order_are_refused(tiny, small, amounts):
-    with pytest.raises(ValueError, match="amounts are .*; they must rise and lie between 0 and 1"):
+    with pytest.raises(ValueError, match=r"amounts are .*; they must rise and lie between 0 and 1"):
         labkit.scan_sensitivity(tiny(), small(32), amounts=amounts)
 
 

@@ -676,7 +676,7 @@ def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         labkit.save_sparse(broken, path)
     assert path.read_bytes() == before
 
-    def full(self, data):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
