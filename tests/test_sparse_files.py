@@ -334,7 +334,7 @@ def test_largest_float32_comes_back(tmp_path):
         model.fc.weight[0, 0] = torch.finfo(torch.float32).max
         model.fc.weight[1, 1] = -torch.finfo(torch.float32).max
     loaded = round_trip(model, tmp_path / "net.lks")
-    assert float(loaded.fc.weight[0, 0]) == pytest.approx(torch.finfo(torch.float32).max, rel=0.01)
+    assert loaded.fc.weight[0, 0].item() == pytest.approx(torch.finfo(torch.float32).max, rel=0.01)
 
 
 @pytest.mark.parametrize("key", ["fc.weight", "fc.bias", "batch1.running_var"])
