@@ -27,10 +27,13 @@ def draw_everything(tiny):
         "sparsity": (lambda ax: labkit.draw_sparsity({"a": before, "b": after}, ax=ax), 0),
         "groups": (lambda ax: labkit.draw_groups({"a": [1.0, 2.0], "b": [3.0]}, "time [ms]", ax=ax), 0),
         "lines": (lambda ax: labkit.draw_lines({"a": [[1.0, 2.0], [3.0, 4.0]]}, [0, 1], "x [%]", "y [%]", ax=ax), 0),
+        "ledger": (lambda axes: labkit.draw_ledger({"a": a_ledger(), "b": a_ledger(1000)}, axes=axes), 4),
+        "sensitivity": (lambda ax: labkit.draw_sensitivity(CURVES, ax=ax), 0),
     }
 
 
-NAMES = ["loss_test", "kernels", "histograms", "accuracy_sparsity", "channel_norms", "sparsity", "groups", "lines"]
+SEVERAL = ["loss_test", "kernels", "histograms", "accuracy_sparsity", "channel_norms", "ledger"]
+NAMES = [*SEVERAL, "sparsity", "groups", "lines", "sensitivity"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,7 +59,7 @@ def test_figure_without_given_axes_is_a_new_one(tiny, name):
     plt.gcf().canvas.draw()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("sparsity", "groups", "lines")])
+@pytest.mark.parametrize("name", SEVERAL)
 def test_wrong_number_of_axes_is_refused(tiny, name):
     draw, count = draw_everything(tiny)[name]
     with pytest.raises(ValueError, match=f"3 axes were given; this figure needs {count}"):
@@ -248,3 +251,103 @@ def test_lines_can_be_told_apart_without_colour():
     assert len(set(plots.COLOURS)) == len(set(plots.MARKERS)) == 6
     assert len({(m, s) for m, s in zip(plots.MARKERS, plots.STYLES, strict=True)}) == 6
     assert np.unique([plots.COLOURS]).size == 6
+
+
+# Ledgers and sensitivity
+
+WAYS = [f"batch of {batch}, {way}" for batch in (1, 64) for way in ("1 thread", "all threads")]
+
+
+def a_ledger(nonzero=2000, work=3_000_000, size=5000, milliseconds=4.0):
+    """A ledger of one layer; each of its latencies is different."""
+    layer = labkit.LayerCost("fc", 2000, nonzero, work, work // 2)
+    latencies = {
+        way: labkit.Latency("cpu", 1, 64, f * milliseconds, 0.5 * f * milliseconds, 1.25 * f * milliseconds)
+        for f, way in zip((100, 200, 1, 300), WAYS, strict=True)
+    }
+    return labkit.Ledger((layer,), 2010, size, size // 2, size // 4, latencies)
+
+
+CURVES = {
+    "conv1": [{"channels": 4, "accuracy": 0.9}, {"channels": 3, "accuracy": 0.8}, {"channels": 1, "accuracy": 0.1}],
+    "conv2": [{"channels": 8, "accuracy": 0.9}, {"channels": 2, "accuracy": 0.5}],
+}
+
+
+def lengths(ax):
+    return [bar.get_width() for bar in ax.patches]
+
+
+def test_ledger_is_drawn_as_four_panels_with_names_units_and_the_given_numbers():
+    axes = labkit.draw_ledger({"dense": a_ledger(), "pruned": a_ledger(500, 6_000_000, 5000, 1.0)})
+    assert [(ax.get_title(), ax.get_xlabel()) for ax in axes] == [
+        ("nonzero weights", "thousands"),
+        ("multiply-adds for one image", "millions"),
+        ("file of its state_dict", "KB"),
+        ("batch of 64, 1 thread", "ms"),
+    ]
+    assert [lengths(ax) for ax in axes] == [[2.0, 0.5], [3.0, 6.0], [5.0, 5.0], [4.0, 1.0]]
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == ["dense", "pruned"]
+    assert [list(ax.get_yticks()) for ax in axes[1:]] == [[], [], []]
+
+
+def test_ledger_says_how_many_times_less_than_the_first_network_each_needs():
+    axes = labkit.draw_ledger({"a": a_ledger(), "b": a_ledger(500, 6_000_000, 4000, 1.0)})
+    shown = [[text.get_text().strip() for text in ax.texts] for ax in axes]
+    assert shown == [["× 1.0", "× 4.0"], ["× 1.0", "× 0.5"], ["× 1.0", "× 1.2"], ["× 1.0", "× 4.0"]]
+
+
+def test_whiskers_reach_from_the_10th_to_the_90th_percentile_and_only_times_have_them():
+    *others, times = labkit.draw_ledger({"a": a_ledger(), "b": a_ledger(milliseconds=2.0)})
+    assert [len(ax.collections) for ax in others] == [0, 0, 0]
+    (whiskers,) = times.collections
+    assert [segment.tolist() for segment in whiskers.get_segments()] == [[[2, 0], [5, 0]], [[1, 1], [2.5, 1]]]
+    assert times.get_xlim()[1] >= 5
+
+
+def test_whiskers_that_reach_far_stay_inside_the_figure():
+    ledger = a_ledger()
+    slow = labkit.Latency("cpu", 1, 64, 4.0, 3.0, 40.0)
+    ledger = labkit.Ledger(ledger.layers, 2010, 5000, 2500, 1250, dict(ledger.latencies) | {WAYS[2]: slow})
+    assert labkit.draw_ledger({"a": ledger})[3].get_xlim()[1] >= 40
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 7])
+def test_ledgers_of_any_number_of_networks_are_drawn_from_top_to_bottom(count):
+    names = [f"network {i}" for i in range(count)]
+    axes = labkit.draw_ledger({name: a_ledger(2000 - 100 * i) for i, name in enumerate(names)})
+    assert [len(ax.patches) for ax in axes] == [count] * 4
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == names
+    assert all(bottom > top for bottom, top in (ax.get_ylim() for ax in axes))
+    colours = [to_hex(bar.get_facecolor()).upper() for bar in axes[0].patches]
+    assert colours == [plots.COLOURS[i % 6] for i in range(count)]
+    axes[0].figure.canvas.draw()
+
+
+def test_ledger_of_a_network_without_nonzero_weights_can_be_drawn():
+    axes = labkit.draw_ledger({"dense": a_ledger(), "empty": a_ledger(0)})
+    assert lengths(axes[0]) == [2.0, 0.0]
+    axes[0].figure.canvas.draw()
+
+
+def test_real_ledgers_can_be_drawn(tiny):
+    found = labkit.ledgers({"a": tiny(), "b": tiny(channels=(2, 3, 4))}, seconds=1e-9)
+    axes = labkit.draw_ledger(found)
+    assert lengths(axes[1]) == [one.multiply_adds / 1e6 for one in found.values()]
+    assert lengths(axes[3]) == [one.latencies[WAYS[2]].median for one in found.values()]
+
+
+def test_sensitivity_is_accuracy_against_the_share_of_pruned_channels_in_percent():
+    ax = labkit.draw_sensitivity(CURVES)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("pruned channels of this one layer [%]", "validation accuracy [%]")
+    assert [list(line.get_xdata()) for line in ax.lines] == [[0, 25, 75], [0, 75]]
+    assert [list(line.get_ydata()) for line in ax.lines] == [pytest.approx([90, 80, 10]), pytest.approx([90, 50])]
+    assert legend_of([ax]) == ["conv1 (4 channels)", "conv2 (8 channels)"]
+    assert len({(line.get_color(), line.get_marker(), line.get_linestyle()) for line in ax.lines}) == 2
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_sensitivity_of_any_number_of_layers_is_drawn(count):
+    ax = labkit.draw_sensitivity({f"layer {i}": CURVES["conv1"] for i in range(count)})
+    assert len(ax.lines) == len(legend_of([ax])) == count
+    assert len({line.get_color() for line in ax.lines}) == count
