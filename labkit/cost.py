@@ -6,6 +6,7 @@ measured side by side. Knows networks by their layers only, and nothing of how t
 
 import gzip
 import io
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -110,7 +111,8 @@ def multiply_adds(model: nn.Module, images: torch.Tensor | None = None) -> list[
     A layer applies each of its weights once at each place of its output: multiply-adds = weights × places. That is
     3 · 3 · in · out · height · width for a convolution with 3 × 3 kernels, and in · out for a linear layer on flat
     inputs. A layer that is used twice counts twice, one that is not used 0. Biases, BatchNorm, pooling and relu are not
-    counted, nor are matrix products outside of such layers. One multiply-add is two floating-point operations.
+    counted, nor are transposed convolutions and matrix products outside of layers. One multiply-add is two
+    floating-point operations.
 
     Args:
         model: any network of convolutions and linear layers; pruned layers are read through their masks.
@@ -169,8 +171,8 @@ def measure_latency(
         raise ValueError(f"{len(networks)} networks and {len(images)} images were given; there must be some of each")
     if type(threads) is not int or threads < 1:
         raise ValueError(f"threads is {threads!r}; it must be a whole number >= 1")
-    if not seconds > 0:
-        raise ValueError(f"seconds is {seconds}; it must be > 0")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"seconds is {seconds}; it must be a finite number > 0")
     before = torch.get_num_threads()
     modes = [(m, m.training) for n in networks.values() if isinstance(n, nn.Module) for m in n.modules()]
     devices = {name: _device(network) for name, network in networks.items()}
@@ -249,6 +251,8 @@ def ledger_table(found: Mapping[str, Ledger]) -> str:
     that the table looks the same on every machine.
     """
     several = list(found.values())
+    if not several:
+        raise ValueError("no ledger to show; give at least one")
     rows: list[list[str]] = [
         ["parameters", *(f"{one.parameters:,}" for one in several)],
         ["nonzero weights", *(f"{one.nonzero:,}" for one in several)],

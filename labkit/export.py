@@ -38,7 +38,7 @@ class OnnxNetwork(nn.Module):
         super().__init__()
         self.path = Path(path)
         if not self.path.is_file():
-            raise FileNotFoundError(f"{self.path} does not exist; export_onnx writes such files")
+            raise FileNotFoundError(f"{self.path} is no file; export_onnx writes such files")
         self._sessions: dict[int, Any] = {}  # one for each number of threads: onnxruntime can not change it later
         takes, gives = self._session().get_inputs(), self._session().get_outputs()
         if len(takes) != 1 or len(gives) != 1 or len(takes[0].shape) != 4 or takes[0].type != "tensor(float)":
@@ -124,14 +124,16 @@ def check_parity(model: nn.Module, network: OnnxNetwork, batches: Iterable[tuple
     """Largest difference between the logits of a network and those of its ONNX file, over all batches.
 
     Raises:
-        ValueError: the file is of another network: it takes other images, gives other classes, or its logits differ by
-            more than 1e-4 (of the largest logit, where that is more than 1).
+        ValueError: no images; or the file is of another network: it takes other images, gives other classes, or its
+            logits differ by more than 1e-4 (of the largest logit, where that is more than 1).
     """
-    training, worst = model.training, 0.0
+    modes, worst, seen = [(m, m.training) for m in model.modules()], 0.0, 0
+    like = next(model.parameters(), torch.zeros(()))  # its device and precision
     model.eval()
     try:
         for X, _ in batches:
-            ours, theirs = model(X).cpu(), network(X)
+            seen += len(X)
+            ours, theirs = model(X.to(like)).cpu(), network(X)
             if ours.shape != theirs.shape:
                 shapes = f"{tuple(theirs.shape)}, this network {tuple(ours.shape)}"
                 raise ValueError(f"{network.path.name} is of another network: it gives logits {shapes}")
@@ -141,7 +143,10 @@ def check_parity(model: nn.Module, network: OnnxNetwork, batches: Iterable[tuple
                 raise ValueError(f"{name} is of another network: logits differ by {difference:.2g}, not ≤ {PARITY}")
             worst = max(worst, difference)
     finally:
-        model.train(training)
+        for module, mode in modes:
+            module.training = mode
+    if not seen:
+        raise ValueError("there are no images to compare on; give at least one batch")
     return worst
 
 
@@ -170,11 +175,12 @@ def quantize_onnx(
     _needed("onnx")
     tools = _needed("onnxruntime.quantization")
     source = OnnxNetwork(path)
-    rows = [X for X, _ in batches]
+    rows = [X for X, _ in batches if len(X)]
     if not rows:
         raise ValueError("there are no images to calibrate on; give a loader of some hundred training images")
-    if tuple(rows[0].shape[1:]) != source.input_shape:
-        raise ValueError(f"images are {tuple(rows[0].shape)}; {source.path.name} takes (batch, *{source.input_shape})")
+    for X in rows:
+        if tuple(X.shape[1:]) != source.input_shape:
+            raise ValueError(f"images are {tuple(X.shape)}; {source.path.name} takes (batch, *{source.input_shape})")
     feed = iter([{source._input: X.cpu().float().contiguous().numpy()} for X in rows])
 
     class Calibration(tools.CalibrationDataReader):  # type: ignore[name-defined]

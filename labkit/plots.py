@@ -291,6 +291,7 @@ def draw_ledger(ledgers: Mapping[str, Ledger], axes: Any = None) -> Any:
         f"{way} [ms]": [one.median for one in times],
     }
     axes = draw_bars(list(ledgers), panels, axes)
+    axes[3].set_xlim(right=max(axes[3].get_xlim()[1], *(1.05 * one.high for one in times)))
     for place, one in enumerate(times):
         axes[3].plot([one.low, one.high], [place + 0.25] * 2, color="black", marker="|", linewidth=1.5)
     return axes
@@ -303,21 +304,19 @@ def draw_bars(names: Sequence[str], panels: Mapping[str, Sequence[float]], axes:
 
     Args:
         names: what is compared; the first is what the others are compared with.
-        panels: name and unit of a quantity -> one positive value for each name.
+        panels: name and unit of a quantity -> one value >= 0 for each name.
         axes: one for each panel.
 
     Raises:
-        ValueError: a panel with another number of values, or a value that is not positive.
+        ValueError: a panel with another number of values, or a negative value.
     """
     axes = _axes(axes, len(panels), (3.4 * len(panels), 0.9 + 0.5 * len(names)))
     for ax, (label, values) in zip(axes, panels.items(), strict=True):
-        if len(values) != len(names) or not min(values) > 0:
-            raise ValueError(
-                f"{label} has {list(values)}; there must be a positive value for each of {len(names)} names"
-            )
+        if len(values) != len(names) or not min(values) >= 0:
+            raise ValueError(f"{label} has {list(values)}; there must be a value >= 0 for each of {len(names)} names")
         bars = ax.barh(range(len(values)), values, color=[COLOURS[i % 6] for i in range(len(values))], height=0.7)
         ax.bar_label(bars, [_compared(value, values[0]) for value in values], fontsize=8, padding=6)
-        ax.set(xlabel=label, xlim=(0, 1.55 * max(values)), yticks=[])
+        ax.set(xlabel=label, xlim=(0, 1.55 * max(values) or 1), yticks=[])
         ax.invert_yaxis()
         _tidy(ax)
     axes[0].set_yticks(range(len(names)), list(names))
@@ -325,6 +324,8 @@ def draw_bars(names: Sequence[str], panels: Mapping[str, Sequence[float]], axes:
 
 
 def _compared(value: float, first: float) -> str:
+    if not first or not value:
+        return f"{value:.3g}"
     ratio = first / value
     if abs(ratio - 1) < 0.005:
         return f"{value:.3g}"

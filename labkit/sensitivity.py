@@ -4,6 +4,7 @@ Knows how channels of a CNN are masked and what they cost; nothing of training.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,10 @@ def with_channels(model: CNN, channels: Mapping[str, int]) -> CNN:
         layer = getattr(pruned, name)
         if type(count) is not int or not 1 <= count <= len(layer.weight):
             raise ValueError(f"channels of {name} are {count!r}; they must be a whole number, 1 to {len(layer.weight)}")
-        prune.ln_structured(layer, "weight", len(layer.weight) - count, n=2, dim=0)
+        norms = effective_weight(layer).flatten(1).norm(dim=1)
+        mask = torch.zeros_like(layer.weight)
+        mask[norms.argsort(descending=True, stable=True)[:count]] = 1
+        prune.custom_from_mask(layer, "weight", mask)
     silence_channels(pruned)
     return pruned
 
@@ -96,14 +100,16 @@ def choose_by_sensitivity(model: CNN, curves: Curves, target: int) -> dict[str, 
     costs = []
     for name in CONVOLUTIONS:
         points = curves[name][::-1]  # fewest channels first
+        if not np.isfinite([p["loss"] for p in points]).all():
+            raise ValueError(f"losses of {name} are {[p['loss'] for p in points]}; they must be finite numbers")
         count = np.arange(1, int(points[-1]["channels"]) + 1)
         losses = np.interp(count, [p["channels"] for p in points], [p["loss"] for p in points])
-        # Fewer channels than were measured: as steep again as the last stretch, and steeper than doing nothing.
+        # Fewer channels than were measured cost, each, as much again as all those that were: taken as a last resort.
         few = count < points[0]["channels"]
         losses[few] += (points[0]["channels"] - count[few]) * max(0.0, losses[~few].max() - losses[~few].min())
         costs.append(np.maximum.accumulate(losses[::-1])[::-1])
     first, second, third = (np.arange(1, len(cost) + 1) for cost in costs)
-    work = _work(model, first[:, None, None], second[None, :, None], third[None, None, :])
+    work = _work(_layer_work(model), first[:, None, None], second[None, :, None], third[None, None, :])
     total = costs[0][:, None, None] + costs[1][None, :, None] + costs[2][None, None, :]
     if work.min() > target:
         raise ValueError(f"target is {target:,} multiply-adds; one channel in each layer already needs {work.min():,}")
@@ -119,9 +125,10 @@ def choose_uniform(model: CNN, target: int) -> dict[str, int]:
     Raises:
         ValueError: no choice is that small.
     """
+    each = _layer_work(model)
     for share in np.linspace(1, 0, 1001):
         chosen = [max(1, round(share * width)) for width in model.channels]
-        if int(_work(model, *chosen)) <= target:
+        if int(_work(each, *chosen)) <= target:
             return dict(zip(CONVOLUTIONS, chosen, strict=True))
     raise ValueError(f"target is {target:,} multiply-adds; one channel in each layer already needs more")
 
@@ -136,25 +143,27 @@ def choose_by_norm(model: CNN, target: int) -> dict[str, int]:
     Raises:
         ValueError: no choice is that small.
     """
-    ranked = []
+    ranked, each = [], _layer_work(model)
     for name in CONVOLUTIONS:
         norms = effective_weight(getattr(model, name)).flatten(1).norm(dim=1)
         ranked += [(float(norm), name) for norm in (norms / norms.mean()).sort().values[:-1]]  # the largest stays
     left = dict(zip(CONVOLUTIONS, model.channels, strict=True))
     for _, name in sorted(ranked):
-        if int(_work(model, *left.values())) <= target:
+        if int(_work(each, *left.values())) <= target:
             break
         left[name] -= 1
-    if int(_work(model, *left.values())) > target:
+    if int(_work(each, *left.values())) > target:
         raise ValueError(f"target is {target:,} multiply-adds; one channel in each layer already needs more")
     return left
 
 
-def _work(model: CNN, first: np.ndarray | int, second: np.ndarray | int, third: np.ndarray | int) -> np.ndarray:
-    """Multiply-adds of this CNN with other numbers of channels: each layer's grow with those it reads and writes."""
+def _layer_work(model: CNN) -> tuple[int, ...]:
+    """Multiply-adds of conv1 for each of its channels, of conv2 and conv3 for each pair, of fc for each of conv3."""
+    work = {layer.name: layer.multiply_adds for layer in multiply_adds(model)}
     one, two, three = model.channels
-    layers = {layer.name: layer.multiply_adds for layer in multiply_adds(model)}
-    work = layers["conv1"] // one * np.asarray(first, dtype=np.int64)
-    work = work + layers["conv2"] // (one * two) * (first * np.asarray(second, dtype=np.int64))
-    work = work + layers["conv3"] // (two * three) * (second * np.asarray(third, dtype=np.int64))
-    return np.asarray(work + layers["fc"] // three * np.asarray(third))
+    return work["conv1"] // one, work["conv2"] // (one * two), work["conv3"] // (two * three), work["fc"] // three
+
+
+def _work(each: tuple[int, ...], first: np.ndarray | int, second: np.ndarray | int, third: np.ndarray | int) -> Any:
+    """Multiply-adds with so many channels: a layer's grow with those that it reads and those that it writes."""
+    return each[0] * first + each[1] * first * second + each[2] * second * third + each[3] * third

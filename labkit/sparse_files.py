@@ -3,9 +3,10 @@
 A file is, after eight bytes (a signature and a CRC-32 of all that follows), one LZMA stream that unpacks to: the sizes
 of the network, and each tensor of its ``state_dict``, by name. Of a convolution or linear layer the nonzero weights are
 stored as whole numbers of ``bits`` bits times one scale for each output channel, and their places as the numbers of
-zeros between them (Han, Mao and Dally 2016, "Deep compression"). All other numbers are stored in 16 bits.
+zeros between them (Han, Mao and Dally 2016, "Deep compression"). All other numbers are stored in 16 bits, or in 32
+where one is beyond 65,504.
 
-Nothing in such a file is code, and nothing is unpacked beyond the size of the network that it announces.
+Nothing in such a file is code, and no more is unpacked than the network that it announces can need.
 """
 
 import lzma
@@ -19,7 +20,7 @@ from torch import nn
 
 from labkit import runtime
 from labkit.cnn import CNN
-from labkit.sparsity import bake_masks, prunable_layers
+from labkit.sparsity import bake_masks, effective_weight, prunable_layers
 
 SIGNATURE = b"LKS1"
 SIZES = struct.Struct("<8I")  # colours, height, width, classes, three channels, bits
@@ -44,8 +45,14 @@ def save_sparse(model: CNN, path: str | Path, bits: int = 8) -> Path:
         ValueError: not a ``labkit.CNN``, bits out of range, or weights that are not finite.
         OSError: the folder can not be written; an older file stays as it was.
     """
-    if not isinstance(model, CNN):
-        raise ValueError(f"the model is a {type(model).__name__}; a sparse file holds a labkit.CNN")
+    if type(model) is not CNN:
+        raise ValueError(f"the model is a {type(model).__name__}; a sparse file holds a plain labkit.CNN")
+    with torch.device("meta"):
+        plain = prunable_layers(CNN(model.input_shape, model.num_of_cls, model.channels))
+    for name, layer in prunable_layers(model).items():
+        shape = effective_weight(layer).shape
+        if name not in plain or shape != effective_weight(plain[name]).shape:
+            raise ValueError(f"{name} has weights {tuple(shape)}; the layers must be those of a labkit.CNN")
     content = pack_sparse(model, bits)
     with runtime.written_whole(Path(path)) as temporary:
         temporary.write_bytes(content)
@@ -62,10 +69,10 @@ def load_sparse(path: str | Path) -> CNN:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; save_sparse writes such files")
+        raise FileNotFoundError(f"{path} is no file; save_sparse writes such files")
     # A network's file can not be longer than its numbers: read no more than that of a wrong file.
     with path.open("rb") as file:
-        content = file.read(8 * MOST_PARAMETERS)
+        content = file.read(min(8 * MOST_PARAMETERS, path.stat().st_size))
     if content[:4] != SIGNATURE:
         raise ValueError(f"{path} is not a sparse file of labkit: it starts with {content[:4]!r}, not {SIGNATURE!r}")
     if len(content) < 8 or struct.unpack("<I", content[4:8])[0] != zlib.crc32(content[8:]):
@@ -86,7 +93,7 @@ def pack_sparse(model: nn.Module, bits: int = 8) -> bytes:
     baked = bake_masks(model)
     weights = {f"{name}.weight" for name in prunable_layers(baked)}
     for key, tensor in sorted(baked.state_dict().items()):  # by name: baking moves weights behind biases
-        values = tensor.detach().cpu().double().numpy()
+        values = tensor.detach().cpu().float().double().numpy()
         if not np.isfinite(values).all():
             raise ValueError(f"{key} has {int((~np.isfinite(values)).sum())} values that are NaN or infinite")
         if key in weights:
@@ -101,6 +108,8 @@ def _packed_weight(rows: np.ndarray, bits: int) -> bytes:
     """Weights (channels, weights of each): scales, number of places, places, numbers."""
     most = 2 ** (bits - 1) - 1
     scales = (np.abs(rows).max(axis=1) / most).astype(np.float32)
+    # The largest float32 must not overflow when it is read.
+    scales = np.minimum(scales, np.nextafter(np.float32(np.finfo(np.float32).max / most), np.float32(0)))
     whole = np.rint(rows / np.where(scales > 0, scales, 1)[:, None]).clip(-most, most).astype(np.int8).ravel()
     where = whole.nonzero()[0]
     gaps = np.diff(where, prepend=-1) - 1  # zeros before each nonzero weight
@@ -146,15 +155,18 @@ def _unpacked(packed: bytes) -> CNN:
         if not np.isfinite(values).all():
             raise ValueError(f"{key} has values that are NaN or infinite")
         state[key] = torch.from_numpy(values).view(tensor.shape)
-    if content.left():
-        raise ValueError(f"{content.left()} bytes are left over")
+    if content.left() or not unpacker.eof or unpacker.unused_data:
+        raise ValueError("it does not end where its network does")
     model.load_state_dict(state, assign=True)
     return model.eval()
 
 
 def _unpacked_weight(content: "_Reader", rows: int, each: int, most: int) -> np.ndarray:
     scales = content.numbers(np.float32, rows)
-    places = content.numbers(np.uint8, content.numbers(np.uint32, 1)[0]).astype(np.int64)
+    count = int(content.numbers(np.uint32, 1)[0])
+    if count > rows * each:
+        raise ValueError(f"a layer of {rows * each} weights has {count} places")
+    places = content.numbers(np.uint8, count).astype(np.int64)
     is_weight = places != 255
     where = (places + is_weight).cumsum()[is_weight] - 1
     whole = content.numbers(np.int8, len(where)).astype(np.float32)
@@ -164,7 +176,8 @@ def _unpacked_weight(content: "_Reader", rows: int, each: int, most: int) -> np.
         raise ValueError(f"a weight is {whole[np.abs(whole).argmax()]:.0f} of at most {most} steps")
     values = np.zeros(rows * each, np.float32)
     values[where] = whole
-    return (values.reshape(rows, each) * scales[:, None]).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.reshape(rows, each) * scales[:, None]
 
 
 class _Reader:

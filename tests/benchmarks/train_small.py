@@ -89,7 +89,9 @@ def least(seed: int) -> labkit.CNN:
     """The small network with the least work, its widths by sensitivity on validation images."""
     dense, (train_loader, validation_loader, _) = base(seed), labkit.loaders(seed=seed)
     curves = labkit.scan_sensitivity(dense, validation_loader.first(2000), train_loader.first(2000), AMOUNTS)
-    return trained("least", seed, FINE_TUNING_EPOCHS, cut(seed, labkit.choose_by_sensitivity(dense, curves, LEAST_WORK)))
+    return trained(
+        "least", seed, FINE_TUNING_EPOCHS, cut(seed, labkit.choose_by_sensitivity(dense, curves, LEAST_WORK))
+    )
 
 
 def main() -> None:
