@@ -197,12 +197,15 @@ def right(task):
         "05-network": lambda: course_work.rounds(start(), "local"),
         "06-network": lambda: course_work.globally(start()),
         "06-rounds": lambda: course_work.rounds(start(), "global"),
+        "07-network": lambda: course_work.small(start(), steps=2),
     }[task]()
 
 
 def judge(task, network, score=0.99):
     if task == "01-training":
         return judging.trained_network(network, references(), lambda _: score)
+    if task == "07-network":
+        return judging.small_network(network, lambda _: score)
     if task in ("05-network", "06-rounds"):
         judges = {"05-network": judging.iterative_network, "06-rounds": judging.global_rounds}
         return judges[task](network, candidates(), lambda _: score)
@@ -562,8 +565,9 @@ def judge_answer(task, answer, weights="own"):
     weights = before() if weights == "own" else weights
     if task.endswith("-prediction"):
         return judging.prediction(task, answer)
-    if task in ("01-work", "02-mask"):
-        return {"01-work": judging.work, "02-mask": judging.random_mask}[task](answer)
+    if task in ("01-work", "02-mask", "07-work"):
+        judges = {"01-work": judging.work, "02-mask": judging.random_mask, "07-work": judging.work_after_cutting}
+        return judges[task](answer)
     if task == "09-detective":
         return judging.detective(answer, TRUTH)
     return {
@@ -571,6 +575,7 @@ def judge_answer(task, answer, weights="own"):
         "04-masks": judging.channel_masks,
         "05-mask": judging.second_round,
         "06-masks": judging.global_masks,
+        "07-cut": judging.cut_weights,
     }[task](answer, weights)
 
 
@@ -648,8 +653,10 @@ BLANKS = {
     "04-masks": ones(CONVOLUTIONS),
     "05-mask": torch.ones(64, 32, 3, 3),
     "06-masks": ones(ALL_LAYERS),
+    "07-work": {},
+    "07-cut": {"conv2": torch.ones(64, 32, 3, 3), "fc": torch.ones(10, 3200)},
     "09-detective": [None] * 6,
-} | {f"0{number}-prediction": None for number in range(1, 7)}
+} | {f"0{number}-prediction": None for number in range(1, 8)}
 
 
 @pytest.mark.parametrize("task", BLANKS)
@@ -824,12 +831,15 @@ CHECKS = {
     "06-masks": course.check_global_masks,
     "06-network": course.check_global_network,
     "06-rounds": course.check_global_rounds,
+    "07-work": course.check_work_after_cutting,
+    "07-cut": course.check_cut,
+    "07-network": course.check_small_network,
     "09-detective": course.check_detective,
 } | {
     f"0{number}-prediction": lambda answer, number=number: course.check_prediction(f"0{number}", answer)
-    for number in range(1, 7)
+    for number in range(1, 8)
 }
-WITH_BASE = {*NETWORK_TASKS, "03-masks", "04-masks", "05-mask", "06-masks"}
+WITH_BASE = {*NETWORK_TASKS, "03-masks", "04-masks", "05-mask", "06-masks", "07-cut"} - {"07-network"}
 
 
 def check(task, answer, base="own"):

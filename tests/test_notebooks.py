@@ -14,13 +14,15 @@ from labkit.execution import PICTURES
 
 FOLDER = runtime.PROJECT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-FIRST_SIX = [
+SERIES = [
     "01_training",
     "02_random_pruning",
     "03_l1_pruning",
     "04_structured_pruning",
     "05_iterative_pruning",
     "06_global_pruning",
+    "07_smaller_and_faster",
+    "09_mask_detective",
 ]
 LINES, LINES_OF_A_DEFINITION = 12, 25  # of a cell; blank ones and the marks of solutions do not count
 MARKER = re.compile(r"\s*### (BEGIN|END) SOLUTION")
@@ -119,7 +121,7 @@ def _texts(output: NotebookNode) -> list[str]:
 # The notebooks
 
 
-@pytest.mark.parametrize("name", FIRST_SIX)
+@pytest.mark.parametrize("name", SERIES)
 def test_notebook_exists(name):
     assert (FOLDER / f"{name}.ipynb").is_file()
 
