@@ -137,7 +137,7 @@ def check_silence_and_removal(model, tolerance):
     assert difference(model, small, images) <= tolerance
     plain = labkit.CNN(small.input_shape, small.num_of_cls, small.channels).to(small.fc.bias.dtype)
     plain.load_state_dict(small.state_dict())
-    assert not list(prune.is_pruned(module) for module in [small] if prune.is_pruned(module))
+    assert not prune.is_pruned(small)
     assert type(small) is labkit.CNN
     assert all(parameter.requires_grad and parameter.is_contiguous() for parameter in small.parameters())
     return small, images
@@ -146,9 +146,7 @@ def check_silence_and_removal(model, tolerance):
 def check_life_after(small, tolerance):
     before = labkit.clone(small)
     train_steps(small, torch.optim.SGD(small.parameters(), lr=0.1), steps=1)
-    assert all(
-        not torch.equal(small.state_dict()[f"{conv}.weight"], before.state_dict()[f"{conv}.weight"]) for conv in ("fc",)
-    )
+    assert not torch.equal(small.fc.weight, before.fc.weight)
     assert small.channels == before.channels
     for conv in PAIRS:
         width = len(getattr(before, conv).weight)
@@ -159,14 +157,14 @@ def check_life_after(small, tolerance):
     assert difference(before, again, images_for(before)) <= tolerance
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(pruned_networks(torch.float64))
 def test_any_silenced_network_computes_the_same_in_float64_without_its_dead_channels(model):
     small, _ = check_silence_and_removal(model, 1e-10)
     check_life_after(small, 1e-10)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(pruned_networks(torch.float32))
 def test_any_silenced_network_computes_the_same_in_float32_and_survives_its_file(model):
     small, images = check_silence_and_removal(model, 1e-4)
@@ -340,7 +338,7 @@ def test_silenced_channels_stay_silent_in_training(baked, momentum, weight_decay
     seen = {}
     for name in PAIRS.values():
         getattr(model, name).register_forward_hook(lambda _m, _i, output, name=name: seen.update({name: output}))
-    before = labkit.effective_weight(model.conv2)
+    before = labkit.effective_weight(model.conv2).clone()
     train_steps(model, torch.optim.SGD(model.parameters(), 0.1, momentum, weight_decay=weight_decay), steps=6)
     assert labkit.dead_channels(model) == {"conv1": [1], "conv2": [0, 2], "conv3": [7]}
     assert labkit.zero_channels(model.conv2).tolist() == [0, 2]
@@ -355,20 +353,29 @@ def test_silenced_channels_stay_silent_in_training(baked, momentum, weight_decay
 
 def test_a_masked_channel_that_is_not_silenced_speaks_on_and_is_trained():
     model = masked(scrambled(), conv1=[1])
+    with torch.no_grad():
+        model.batch1.bias[1] = 1.0
     before = model.batch1.bias[1].item()
     train_steps(model, torch.optim.SGD(model.parameters(), 0.1))
     assert model.batch1.bias[1].item() != before
     assert labkit.dead_channels(model) == NONE
 
 
-def test_momentum_from_before_the_silence_does_not_wake_a_channel_under_a_new_optimizer():
+@pytest.mark.parametrize("renewed", [True, False])
+def test_only_momentum_from_before_the_silence_wakes_a_channel_and_removal_notices_that(renewed):
     model = masked(scrambled(), conv1=[1])
     with torch.no_grad():
         model.batch1.bias[1] = 1.0
-    train_steps(model, torch.optim.SGD(model.parameters(), 0.1, 0.9))
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    train_steps(model, optimizer)
+    assert model.batch1.bias[1] > 1
     labkit.silence_channels(model)
-    train_steps(model, torch.optim.SGD(model.parameters(), 0.1, 0.9))
-    assert labkit.dead_channels(model)["conv1"] == [1]
+    train_steps(model, torch.optim.Adam(model.parameters(), 0.01) if renewed else optimizer, steps=1)
+    if renewed:
+        assert labkit.dead_channels(model)["conv1"] == [1]
+    else:
+        assert model.batch1.bias[1] > 0
+        refused(labkit.remove_dead_channels, model, "conv1 has 1 channels without weights that are not dead: channel 1")
 
 
 # Dead channels
@@ -621,7 +628,7 @@ def test_masked_channels_that_speak_are_refused_with_their_constant(conv, number
 
 def test_the_constant_that_is_named_is_the_one_that_the_channel_puts_out():
     model, seen = masked(scrambled(seed=3), conv1=[2]), []
-    model.batch1.register_forward_hook(lambda _module, _inputs, output: seen.append(output[0, 2].relu()))
+    model.batch1.register_forward_hook(lambda _module, _inputs, output: seen.append(output[0, 2].detach().relu()))
     model(images_for(model))
     assert float(seen[0].max()) == float(seen[0].min())
     refused(labkit.remove_dead_channels, model, rf"constant \({float(seen[0].max()):.4f}\)")
