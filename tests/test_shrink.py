@@ -628,6 +628,9 @@ def test_masked_channels_that_speak_are_refused_with_their_constant(conv, number
 
 def test_the_constant_that_is_named_is_the_one_that_the_channel_puts_out():
     model, seen = masked(scrambled(seed=3), conv1=[2]), []
+    with torch.no_grad():
+        model.conv1.bias[2], model.batch1.running_mean[2], model.batch1.running_var[2] = 0.502, 0.5, 1e-5
+        model.batch1.weight[2], model.batch1.bias[2] = 1.0, 0.25
     model.batch1.register_forward_hook(lambda _module, _inputs, output: seen.append(output[0, 2].detach().relu()))
     model(images_for(model))
     assert float(seen[0].max()) == float(seen[0].min())
