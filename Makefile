@@ -23,7 +23,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
 	@echo 'PYTHON=python3.13    the Python >= 3.11 that .venv is made from'
 	@echo 'TORCH_BACKEND=cpu    install torch without CUDA (a much smaller download on Linux)'
-	@echo 'ARGS="..."           more arguments for run, test*, lab, bench, lock'
+	@echo 'ARGS="..."           more arguments for run, test*, lab, lock'
 
 run: .venv/installed  ## set up .venv and run every notebook, compared with what is stored
 	@$(BIN) -m labkit.cli run $(ARGS)
@@ -60,8 +60,9 @@ lint: .venv/installed  ## ruff and mypy, over code and notebooks
 	$(BIN) -m ruff format --check
 	$(BIN) -m mypy
 
-bench: .venv/installed  ## the training pipeline measured beside the original's (wants an idle machine)
-	@$(BIN) tests/benchmarks/bench_pipeline.py $(ARGS)
+bench: .venv/installed  ## the training pipeline beside the original's, and shrinking beside Torch-Pruning (wants an idle machine)
+	@$(BIN) tests/benchmarks/bench_pipeline.py
+	@$(BIN) tests/benchmarks/bench_shrink.py
 
 # torch itself brings the CUDA parts that it was built for; on a machine without CUDA it brings none.
 CUDA := triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cccl nvidia-cuda-cupti \

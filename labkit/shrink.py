@@ -38,7 +38,8 @@ def silence_channels(model: CNN) -> dict[str, list[int]]:
 
     Its bias and its BatchNorm weight and bias become 0. Weights that read only dead channels do not count: they see
     nothing but zeros. The function of the network changes where a silenced channel put out a positive constant. A
-    silenced channel stays silent in training, since no gradient passes relu at zero.
+    silenced channel stays silent in training, since no gradient passes relu at zero, if the optimizer is a new one:
+    momentum from before would move it.
 
     Returns:
         Convolution -> numbers of the channels that were silenced; those that were dead before are not among them.
@@ -64,7 +65,7 @@ def remove_dead_channels(model: CNN) -> CNN:
     Each dead channel goes with its weights, bias and BatchNorm, and with the weights of the next layer that read it
     (the next convolution, or the inputs of ``fc``). Masks are baked in: the copy is a plain ``CNN`` on the same device,
     of the same precision and in the same mode, with a plain ``state_dict``; zeros left inside its channels move in
-    training.
+    training. Hooks of your own are not carried over.
 
     Raises:
         ValueError: not a ``labkit.CNN``; a channel without weights that is not dead; a layer of which nothing would be
@@ -93,7 +94,12 @@ def remove_dead_channels(model: CNN) -> CNN:
     with torch.device("meta"):  # no memory, and no draws from the random numbers that training uses
         small = CNN(model.input_shape, model.num_of_cls, [len(kept[conv]) for conv, _ in PAIRS])
     small.load_state_dict(state, assign=True)
-    return small.train(model.training)
+    trainable = {name: parameter.requires_grad for name, parameter in baked.named_parameters()}
+    for name, parameter in small.named_parameters():
+        parameter.requires_grad_(trainable[name])
+    for name, layer in small.named_modules():
+        layer.training = model.get_submodule(name).training
+    return small
 
 
 def _channels(model: nn.Module) -> Iterator[tuple[str, str, torch.Tensor, torch.Tensor]]:
@@ -142,6 +148,9 @@ def _check_chain(model: nn.Module) -> None:
     with torch.device("meta"):
         chain = CNN(model.input_shape, model.num_of_cls, model.channels) if isinstance(model, CNN) else CNN()
     known = {name: str(layer) for name, layer in chain.named_modules() if name}
+    missing = [name for name in known if isinstance(model, CNN) and name not in dict(model.named_modules())]
+    if missing:
+        raise ValueError(f"{missing[0]} is missing from the model; {SUPPORTED}")
     for name, layer in model.named_modules():
         # The text of a layer shows its kind, sizes, stride, padding and eps. Of another class sizes do not matter here.
         if name and (name not in known or (isinstance(model, CNN) and str(layer) != known[name])):

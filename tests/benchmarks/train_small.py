@@ -10,7 +10,9 @@ fine-tuning together. A run that was interrupted goes on; delete its files in mo
 """
 
 import argparse
+import csv
 import math
+import shutil
 from pathlib import Path
 
 import torch
@@ -94,13 +96,80 @@ def least(seed: int) -> labkit.CNN:
     )
 
 
+def rungs(seed: int, folder: Path) -> dict[str, tuple[nn.Module, Path]]:
+    """Name -> what is measured, and its file: the control, both small networks, and what becomes of them."""
+    names = {"control": control(seed), "fast": fast(seed), "least": least(seed)}
+    train_loader, _, _ = labkit.loaders(seed=seed)
+    found: dict[str, tuple[nn.Module, Path]] = {}
+    for name, network in names.items():
+        found[name] = network, labkit.save_network(network, folder / f"{name}_{seed}.pth", seed=seed)
+        if name == "control":
+            continue
+        path = labkit.export_onnx(network, folder / f"{name}_{seed}.onnx")
+        found[f"{name}, ONNX"] = labkit.OnnxNetwork(path), path
+        path = labkit.quantize_onnx(path, folder / f"{name}_{seed}_8_bits.onnx", train_loader.first(1000))
+        found[f"{name}, ONNX, 8 bits"] = labkit.OnnxNetwork(path), path
+        path = labkit.save_sparse(network, folder / f"{name}_{seed}.lks")
+        found[f"{name}, sparse file"] = labkit.load_sparse(path), path
+    return found
+
+
+def measure(seed: int) -> list[dict[str, object]]:
+    """One row for each rung of a seed; times were taken in turns, on one thread."""
+    folder = runtime.models_dir() / "small" / "measured"
+    found = rungs(seed, folder)
+    _, validation_loader, test_loader = labkit.loaders()
+    images, _ = next(iter(validation_loader))
+    networks = {name: network for name, (network, _) in found.items()}
+    one, many = (labkit.measure_latency(networks, images[:count], 1, 2.0) for count in (1, 64))
+    rows = []
+    for name, (network, path) in found.items():
+        like = found[name.partition(",")[0]][0]
+        rows.append(
+            {
+                "dataset": "MNIST",
+                "seed": seed,
+                "network": name,
+                "channels": " ".join(map(str, like.channels)),
+                "epochs": BASE_EPOCHS + FINE_TUNING_EPOCHS,
+                "multiply_adds": sum(layer.multiply_adds for layer in labkit.multiply_adds(like)),
+                "bytes": path.stat().st_size,
+                "val_accuracy": f"{labkit.accuracy(network, validation_loader):.4f}",
+                "test_accuracy": f"{labkit.accuracy(network, test_loader):.4f}",
+                "ms_batch_1": f"{one[name].median:.4f}",
+                "ms_batch_64": f"{many[name].median:.4f}",
+                "hardware": runtime.hardware(CPU),
+                "torch": str(torch.__version__),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def write_results(seeds: list[int]) -> None:
+    """The CSV, and the networks that it speaks of, among the references."""
+    rows = [row for seed in seeds for row in measure(seed)]
+    path = runtime.PROJECT / "data" / "results" / "smaller_and_faster.csv"
+    with runtime.written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    for seed in seeds:
+        for name in (f"fast_{seed}.pth", f"fast_{seed}.lks", f"least_{seed}.lks"):
+            with runtime.written_whole(runtime.reference_dir() / "small" / name) as temporary:
+                shutil.copyfile(runtime.models_dir() / "small" / "measured" / name, temporary)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("phase", choices=["dense", "small", "measure"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
-    phases = {"dense": (base, control), "small": (fast, least), "measure": ()}
-    for make in phases[arguments.phase]:
+    if arguments.phase == "measure":
+        torch.set_num_threads(1)
+        write_results(arguments.seeds)
+        return
+    for make in {"dense": (base, control), "small": (fast, least)}[arguments.phase]:
         for seed in arguments.seeds:
             make(seed)
 
