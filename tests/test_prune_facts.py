@@ -463,6 +463,7 @@ def told(code, **restriction):
     return found.stdout.split()
 
 
+@pytest.mark.slow
 def test_fact_20_only_one_dnn_itself_tells_that_it_may_not_use_bfloat16():
     code = """
 from labkit import runtime

@@ -164,6 +164,7 @@ def test_any_silenced_network_computes_the_same_in_float64_without_its_dead_chan
     check_life_after(small, 1e-10)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(pruned_networks(torch.float32))
 def test_any_silenced_network_computes_the_same_in_float32_and_survives_its_file(model):
@@ -217,6 +218,7 @@ def test_reference_network_of_half_the_channels_computes_the_same_on_all_test_im
     assert worst <= tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
 def test_reference_network_of_half_the_channels_computes_the_same_on_five_hundred_images(dtype, tolerance):
     model, small = halved_reference(dtype)
