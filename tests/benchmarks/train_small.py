@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 import labkit
 from labkit import runtime, training
 
-BASE_EPOCHS, FINE_TUNING_EPOCHS = 10, 40
+BASE_EPOCHS, FINE_TUNING_EPOCHS = 10, 20
 # Fewest milliseconds of what was tried at about a tenth of the work: widths that are multiples of 8 are fast.
 FAST = {"conv1": 8, "conv2": 16, "conv3": 96}
 LEAST_WORK = 158_000  # multiply-adds of the best published structured LeNet-5 (Louizos et al. 2017)
