@@ -454,7 +454,43 @@ WRONG_NETWORKS = {
             "were the masks removed before training",
         ),
     },
+    "07-network": {
+        "masked, not cut": (lambda: masked_channels(), [0, 1], "multiplies with zeros"),
+        "silenced, not cut": (lambda: labkit.with_channels(start(), SMALL_WIDTHS), [0, 1], "then cut them out"),
+        "too wide": (
+            lambda: labkit.remove_dead_channels(labkit.with_channels(start(), {"conv1": 16})),
+            [0],
+            "cut them",
+        ),
+        "cut, and masked again": (lambda: pruned_again(right("07-network")), [1], "cut what the mask hides"),
+    },
 }
+SMALL_WIDTHS = {"conv1": 8, "conv2": 16, "conv3": 64}
+
+
+def masked_channels():
+    return pruned(prune.ln_structured, amount=0.5, n=2, dim=0)
+
+
+def pruned_again(network):
+    network = labkit.clone(network)
+    prune.l1_unstructured(network.fc, "weight", 0.5)
+    return network
+
+
+def test_small_network_may_carry_a_mask_that_hides_nothing():
+    network = labkit.clone(right("07-network"))
+    prune.identity(network.fc, "weight")
+    assert judge("07-network", network).points == 4
+
+
+def test_small_network_must_get_nine_of_ten_images_right():
+    verdict = judge("07-network", right("07-network"), score=0.85)
+    assert (lost(verdict), verdict.points) == ([2], 3)
+
+
+def test_clone_of_the_dense_network_is_no_attempt_at_a_small_one():
+    assert not judge("07-network", labkit.clone(start())).attempted
 
 
 def prune_globally(network, method=L1, amount=0.25):
@@ -697,6 +733,42 @@ def some_channels():
     return mask
 
 
+def changed_cut(name, change):
+    return right_answer("07-cut") | {name: change(right_answer("07-cut")[name])}
+
+
+def keep_inputs(_):
+    norms = channel_norms(start().conv2.weight.detach())
+    return start().conv2.weight.detach()[norms.argsort()[32:].sort().values]
+
+
+def by_channel(_):
+    kept = channel_norms(start().conv3.weight.detach()).argsort()[64:].sort().values
+    return start().fc.weight.detach().view(10, 128, 25)[:, kept].flatten(1)
+
+
+def other_half():
+    weights = {name: getattr(start(), name).weight.detach() for name in ALL_LAYERS}
+    kept = {
+        name: channel_norms(weights[name]).argsort()[: len(weights[name]) // 2].sort().values for name in CONVOLUTIONS
+    }
+    fc = weights["fc"].view(10, 25, 128)[:, :, kept["conv3"]].flatten(1)
+    return {"conv2": weights["conv2"][kept["conv2"]][:, kept["conv1"]], "fc": fc}
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32])
+def test_cut_weights_are_judged_by_value_in_any_precision(kind):
+    answer = {name: weight.to(kind) for name, weight in right_answer("07-cut").items()}
+    assert judge_answer("07-cut", answer).points == 3
+
+
+def test_cut_weights_of_an_unknown_network_are_judged_by_their_shapes():
+    verdict = judge_answer("07-cut", right_answer("07-cut"), weights=None)
+    assert [finding.holds for finding in verdict.findings] == [None, None]
+    assert verdict.points == 3
+    assert judge_answer("07-cut", changed_cut("conv2", keep_inputs), weights=None).points == 2
+
+
 WORK = judging.WORK
 WRONG_ANSWERS = {
     "01-work": {
@@ -761,6 +833,17 @@ WRONG_ANSWERS = {
         "signed": (lambda: by_global_score(signed), [1], "one threshold for all"),
         "inverted": (lambda: inverted(right_answer("06-masks")), [0, 1], "75.00%"),
         "a tenth": (lambda: by_global_score(torch.abs, 0.1), [0], "10.00%"),
+    },
+    "07-work": {
+        "halves": (lambda: {name: n // 2 for name, n in judging.WORK.items()}, [1, 2], "who reads fewer channels"),
+        "as before": (lambda: dict(judging.WORK), [0, 1, 2, 3], "who reads fewer channels"),
+        "not all": (lambda: {"conv1": 112_896}, [1, 2, 3], "who writes fewer"),
+    },
+    "07-cut": {
+        "inputs of conv2 forgotten": (lambda: changed_cut("conv2", keep_inputs), [0], "are its inputs"),
+        "fc by channel first": (lambda: changed_cut("fc", by_channel), [1], "view it as"),
+        "the other half": (lambda: other_half(), [0, 1], "that stay"),
+        "of another layer": (lambda: changed_cut("fc", lambda w: w.flip(1)), [1], "view it as"),
     },
     "09-detective": {
         "all the same": (lambda: ["random"] * 6, [1, 2, 3, 5], "is there a threshold"),

@@ -575,7 +575,8 @@ def small_network(network: CNN, accuracy: Accuracy) -> Verdict:
     work = sum(layer.multiply_adds for layer in multiply_adds(network))
     if network.channels == CNN().channels and not any(map(len, map(zero_channels, prunable_layers(network).values()))):
         return Verdict(task)  # a clone that nothing was done to
-    masked = [name for name, layer in prunable_layers(network).items() if hasattr(layer, "weight_mask")]
+    masks = {name: dict(layer.named_buffers()).get("weight_mask") for name, layer in prunable_layers(network).items()}
+    masked = [name for name, mask in masks.items() if mask is not None and not bool(mask.all())]
     hint = "a mask multiplies with zeros: silence the masked channels, then cut them out"
     reached = accuracy(network)
     findings = [
