@@ -10,6 +10,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from labkit import runtime
 from labkit.cnn import CNN
 from labkit.sparse_files import pack_sparse
 from labkit.sparsity import clone, effective_weight
+from labkit.training import in_mode
 
 TURN = 6  # calls of one network before the next one's turn; the first refills the caches and is not counted
 COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -110,9 +112,9 @@ def multiply_adds(model: nn.Module, images: torch.Tensor | None = None) -> list[
 
     A layer applies each of its weights once at each place of its output: multiply-adds = weights × places. That is
     3 · 3 · in · out · height · width for a convolution with 3 × 3 kernels, and in · out for a linear layer on flat
-    inputs. A layer that is used twice counts twice, one that is not used 0. Biases, BatchNorm, pooling and relu are not
-    counted, nor are transposed convolutions and matrix products outside of layers. One multiply-add is two
-    floating-point operations.
+    inputs; of a grouped convolution only the inputs of a group count, and at the border the padded zeros do. A layer
+    that is used twice counts twice, one that is not used 0. Not counted: biases, BatchNorm, pooling, relu, transposed
+    convolutions, matrix products outside of layers. One multiply-add is two floating-point operations.
 
     Args:
         model: any network of convolutions and linear layers; pruned layers are read through their masks.
@@ -131,14 +133,12 @@ def multiply_adds(model: nn.Module, images: torch.Tensor | None = None) -> list[
         places[name] += output.numel() // len(effective_weight(layer))  # over all images: one for each output channel
 
     hooks = [layer.register_forward_hook(partial(note, name)) for name, layer in layers.items()]
-    training = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()(images)
+        with in_mode(model, training=False):
+            model(images)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in training:
-            module.training = mode
     rows = []
     for name, layer in layers.items():
         weight, each = effective_weight(layer), places[name] // len(images)
@@ -174,37 +174,41 @@ def measure_latency(
     if not 0 < seconds < math.inf:
         raise ValueError(f"seconds is {seconds}; it must be a finite number > 0")
     before = torch.get_num_threads()
-    modes = [(m, m.training) for n in networks.values() if isinstance(n, nn.Module) for m in n.modules()]
-    devices = {name: _device(network) for name, network in networks.items()}
-    batches = {name: images.to(device) for name, device in devices.items()}
-    taken: dict[str, list[float]] = {name: [] for name in networks}
-    order = random.Random(0)
     try:
         torch.set_num_threads(threads)
-        for module, _ in modes:
-            module.training = False
-        # glibc gives back what is freed at the end of its heap, and asks the kernel for it again, page by page, until
-        # a larger block has once been freed: a dense CNN took 17 ms instead of 10. Measure what a long run would see.
-        torch.empty(31 << 20, dtype=torch.uint8)
-        with torch.inference_mode():
-            for name, network in networks.items():
-                _seconds(network, batches[name], devices[name])
-            while any(len(times) < 5 for times in taken.values()) or (
-                sum(map(sum, taken.values())) < seconds * len(taken)
-            ):
-                # In a new order each round: else the one after the slowest would always meet the end of a time slice.
-                for name, network in order.sample(list(networks.items()), len(networks)):
-                    turn = [_seconds(network, batches[name], devices[name]) for _ in range(TURN)]
-                    taken[name] += turn[1:]
+        with ExitStack() as stack, torch.inference_mode():
+            for network in networks.values():
+                if isinstance(network, nn.Module):
+                    stack.enter_context(in_mode(network, training=False))
+            taken = _in_turns(networks, images, seconds)
     finally:
         torch.set_num_threads(before)
-        for module, mode in modes:
-            module.training = mode
     found = {}
     for name, times in taken.items():
         low, median, high = (1000 * float(value) for value in np.percentile(times, [10, 50, 90]))
-        found[name] = Latency(devices[name].type, threads, len(images), median, low, high)
+        found[name] = Latency(_device(networks[name]).type, threads, len(images), median, low, high)
     return found
+
+
+def _in_turns(
+    networks: Mapping[str, Callable[[torch.Tensor], object]], images: torch.Tensor, seconds: float
+) -> dict[str, list[float]]:
+    """Name -> seconds of each timed call."""
+    # glibc gives back what is freed at the end of its heap, and asks the kernel for it again, page by page, until a
+    # block of up to 32 MiB has once been freed: a dense CNN took 17 ms instead of 10. Measure what a long run sees.
+    torch.empty(31 << 20, dtype=torch.uint8)
+    devices = {name: _device(network) for name, network in networks.items()}
+    batches = {name: images.to(device) for name, device in devices.items()}
+    for name, network in networks.items():
+        _seconds(network, batches[name], devices[name])
+    taken: dict[str, list[float]] = {name: [] for name in networks}
+    order = random.Random(0)
+    while min(map(len, taken.values())) < 5 or sum(map(sum, taken.values())) < seconds * len(taken):
+        # In a new order each round: else the one after the slowest would always meet the end of a time slice.
+        for name, network in order.sample(list(networks.items()), len(networks)):
+            turn = [_seconds(network, batches[name], devices[name]) for _ in range(TURN)]
+            taken[name] += turn[1:]
+    return taken
 
 
 def ledger(model: nn.Module, images: torch.Tensor | None = None, seconds: float = 0.3) -> Ledger:
@@ -247,8 +251,8 @@ def ledgers(
 def ledger_table(found: Mapping[str, Ledger]) -> str:
     """Ledgers as a table: one column for each network, one row for each cost.
 
-    File sizes carry ``≈`` (they move a little with the version of torch), times carry ``⏱``. A row of fixed width, so
-    that the table looks the same on every machine.
+    File sizes (1 KB = 1,000 bytes) carry ``≈``, since they move a little with the version of torch; times carry ``⏱``.
+    Columns have a fixed width, so that the table looks the same on every machine.
     """
     several = list(found.values())
     if not several:
@@ -257,7 +261,7 @@ def ledger_table(found: Mapping[str, Ledger]) -> str:
         ["parameters", *(f"{one.parameters:,}" for one in several)],
         ["nonzero weights", *(f"{one.nonzero:,}" for one in several)],
         ["multiply-adds", *(f"{one.multiply_adds:,}" for one in several)],
-        ["… with a nonzero weight", *(f"{one.effective:,}" for one in several)],
+        ["… zeros skipped", *(f"{one.effective:,}" for one in several)],
     ]
     for name, key in (("file", "raw_bytes"), ("file, gzip", "gzip_bytes"), ("sparse file", "sparse_bytes")):
         rows.append([f"{name} [KB]", *(f"≈{getattr(one, key) / 1000:7.1f}" for one in several)])

@@ -18,7 +18,8 @@ from torch import nn
 
 from labkit import runtime
 from labkit.cnn import CNN
-from labkit.sparsity import bake_masks
+from labkit.sparsity import bake_masks, check_finite
+from labkit.training import in_mode
 
 PARITY = 1e-4  # largest difference of logits, of their largest size where that is more than 1
 
@@ -90,11 +91,9 @@ def export_onnx(model: CNN, path: str | Path) -> Path:
     onnx = _needed("onnx")
     _needed("onnxscript")
     _needed("onnxruntime")
-    if not isinstance(model, CNN):
-        raise ValueError(f"the model is a {type(model).__name__}; it must be a labkit.CNN")
-    for key, tensor in model.state_dict().items():
-        if not tensor.isfinite().all():
-            raise ValueError(f"{key} has {int((~tensor.isfinite()).sum())} values that are NaN or infinite")
+    if type(model) is not CNN:
+        raise ValueError(f"the model is a {type(model).__name__}; it must be a plain labkit.CNN")
+    check_finite(model)
     baked = bake_masks(model).cpu().float().eval()
     images = torch.rand(64, *model.input_shape, generator=torch.Generator().manual_seed(0))
     with runtime.written_whole(Path(path)) as temporary:
@@ -127,24 +126,20 @@ def check_parity(model: nn.Module, network: OnnxNetwork, batches: Iterable[tuple
         ValueError: no images; or the file is of another network: it takes other images, gives other classes, or its
             logits differ by more than 1e-4 (of the largest logit, where that is more than 1).
     """
-    modes, worst, seen = [(m, m.training) for m in model.modules()], 0.0, 0
+    worst, seen = 0.0, 0
     like = next(model.parameters(), torch.zeros(()))  # its device and precision
-    model.eval()
-    try:
+    with in_mode(model, training=False):
         for X, _ in batches:
             seen += len(X)
             ours, theirs = model(X.to(like)).cpu(), network(X)
             if ours.shape != theirs.shape:
                 shapes = f"{tuple(theirs.shape)}, this network {tuple(ours.shape)}"
                 raise ValueError(f"{network.path.name} is of another network: it gives logits {shapes}")
-            difference = float((ours - theirs).abs().max())
-            if not difference <= PARITY * max(1.0, float(ours.abs().max())):
-                name = network.path.name
-                raise ValueError(f"{name} is of another network: logits differ by {difference:.2g}, not ≤ {PARITY}")
+            difference, allowed = float((ours - theirs).abs().max()), PARITY * max(1.0, float(ours.abs().max()))
+            if not difference <= allowed:
+                problem = f"logits differ by {difference:.2g}, more than {allowed:.2g}"
+                raise ValueError(f"{network.path.name} is of another network: {problem}")
             worst = max(worst, difference)
-    finally:
-        for module, mode in modes:
-            module.training = mode
     if not seen:
         raise ValueError("there are no images to compare on; give at least one batch")
     return worst

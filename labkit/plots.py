@@ -280,7 +280,12 @@ def draw_ledger(ledgers: Mapping[str, Ledger], axes: Any = None) -> Any:
     Args:
         ledgers: name -> ledger; the first one is what the others are compared with.
         axes: four axes.
+
+    Raises:
+        ValueError: no ledger.
     """
+    if not ledgers:
+        raise ValueError("no ledger to draw; give at least one")
     found = list(ledgers.values())
     way = next(reversed([name for name in found[0].latencies if "1 thread" in name]))
     times = [one.latencies[way] for one in found]
@@ -319,6 +324,8 @@ def draw_bars(names: Sequence[str], panels: Mapping[str, Sequence[float]], axes:
         ax.set(xlabel=label, xlim=(0, 1.55 * max(values) or 1), yticks=[])
         ax.invert_yaxis()
         _tidy(ax)
+        ax.set_axisbelow(True)
+        ax.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(names)), list(names))
     return axes
 
@@ -327,7 +334,7 @@ def _compared(value: float, first: float) -> str:
     if not first or not value:
         return f"{value:.3g}"
     ratio = first / value
-    if abs(ratio - 1) < 0.005:
+    if abs(ratio - 1) < 0.05:
         return f"{value:.3g}"
     return f"{value:.3g}  (÷ {ratio:.1f})" if ratio > 1 else f"{value:.3g}  (× {1 / ratio:.1f})"
 

@@ -25,7 +25,7 @@ Curves = dict[str, list[dict[str, float]]]
 def scan_sensitivity(
     model: CNN, loader: Batches, tuning: Batches | None = None, amounts: Sequence[float] = (0.25, 0.5, 0.75, 0.9)
 ) -> Curves:
-    """Prune one convolution at a time, by ever more channels, and measure what is lost (Li et al. 2017).
+    """Prune one convolution at a time, by ever more channels, and measure what is lost (after Li et al. 2017).
 
     The channels of least L2 norm go, and are silenced. The model is not changed.
 
@@ -115,8 +115,8 @@ def choose_by_sensitivity(model: CNN, curves: Curves, target: int) -> dict[str, 
         raise ValueError(f"target is {target:,} multiply-adds; one channel in each layer already needs {work.min():,}")
     best = np.where(work <= target, total, np.inf)
     # Of equal losses the one that uses the budget best.
-    places = np.lexsort((-work.ravel(), best.ravel()))[0]
-    return dict(zip(CONVOLUTIONS, (int(i) + 1 for i in np.unravel_index(places, work.shape)), strict=True))
+    best_place = np.lexsort((-work.ravel(), best.ravel()))[0]
+    return dict(zip(CONVOLUTIONS, (int(i) + 1 for i in np.unravel_index(best_place, work.shape)), strict=True))
 
 
 def choose_uniform(model: CNN, target: int) -> dict[str, int]:

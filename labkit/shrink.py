@@ -1,9 +1,10 @@
 """From masks to a smaller network: silence the channels that a mask has emptied, then cut them out.
 
-A channel without weights still puts out a constant: its bias, normalised and shifted by BatchNorm. The next layer's
-padding is zero and not that constant, so it reaches the border of the image less often than the middle, and no bias of
-the next layer can stand for it exactly. Hence two steps: ``silence_channels`` makes the constant zero, which changes
-the network's function, and ``remove_dead_channels`` cuts out what is zero, which does not.
+A channel without weights still puts out a constant: its bias, normalised and shifted by BatchNorm. Where the next
+layer pads with zeros (``conv2``), its bias can not stand for the constant exactly: at the border fewer of its pixels
+are seen. (Without padding it could, in evaluation; one way for all layers is simpler.) Hence two steps:
+``silence_channels`` makes the constant zero, which changes the network's function, and ``remove_dead_channels`` cuts
+out what is zero, which does not.
 
 Knows the layers of a CNN and how they follow one another; nothing of training or cost.
 """
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from labkit.cnn import CNN
-from labkit.sparsity import bake_masks, effective_weight, refresh_weights
+from labkit.sparsity import bake_masks, check_finite, effective_weight, refresh_weights
 
 PAIRS = (("conv1", "batch1"), ("conv2", "batch2"), ("conv3", "batch3"))
 SUPPORTED = "supported is labkit.CNN: conv1, batch1, conv2, batch2, conv3, batch3 and fc, in a chain"
@@ -22,9 +23,10 @@ SUPPORTED = "supported is labkit.CNN: conv1, batch1, conv2, batch2, conv3, batch
 
 @torch.no_grad()
 def dead_channels(model: CNN) -> dict[str, list[int]]:
-    """Convolution -> numbers of its output channels that put out zero for every image, in training and in evaluation.
+    """Convolution -> numbers of its output channels that BatchNorm alone keeps at zero, whatever the image.
 
-    A channel is dead if its BatchNorm weight is 0 and its BatchNorm bias is not positive, so that nothing passes relu.
+    A channel is dead if its BatchNorm weight is 0 and its BatchNorm bias is not positive, so that nothing passes relu,
+    in training and in evaluation.
 
     Raises:
         ValueError: not a ``labkit.CNN``, or weights that are not finite.
@@ -71,16 +73,7 @@ def remove_dead_channels(model: CNN) -> CNN:
         ValueError: not a ``labkit.CNN``; a channel without weights that is not dead; a layer of which nothing would be
             left; or weights that are not finite.
     """
-    kept = {}
-    for conv, _, dead, empty in _channels(model):
-        loud = empty & ~dead
-        if loud.any():
-            one = _numbers(loud)[0]
-            problem = f"{int(loud.sum())} channels without weights that are not dead: channel {one} puts out a constant"
-            raise ValueError(f"{conv} has {problem} ({_constant(model, conv)[one]:.4f}); call silence_channels first")
-        if dead.all():
-            raise ValueError(f"all {len(dead)} channels of {conv} are dead; a layer must keep at least one channel")
-        kept[conv] = (~dead).nonzero().flatten()
+    kept = _kept_channels(model)
     baked, state, inputs = bake_masks(model), {}, torch.arange(model.input_shape[0], device=kept["conv1"].device)
     for conv, batch in PAIRS:
         for key, tensor in getattr(baked, conv).state_dict().items():
@@ -102,12 +95,26 @@ def remove_dead_channels(model: CNN) -> CNN:
     return small
 
 
+def _kept_channels(model: CNN) -> dict[str, torch.Tensor]:
+    """Convolution -> numbers of the channels that are not dead, (K,)."""
+    kept = {}
+    for conv, _, dead, empty in _channels(model):
+        loud = empty & ~dead
+        if loud.any():
+            constants = torch.where(loud, _constant(model, conv), -1)
+            problem = f"{int(loud.sum())} of {len(loud)} channels have no weights and are not dead"
+            which = f"channel {int(constants.argmax())} puts out a constant ({constants.max():.4f})"
+            raise ValueError(f"{conv}: {problem}: {which}; call silence_channels first")
+        if dead.all():
+            raise ValueError(f"all {len(dead)} channels of {conv} are dead; a layer must keep at least one channel")
+        kept[conv] = (~dead).nonzero().flatten()
+    return kept
+
+
 def _channels(model: nn.Module) -> Iterator[tuple[str, str, torch.Tensor, torch.Tensor]]:
     """(convolution, its batch norm, which channels are dead (K,), which have no weights on living inputs (K,))."""
     _check_chain(model)
-    for name, tensor in model.state_dict().items():
-        if not tensor.isfinite().all():
-            raise ValueError(f"{name} has {int((~tensor.isfinite()).sum())} values that are NaN or infinite")
+    check_finite(model)
     living: torch.Tensor | None = None
     for conv, batch in PAIRS:
         weight = effective_weight(getattr(model, conv))

@@ -2,9 +2,9 @@
 
 A file is, after eight bytes (a signature and a CRC-32 of all that follows), one LZMA stream that unpacks to: the sizes
 of the network, and each tensor of its ``state_dict``, by name. Of a convolution or linear layer the nonzero weights are
-stored as whole numbers of ``bits`` bits times one scale for each output channel, and their places as the numbers of
-zeros between them (Han, Mao and Dally 2016, "Deep compression"). All other numbers are stored in 16 bits, or in 32
-where one is beyond 65,504.
+stored as whole numbers that fit into ``bits`` bits, one byte each (LZMA makes fewer bits fewer bytes), times one scale
+for each output channel, and their places as the numbers of zeros between them (Han, Mao and Dally 2016, "Deep
+compression"). All other numbers are stored in 16 bits, or in 32 where one is beyond 65,504.
 
 Nothing in such a file is code, and no more is unpacked than the network that it announces can need.
 """

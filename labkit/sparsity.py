@@ -68,6 +68,18 @@ def zero_channels(layer: nn.Module) -> torch.Tensor:
     return (effective_weight(layer).flatten(1) == 0).all(dim=1).nonzero().flatten()
 
 
+def check_finite(model: nn.Module) -> None:
+    """Make sure that all weights, biases and statistics are finite numbers.
+
+    Raises:
+        ValueError: some are not.
+    """
+    for name, tensor in model.state_dict().items():
+        bad = int((~tensor.isfinite()).sum())
+        if bad:
+            raise ValueError(f"{name} has {bad} values that are NaN or infinite; all must be finite")
+
+
 def sparsity_report(model: nn.Module, layers: Iterable[str] | None = None) -> list[LayerSparsity]:
     """Count the zeros of each layer.
 

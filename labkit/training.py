@@ -72,7 +72,7 @@ def train_one_epoch(
         raise ValueError("the optimizer holds none of this model's parameters; make it from model.parameters()")
     total_loss, total_score, samples, samples_in_step = 0.0, 0.0, 0, 0
     optimizer.zero_grad()
-    with _mode(model, training=True), _bar(train_loader, title, "red") as batches:
+    with in_mode(model, training=True), _bar(train_loader, title, "red") as batches:
         for number, (X, y) in enumerate(batches, start=1):
             X, y = X.to(device), y.to(device)
             with runtime.mixed_precision(device):
@@ -122,7 +122,7 @@ def test_one_epoch(
     _check_loader(test_loader)
     device = runtime.pick_device(str(device))
     total_loss, total_score, samples = 0.0, 0.0, 0
-    with _mode(model, training=False), _bar(test_loader, title, "green") as batches:
+    with in_mode(model, training=False), _bar(test_loader, title, "green") as batches:
         for X, y in batches:
             X, y = X.to(device), y.to(device)
             y_pred = model(X)
@@ -246,7 +246,7 @@ def reestimate_batchnorm(model: nn.Module, loader: Batches, device: torch.device
         layer.reset_running_stats()
         layer.momentum = None  # torch's word for: the plain average of all batches
     try:
-        with _mode(model, training=True):
+        with in_mode(model, training=True):
             for X, _ in loader:
                 model(X.to(device))
     except BaseException:
@@ -370,8 +370,8 @@ def _check_loader(loader: Batches) -> None:
 
 
 @contextmanager
-def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """All layers in train or eval mode, and each back in its own mode afterwards."""
+def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Context in which all layers are in train or eval mode; afterwards each is back in its own."""
     before = {layer: layer.training for layer in model.modules()}
     model.train(training)
     try:

@@ -555,9 +555,11 @@ def cut_weights(weights: Any, before: Weights | None) -> Verdict:
     for name, points in (("conv2", 1), ("fc", 2)):
         given, shape = weights[name], tuple(weights[name].shape)
         holds: bool | None = shape == CUT_SHAPES[name]
+        hint = hints[name]
         if holds:
             holds = torch.equal(given.double(), right[name].double()) if right else None
-        findings.append(Finding(holds, f"{name}: {' × '.join(map(str, shape))} weights", hints[name], points))
+            hint = f"the shape is right; were the channels those of `keep`, in their order? {hint}"
+        findings.append(Finding(holds, f"{name}: {' × '.join(map(str, shape))} weights", hint, points))
     return Verdict(task, findings)
 
 
@@ -572,15 +574,17 @@ def _cut_by_norm(before: Weights) -> dict[str, torch.Tensor]:
 def small_network(network: CNN, accuracy: Accuracy) -> Verdict:
     """07: at most an eighth of the multiply-adds of CNN(), by channels that are gone, and trained again."""
     task = TASKS["07-network"]
-    work = sum(layer.multiply_adds for layer in multiply_adds(network))
-    if network.channels == CNN().channels and not any(map(len, map(zero_channels, prunable_layers(network).values()))):
+    needed = sum(layer.multiply_adds for layer in multiply_adds(network))
+    empty = sum(len(zero_channels(layer)) for layer in prunable_layers(network).values())
+    if network.channels == CNN().channels and not empty:
         return Verdict(task)  # a clone that nothing was done to
     masks = {name: dict(layer.named_buffers()).get("weight_mask") for name, layer in prunable_layers(network).items()}
     masked = [name for name, mask in masks.items() if mask is not None and not bool(mask.all())]
     hint = "a mask multiplies with zeros: silence the masked channels, then cut them out"
+    hint = hint if masked else "fewer channels: in which layers is most of the work?"
     reached = accuracy(network)
     findings = [
-        Finding(work <= SMALL, f"{work:,} multiply-adds, at most {SMALL:,} were asked for", hint, 2),
+        Finding(needed <= SMALL, f"{needed:,} multiply-adds, at most {SMALL:,} were asked for", hint, 2),
         Finding(not masked, "no layer carries a mask", f"{', '.join(masked)}: cut what the mask hides", 1),
     ]
     hint = "after cutting it must train again: whose parameters did the optimizer get?"
