@@ -167,6 +167,8 @@ def measure_latency(
     Raises:
         ValueError: no network, no images, or numbers out of range.
     """
+    if not isinstance(networks, Mapping):
+        raise ValueError(f"networks are a {type(networks).__name__}; give a dict from name to network")
     if not networks or not len(images):
         raise ValueError(f"{len(networks)} networks and {len(images)} images were given; there must be some of each")
     if type(threads) is not int or threads < 1:
@@ -234,6 +236,9 @@ def ledgers(
     if not models:
         raise ValueError("no model to measure; give at least one")
     example = _example(next(iter(models.values())), images)
+    counted = {
+        name: tuple(multiply_adds(model, example)) for name, model in models.items()
+    }  # refuses what has no layer
     latencies: dict[str, dict[str, Latency]] = {name: {} for name in models}
     devices = {"cpu", runtime.pick_device().type}
     for device in sorted(devices):
@@ -245,7 +250,7 @@ def ledgers(
             for way, threads in ways.items():
                 for name, latency in measure_latency(copies, stack, threads, seconds).items():
                     latencies[name][f"batch of {batch}, {way}"] = latency
-    return {name: _ledger(model, example, latencies[name]) for name, model in models.items()}
+    return {name: _ledger(model, counted[name], latencies[name]) for name, model in models.items()}
 
 
 def ledger_table(found: Mapping[str, Ledger]) -> str:
@@ -254,6 +259,8 @@ def ledger_table(found: Mapping[str, Ledger]) -> str:
     File sizes (1 KB = 1,000 bytes) carry ``≈``, since they move a little with the version of torch; times carry ``⏱``.
     Columns have a fixed width, so that the table looks the same on every machine.
     """
+    if not isinstance(found, Mapping):
+        raise ValueError(f"ledgers are a {type(found).__name__}; give a dict from name to ledger")
     several = list(found.values())
     if not several:
         raise ValueError("no ledger to show; give at least one")
@@ -270,12 +277,11 @@ def ledger_table(found: Mapping[str, Ledger]) -> str:
     return tabulate(rows, ["", *found], "pretty", stralign="right", disable_numparse=True)
 
 
-def _ledger(model: nn.Module, example: torch.Tensor, latencies: Mapping[str, Latency]) -> Ledger:
+def _ledger(model: nn.Module, counted: tuple[LayerCost, ...], latencies: Mapping[str, Latency]) -> Ledger:
     file = io.BytesIO()
     torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}, file)
     packed = len(gzip.compress(file.getvalue(), mtime=0))
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    counted = tuple(multiply_adds(model, example))
     return Ledger(counted, parameters, file.tell(), packed, len(pack_sparse(model)), latencies)
 
 

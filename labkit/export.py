@@ -18,8 +18,7 @@ from torch import nn
 
 from labkit import runtime
 from labkit.cnn import CNN
-from labkit.sparsity import bake_masks, check_finite
-from labkit.training import in_mode
+from labkit.sparsity import bake_masks, check_finite, clone
 
 PARITY = 1e-4  # largest difference of logits, of their largest size where that is more than 1
 
@@ -114,7 +113,11 @@ def export_onnx(model: CNN, path: str | Path) -> Path:
         del graph.graph.value_info[:]
         onnx.checker.check_model(graph)
         temporary.write_bytes(graph.SerializeToString(deterministic=True))
-        check_parity(baked, OnnxNetwork(temporary), [(images, None)])
+        try:
+            check_parity(baked, OnnxNetwork(temporary), [(images, None)])
+        except ValueError as error:
+            problem = str(error).partition(": ")[2]
+            raise ValueError(f"onnxruntime computes something else than this network: {problem}") from None
     return Path(path)
 
 
@@ -127,19 +130,20 @@ def check_parity(model: nn.Module, network: OnnxNetwork, batches: Iterable[tuple
             logits differ by more than 1e-4 (of the largest logit, where that is more than 1).
     """
     worst, seen = 0.0, 0
-    like = next(model.parameters(), torch.zeros(()))  # its device and precision
-    with in_mode(model, training=False):
-        for X, _ in batches:
-            seen += len(X)
-            ours, theirs = model(X.to(like)).cpu(), network(X)
-            if ours.shape != theirs.shape:
-                shapes = f"{tuple(theirs.shape)}, this network {tuple(ours.shape)}"
-                raise ValueError(f"{network.path.name} is of another network: it gives logits {shapes}")
-            difference, allowed = float((ours - theirs).abs().max()), PARITY * max(1.0, float(ours.abs().max()))
-            if not difference <= allowed:
-                problem = f"logits differ by {difference:.2g}, more than {allowed:.2g}"
-                raise ValueError(f"{network.path.name} is of another network: {problem}")
-            worst = max(worst, difference)
+    copy = clone(model).cpu().float().eval()  # a GPU may multiply with fewer digits
+    for X, _ in batches:
+        if not len(X):
+            continue
+        seen += len(X)
+        ours, theirs = copy(X.cpu().float()), network(X)
+        if ours.shape != theirs.shape:
+            shapes = f"{tuple(theirs.shape)}, this network {tuple(ours.shape)}"
+            raise ValueError(f"{network.path.name} is of another network: it gives logits {shapes}")
+        difference, allowed = float((ours - theirs).abs().max()), PARITY * max(1.0, float(ours.abs().max()))
+        if not difference <= allowed:
+            problem = f"logits differ by {difference:.2g}, more than {allowed:.2g}"
+            raise ValueError(f"{network.path.name} is of another network: {problem}")
+        worst = max(worst, difference)
     if not seen:
         raise ValueError("there are no images to compare on; give at least one batch")
     return worst
@@ -203,8 +207,8 @@ def _needed(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         package = name.partition(".")[0]
-        how = f'python -m pip install "{package}" (or labkit[edge] for all of them)'
-        raise ImportError(f"{package} is missing ({error}); {how}. Only export and notebook 07 need it") from None
+        how = f'python -m pip install {package}, or, in the folder of the labs, python -m pip install -e ".[edge]"'
+        raise ImportError(f"{package} is missing ({error}): {how}. Only export and notebook 07 need it") from None
 
 
 @contextmanager

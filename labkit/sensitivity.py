@@ -98,8 +98,11 @@ def choose_by_sensitivity(model: CNN, curves: Curves, target: int) -> dict[str, 
         ValueError: no choice is that small.
     """
     costs = []
-    for name in CONVOLUTIONS:
+    for name, width in zip(CONVOLUTIONS, model.channels, strict=True):
         points = curves[name][::-1]  # fewest channels first
+        if points[-1]["channels"] != width:
+            told = f"{points[-1]['channels']:.0f} channels of {name}, the model has {width}"
+            raise ValueError(f"curves are of {told}; give those of a scan of this model")
         if not np.isfinite([p["loss"] for p in points]).all():
             raise ValueError(f"losses of {name} are {[p['loss'] for p in points]}; they must be finite numbers")
         count = np.arange(1, int(points[-1]["channels"]) + 1)
@@ -111,7 +114,7 @@ def choose_by_sensitivity(model: CNN, curves: Curves, target: int) -> dict[str, 
     first, second, third = (np.arange(1, len(cost) + 1) for cost in costs)
     work = _work(_layer_work(model), first[:, None, None], second[None, :, None], third[None, None, :])
     total = costs[0][:, None, None] + costs[1][None, :, None] + costs[2][None, None, :]
-    if work.min() > target:
+    if not work.min() <= target:
         raise ValueError(f"target is {target:,} multiply-adds; one channel in each layer already needs {work.min():,}")
     best = np.where(work <= target, total, np.inf)
     # Of equal losses the one that uses the budget best.
@@ -152,7 +155,7 @@ def choose_by_norm(model: CNN, target: int) -> dict[str, int]:
         if int(_work(each, *left.values())) <= target:
             break
         left[name] -= 1
-    if int(_work(each, *left.values())) > target:
+    if not int(_work(each, *left.values())) <= target:
         raise ValueError(f"target is {target:,} multiply-adds; one channel in each layer already needs more")
     return left
 

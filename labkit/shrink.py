@@ -113,7 +113,7 @@ def _kept_channels(model: CNN) -> dict[str, torch.Tensor]:
 
 def _channels(model: nn.Module) -> Iterator[tuple[str, str, torch.Tensor, torch.Tensor]]:
     """(convolution, its batch norm, which channels are dead (K,), which have no weights on living inputs (K,))."""
-    _check_chain(model)
+    check_chain(model)
     check_finite(model)
     living: torch.Tensor | None = None
     for conv, batch in PAIRS:
@@ -150,8 +150,10 @@ def _numbers(chosen: torch.Tensor) -> list[int]:
     return chosen.nonzero().flatten().tolist()
 
 
-def _check_chain(model: nn.Module) -> None:
+def check_chain(model: nn.Module) -> None:
     """Refuse whatever is not the chain of layers that the cutting is right for."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"the model is a {type(model).__name__}; {SUPPORTED}")
     with torch.device("meta"):
         chain = CNN(model.input_shape, model.num_of_cls, model.channels) if isinstance(model, CNN) else CNN()
     known = {name: str(layer) for name, layer in chain.named_modules() if name}

@@ -20,7 +20,8 @@ from torch import nn
 
 from labkit import runtime
 from labkit.cnn import CNN
-from labkit.sparsity import bake_masks, effective_weight, prunable_layers
+from labkit.shrink import check_chain
+from labkit.sparsity import bake_masks, prunable_layers
 
 SIGNATURE = b"LKS1"
 SIZES = struct.Struct("<8I")  # colours, height, width, classes, three channels, bits
@@ -47,12 +48,7 @@ def save_sparse(model: CNN, path: str | Path, bits: int = 8) -> Path:
     """
     if type(model) is not CNN:
         raise ValueError(f"the model is a {type(model).__name__}; a sparse file holds a plain labkit.CNN")
-    with torch.device("meta"):
-        plain = prunable_layers(CNN(model.input_shape, model.num_of_cls, model.channels))
-    for name, layer in prunable_layers(model).items():
-        shape = effective_weight(layer).shape
-        if name not in plain or shape != effective_weight(plain[name]).shape:
-            raise ValueError(f"{name} has weights {tuple(shape)}; the layers must be those of a labkit.CNN")
+    check_chain(model)
     content = pack_sparse(model, bits)
     with runtime.written_whole(Path(path)) as temporary:
         temporary.write_bytes(content)

@@ -128,7 +128,7 @@ def test_the_core_does_not_know_the_course():
     assert {m: found for m in CORE if (found := {n for n in labkit_imports_of(m) if n not in CORE})} == {}
 
 
-@pytest.mark.parametrize(("modules", "most"), [(CORE - SMALLER, 1_150), (SMALLER, 650)])
+@pytest.mark.parametrize(("modules", "most"), [(CORE - SMALLER, 1_160), (SMALLER, 650)])
 def test_core_is_short_enough_to_read_in_two_sittings(modules, most):
     counts = {module: len(code_lines(path_of(module))) for module in sorted(modules)}  # __init__ only re-exports
     assert sum(counts.values()) < most, counts

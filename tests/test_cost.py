@@ -607,7 +607,7 @@ ROWS = [
     "parameters",
     "nonzero weights",
     "multiply-adds",
-    "… with a nonzero weight",
+    "… zeros skipped",
     "file [KB]",
     "file, gzip [KB]",
     "sparse file [KB]",

@@ -186,7 +186,7 @@ def test_masks_are_baked_into_the_file(tmp_path):
 
 @pytest.mark.parametrize("model", [nn.Linear(2, 2), nn.Sequential(), None], ids=str)
 def test_what_is_no_cnn_is_not_exported(tmp_path, model):
-    with pytest.raises(ValueError, match=f"the model is a {type(model).__name__}; it must be a labkit.CNN"):
+    with pytest.raises(ValueError, match=f"the model is a {type(model).__name__}; it must be a plain labkit.CNN"):
         labkit.export_onnx(model, tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -518,7 +518,7 @@ def without(monkeypatch, name):
 @pytest.mark.parametrize("name", PACKAGES)
 def test_export_says_which_package_to_install(tmp_path, monkeypatch, name):
     without(monkeypatch, name)
-    with pytest.raises(ImportError, match=rf'{name} is missing .*python -m pip install "{name}" \(or labkit\[edge\]'):
+    with pytest.raises(ImportError, match=rf"{name} is missing .*python -m pip install {name}, or"):
         labkit.export_onnx(seeded(), tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -526,13 +526,13 @@ def test_export_says_which_package_to_install(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize("name", ["onnx", "onnxruntime"])
 def test_quantizing_says_which_package_to_install(little, calibration, tmp_path, monkeypatch, name):
     without(monkeypatch, name)
-    with pytest.raises(ImportError, match=f'python -m pip install "{name}"'):
+    with pytest.raises(ImportError, match=f"python -m pip install {name}"):
         labkit.quantize_onnx(little[1], tmp_path / "q.onnx", calibration)
 
 
 def test_running_needs_onnxruntime_only(little, monkeypatch):
     without(monkeypatch, "onnxruntime")
-    with pytest.raises(ImportError, match='python -m pip install "onnxruntime"'):
+    with pytest.raises(ImportError, match="python -m pip install onnxruntime"):
         labkit.OnnxNetwork(little[1])
 
 
@@ -564,7 +564,7 @@ def test_everything_else_works_without_the_packages(tmp_path):
     parameters = sum(p.numel() for p in labkit.CNN(channels=(2, 3, 4)).parameters())
     assert first == f"{parameters} (1, 3, 4)"
     assert second.startswith("onnx is missing")
-    assert 'python -m pip install "onnx"' in second
+    assert "python -m pip install onnx" in second
 
 
 @pytest.mark.slow

@@ -377,7 +377,9 @@ def test_only_momentum_from_before_the_silence_wakes_a_channel_and_removal_notic
         assert labkit.dead_channels(model)["conv1"] == [1]
     else:
         assert model.batch1.bias[1] > 0
-        refused(labkit.remove_dead_channels, model, "conv1 has 1 channels without weights that are not dead: channel 1")
+        refused(
+            labkit.remove_dead_channels, model, "conv1: 1 of 4 channels have no weights and are not dead: channel 1"
+        )
 
 
 # Dead channels
@@ -624,7 +626,7 @@ def test_masked_channels_that_speak_are_refused_with_their_constant(conv, number
     model = masked(scrambled(), **{conv: numbers})
     with torch.no_grad():
         getattr(model, PAIRS[conv]).weight[numbers], getattr(model, PAIRS[conv]).bias[numbers] = 0.0, 0.25
-    words = rf"{conv} has {len(numbers)} channels without weights that are not dead: channel {numbers[0]} "
+    words = rf"{conv}: {len(numbers)} of \d channels have no weights and are not dead: channel {numbers[0]} "
     refused(labkit.remove_dead_channels, model, words + r"puts out a constant \(0\.2500\); call silence_channels first")
 
 
@@ -643,7 +645,7 @@ def test_channels_that_read_only_dead_ones_are_refused_before_they_are_silenced(
     model = silenced(scrambled(), conv1=[0, 1])
     with torch.no_grad():
         model.conv2.weight[2, 2:] = 0
-    refused(labkit.remove_dead_channels, model, "conv2 has 1 channels without weights that are not dead: channel 2")
+    refused(labkit.remove_dead_channels, model, "conv2: 1 of 6 channels have no weights and are not dead: channel 2")
 
 
 @pytest.mark.parametrize(("conv", "count"), [("conv1", 4), ("conv2", 6), ("conv3", 8)])

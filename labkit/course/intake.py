@@ -386,6 +386,11 @@ def _network_of(found: dict[str, Any], name: str) -> tuple[CNN, list[str]]:
 def _channels_of(found: dict[str, Any], name: str) -> tuple[int, ...]:
     """The widths that a network may have: fewer than those of CNN() for the one that was to be shrunk."""
     most = CNN().channels
+    if found.get("format") != NETWORK_FORMAT:  # a plain state_dict tells its widths by its shapes
+        names = [f"{name}.weight" for name in ("conv1", "conv2", "conv3")]
+        tensors = [found.get(key, found.get(f"{key}_orig")) for key in names]
+        widths = tuple(len(one) if isinstance(one, torch.Tensor) and one.ndim == 4 else 0 for one in tensors)
+        found = {"architecture": {"channels": widths}}
     sizes = found.get("architecture")
     told: Any = _as_tuple(sizes.get("channels")) if isinstance(sizes, dict) else None
     whole = isinstance(told, tuple) and len(told) == 3 and all(type(width) is int for width in told)

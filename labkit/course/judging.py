@@ -544,9 +544,13 @@ def cut_weights(weights: Any, before: Weights | None) -> Verdict:
     task = TASKS["07-cut"]
     if not isinstance(weights, Mapping) or not all(isinstance(weights.get(x), torch.Tensor) for x in CUT_SHAPES):
         raise Unfit("cut must be a dict with one tensor each for conv2 and fc")
+    if not all(weights[name].is_floating_point() for name in CUT_SHAPES):
+        raise Unfit("the tensors of cut must hold decimal numbers, as the weights do")
     if all(tuple(weights[name].shape) == SHAPES[name] for name in CUT_SHAPES):
         return Verdict(task)  # as they were
-    right = {} if before is None else _cut_by_norm(before)
+    right = {}
+    if before is not None and all(tuple(before[name].shape) == shape for name, shape in SHAPES.items()):
+        right = _cut_by_norm(before)
     hints = {
         "conv2": "its own channels that stay are rows; those of conv1 that stay are its inputs",
         "fc": "input h·(5·128) + w·128 + c belongs to channel c: view it as (10, 25, 128) first",
@@ -574,6 +578,14 @@ def _cut_by_norm(before: Weights) -> dict[str, torch.Tensor]:
 def small_network(network: CNN, accuracy: Accuracy) -> Verdict:
     """07: at most an eighth of the multiply-adds of CNN(), by channels that are gone, and trained again."""
     task = TASKS["07-network"]
+    widths = tuple(len(effective_weight(getattr(network, name))) for name in CONVOLUTIONS)
+    if network.channels != widths:
+        said = f"its layers have {widths} channels, but it says {network.channels}; it could not be loaded again"
+        raise Unfit(f"{said}: copy its weights into CNN(channels={widths})")
+    if network.input_shape != CNN().input_shape or network.num_of_cls != CNN().num_of_cls:
+        raise Unfit("it must take images (1, 28, 28) and tell 10 classes")
+    if any(width > most for width, most in zip(widths, CNN().channels, strict=True)):
+        raise Unfit(f"its layers have {widths} channels; of {CNN().channels} some were to be cut")
     needed = sum(layer.multiply_adds for layer in multiply_adds(network))
     empty = sum(len(zero_channels(layer)) for layer in prunable_layers(network).values())
     if network.channels == CNN().channels and not empty:
@@ -583,12 +595,14 @@ def small_network(network: CNN, accuracy: Accuracy) -> Verdict:
     hint = "a mask multiplies with zeros: silence the masked channels, then cut them out"
     hint = hint if masked else "fewer channels: in which layers is most of the work?"
     reached = accuracy(network)
+    if reached < USEFUL and network.batch1.num_batches_tracked == 0:  # a new one; one from a sparse file is useful
+        return Verdict(task)
     findings = [
-        Finding(needed <= SMALL, f"{needed:,} multiply-adds, at most {SMALL:,} were asked for", hint, 2),
+        Finding(needed <= SMALL, f"{needed:,} multiply-adds, at most {SMALL:,} were asked for", hint, 1),
         Finding(not masked, "no layer carries a mask", f"{', '.join(masked)}: cut what the mask hides", 1),
     ]
     hint = "after cutting it must train again: whose parameters did the optimizer get?"
-    findings.append(Finding(reached >= USEFUL, f"at least {USEFUL:.0%} of the images right", hint, 1))
+    findings.append(Finding(reached >= USEFUL, f"at least {USEFUL:.0%} of the images right", hint, 2))
     return Verdict(task, findings)
 
 
