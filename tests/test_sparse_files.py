@@ -712,3 +712,25 @@ def test_folder_that_can_not_be_written_is_named(tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(OSError, match="closed can not be written"):
         labkit.save_sparse(seeded(), tmp_path / "closed" / "net.lks")
+
+
+# The committed files
+
+
+RECORDED = [row for row in labkit.load_results("smaller_and_faster") if row["network"].endswith("sparse file")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", RECORDED, ids=lambda row: f"{row['network'].partition(',')[0]}_{row['seed']}")
+def test_committed_file_has_the_bytes_and_the_accuracy_that_are_recorded(row):
+    path = runtime.reference_dir() / "small" / f"{row['network'].partition(',')[0]}_{row['seed']}.lks"
+    assert path.stat().st_size == int(row["bytes"])
+    network = labkit.load_sparse(path)
+    assert " ".join(map(str, network.channels)) == row["channels"]
+    assert sum(layer.multiply_adds for layer in labkit.multiply_adds(network)) == int(row["multiply_adds"])
+    score = labkit.accuracy(network, labkit.loaders()[2])
+    assert score == pytest.approx(float(row["test_accuracy"]), abs=0.0005)
+
+
+def test_three_networks_of_three_seeds_are_committed():
+    assert len(RECORDED) == 9
