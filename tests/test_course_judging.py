@@ -460,7 +460,7 @@ WRONG_NETWORKS = {
         "too wide": (
             lambda: labkit.remove_dead_channels(labkit.with_channels(start(), {"conv1": 16})),
             [0],
-            "cut them",
+            "most of the work",
         ),
         "cut, and masked again": (lambda: pruned_again(right("07-network")), [1], "cut what the mask hides"),
     },
@@ -486,7 +486,55 @@ def test_small_network_may_carry_a_mask_that_hides_nothing():
 
 def test_small_network_must_get_nine_of_ten_images_right():
     verdict = judge("07-network", right("07-network"), score=0.85)
-    assert (lost(verdict), verdict.points) == ([2], 3)
+    assert (lost(verdict), verdict.points) == ([2], 2)
+
+
+def test_small_network_that_has_never_been_trained_is_not_attempted():
+    assert not judge("07-network", labkit.CNN(channels=(8, 16, 64)), score=0.1).attempted
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: labkit.CNN(channels=(4, 8, 140)), "some were to be cut"),
+        (lambda: labkit.CNN(num_of_cls=11, channels=(4, 8, 14)), "tell 10 classes"),
+        (lambda: labkit.CNN((3, 28, 28), channels=(4, 8, 14)), "must take images"),
+        (lambda: exchanged_layers(), "copy its weights into CNN"),
+    ],
+)
+def test_small_network_that_the_grader_would_refuse_is_refused_by_the_check_too(make, words):
+    with pytest.raises(judging.Unfit, match=words):
+        judge("07-network", make())
+
+
+def exchanged_layers():
+    """Cut by hand, layer by layer, in a network that still says it has the old widths."""
+    network, small = labkit.clone(start()), labkit.CNN(channels=(8, 16, 64))
+    for name, layer in small.named_children():
+        setattr(network, name, layer)
+    return network
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["state_dict", "labkit's own file"])
+def test_small_network_is_read_by_the_grader_from_either_kind_of_file(plain, tmp_path):
+    network, path = right("07-network"), tmp_path / "CNN_MNIST_SMALL.pth"
+    if plain:
+        torch.save(network.state_dict(), path)
+    else:
+        labkit.save_network(network, path)
+    read, flags = intake.read_network(path.read_bytes(), "CNN_MNIST_SMALL")
+    assert (read.channels, flags) == (network.channels, [])
+    with pytest.raises(intake.Refused, match="another architecture"):
+        intake.read_network(path.read_bytes(), "CNN_MNIST")
+
+
+@pytest.mark.parametrize("channels", [(0, 16, 64), (8, 16, 65), (33, 64, 128), (8, 16), (True, 16, 64), "8", None, 8])
+def test_widths_that_are_not_those_of_the_weights_are_refused(channels, tmp_path):
+    state = {"channels": channels, "input_shape": (1, 28, 28), "num_of_cls": 10}
+    content = {"format": "labkit network 1", "architecture": state, "state": right("07-network").state_dict()}
+    torch.save(content | {"metadata": {}}, tmp_path / "x.pth")
+    with pytest.raises(intake.Refused):
+        intake.read_network((tmp_path / "x.pth").read_bytes(), "CNN_MNIST_SMALL")
 
 
 def test_clone_of_the_dense_network_is_no_attempt_at_a_small_one():

@@ -445,17 +445,26 @@ def test_choices_change_nothing_and_draw_nothing(tiny):
 
 
 @pytest.mark.parametrize("places", [[0], [0, 1], [3], [0, 1, 2, 3]])
-def test_losses_that_are_nan_never_lead_above_the_target(places):
+def test_losses_that_are_nan_are_refused(places):
     model = seeded((4, 4, 4))
     rows = [[3.0, 2.0, 1.0, 0.0] for _ in range(3)]
     for place in places:
         rows[2][place] = math.nan
     target = cost(labkit.CNN(channels=(1, 1, 1)))
-    try:
-        chosen = labkit.choose_by_sensitivity(model, toy_curves(*rows), target)
-    except ValueError:
-        return
-    assert cost(labkit.CNN(channels=tuple(chosen.values()))) <= target
+    with pytest.raises(ValueError, match="they must be finite numbers"):
+        labkit.choose_by_sensitivity(model, toy_curves(*rows), target)
+
+
+def test_curves_of_another_network_are_refused(tiny, small):
+    curves = labkit.scan_sensitivity(tiny(channels=(3, 6, 8)), small(32))
+    with pytest.raises(ValueError, match="curves are of 3 channels of conv1, the model has 4"):
+        labkit.choose_by_sensitivity(tiny(), curves, 10**8)
+
+
+@pytest.mark.parametrize("choose", [labkit.choose_uniform, labkit.choose_by_norm])
+def test_target_that_is_no_number_is_refused(choose, tiny):
+    with pytest.raises(ValueError, match="target is nan"):
+        choose(tiny(), math.nan)
 
 
 def test_scanned_curves_lead_to_a_network_within_the_budget(tiny, small):
