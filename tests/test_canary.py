@@ -13,6 +13,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from labkit import runtime
 
+pytestmark = pytest.mark.slow  # starts pytest, and kernels
+
 # Kind of cell -> (source, stored output as it was printed, the alteration, whether the check must notice it).
 CELLS = {
     "exact digit": ("print('zeros 31,112')", "zeros 31,112\n", "zeros 31,113\n", True),

@@ -438,6 +438,7 @@ def test_ledger_adds_up_the_layers(dense, masked):
         assert ledger.parameters == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_ledger_of_the_network_of_the_labs():
     ledger = labkit.ledger(labkit.CNN(), seconds=FAST)
     assert ledger.parameters == 125_130
@@ -472,6 +473,7 @@ def test_gzip_bytes_are_those_of_the_compressed_file(dense, masked):
         assert ledger.gzip_bytes < ledger.raw_bytes
 
 
+@pytest.mark.slow
 def test_masks_double_the_file_and_baked_zeros_do_not_shrink_it(dense, masked):
     weights = sum(layer.weights for layer in dense[1].layers)
     assert masked[1].raw_bytes - dense[1].raw_bytes == pytest.approx(4 * weights, rel=0.05)
@@ -487,6 +489,7 @@ def test_sparse_bytes_are_those_of_the_sparse_file(dense, masked, tmp_path):
         assert ledger.sparse_bytes == labkit.save_sparse(model, tmp_path / "net.lks").stat().st_size
 
 
+@pytest.mark.slow
 def test_sizes_are_the_same_every_time(dense):
     again = labkit.ledger(dense[0], seconds=FAST)
     for key in ("layers", "parameters", "raw_bytes", "gzip_bytes", "sparse_bytes"):
@@ -502,6 +505,7 @@ def test_latencies_are_of_one_and_64_images_on_one_and_all_threads(dense):
     assert all(0 < latency.low <= latency.median <= latency.high for latency in latencies.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["dense", "pruned", "trained", "float64", "bfloat16"])
 def test_ledger_changes_nothing(tiny, change):
     model = tiny().train()

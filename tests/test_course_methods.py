@@ -228,6 +228,7 @@ def test_same_seed_gives_the_same_cases():
             assert all(torch.equal(value, b.state_dict()[key]) for key, value in a.state_dict().items())
 
 
+@pytest.mark.slow
 def test_truth_is_what_was_drawn(monkeypatch):
     drawn, cut = [], cases_module._prune
 

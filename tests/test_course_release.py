@@ -244,6 +244,7 @@ def test_two_releases_are_equal_byte_for_byte(released, tmp_path):
     assert contents(tmp_path / "again") == contents(released)
 
 
+@pytest.mark.slow
 def test_release_by_another_process_is_equal_byte_for_byte(released, tmp_path):
     command = [sys.executable, "-m", "labkit.cli", "release", str(FOLDER), "--notebooks-only", "--out", "few"]
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONHASHSEED": "7"}, capture_output=True)

@@ -306,6 +306,7 @@ def test_cleaning_drops_what_differs_between_machines(tmp_path):
     assert dict(notebook.cells[1].metadata) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_interrupt_ends_all_notebooks_and_starts_no_other(tmp_path):
     cell = "import os, pathlib, time; pathlib.Path(f'{NAME}.pid').write_text(str(os.getpid())); time.sleep(120)"

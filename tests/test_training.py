@@ -699,6 +699,7 @@ _, history = training.test_or_train(
 """
 
 
+@pytest.mark.slow
 def test_run_of_a_killed_process_goes_on_as_if_it_had_never_stopped(tmp_path, capsys):
     file = tmp_path / "run.pth"
     process = subprocess.Popen([sys.executable, "-c", KILLED, file], env=os.environ | {"OMP_NUM_THREADS": "1"})
