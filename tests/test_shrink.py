@@ -114,7 +114,7 @@ def pruned_networks(draw, dtype):
         elif how == "structured":
             prune.ln_structured(layer, "weight", draw(st.integers(0, width - 1)), n=2, dim=0)
         if draw(st.booleans()):
-            prune.random_unstructured(layer, "weight", draw(st.floats(0.0, 0.9)))
+            prune.random_unstructured(layer, "weight", draw(st.floats(0.0, 0.9, allow_subnormal=False)))
         killed = draw(st.lists(st.integers(0, width - 1), unique=True, max_size=width // 3))
         with torch.no_grad():
             getattr(model, batch).weight[killed] = 0

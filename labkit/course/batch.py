@@ -56,6 +56,8 @@ def grade_entry(path: str, student: str, course: Mapping[str, Any]) -> Result:
         return grade(files, course, student)
     except Exception as error:  # nothing that a submission holds may stop the others
         return refused(student, f"could not be graded ({type(error).__name__}: {intake.shown(str(error), 200)})")
+    finally:
+        torch.set_flush_denormal(False)  # it holds for the whole process, which may go on to do other things
 
 
 def refused(student: str, why: str) -> Result:
