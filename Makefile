@@ -60,9 +60,10 @@ lint: .venv/installed  ## ruff and mypy, over code and notebooks
 	$(BIN) -m ruff format --check
 	$(BIN) -m mypy
 
-bench: .venv/installed  ## the training pipeline beside the original's, and shrinking beside Torch-Pruning (wants an idle machine)
+bench: .venv/installed  ## the pipeline beside the original's, shrinking beside Torch-Pruning, the study beside the plain loop (idle machine)
 	@$(BIN) tests/benchmarks/bench_pipeline.py
 	@$(BIN) tests/benchmarks/bench_shrink.py
+	@$(BIN) tests/benchmarks/bench_study.py
 
 # torch itself brings the CUDA parts that it was built for; on a machine without CUDA it brings none.
 CUDA := triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cccl nvidia-cuda-cupti \
@@ -70,7 +71,7 @@ CUDA := triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-c
   nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
 lock: .venv/uv  ## write requirements.lock anew (newest versions: ARGS=--upgrade)
-	$(UV) pip compile --quiet --universal --python-version 3.11 --extra edge --extra dev $(CUDA:%=--no-emit-package %) \
+	$(UV) pip compile --quiet --universal --python-version 3.11 --extra edge --extra cluster --extra dev $(CUDA:%=--no-emit-package %) \
 	  --custom-compile-command 'make lock' $(ARGS) pyproject.toml -o requirements.lock
 	@if grep -E '^(triton|cuda|nvidia)' requirements.lock; then echo 'add these to CUDA in the Makefile'; exit 1; fi
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,6 +26,8 @@ from rich.table import Table
 from labkit import execution, runtime
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The pruning labs from the command line.")
+golf_app = typer.Typer(no_args_is_help=True, help="Pruning golf: the fewest weights that still tell digits apart.")
+app.add_typer(golf_app, name="golf")
 
 
 @app.callback()
@@ -167,6 +170,121 @@ def grade(
         console.print(f"{len(results)} submissions graded, {flagged} with flags; open {out / 'index.html'}")
 
 
+@app.command()
+def study(
+    plan: Annotated[str, typer.Option(help="small (a few minutes) or full (hours).")] = "small",
+    workers: Annotated[int, typer.Option(min=1, help="Points at a time on this machine.")] = runtime.cores(),
+    scheduler: Annotated[str, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")] = "",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder for records, networks and unfinished points.")] = Path(
+        "build/study"
+    ),
+    records: Annotated[Path | None, typer.Option(help="CSV file of the records; default: OUT/PLAN.csv.")] = None,
+) -> None:
+    """Train and prune the networks of a plan; what is finished is not run again."""
+    from labkit.study import plans, run
+    from labkit.study import workers as study_workers
+    from labkit.study.records import read_records
+
+    console = Console()
+    with _told(console):
+        points, path, out = plans.plan(plan), (records or out / f"{plan}.csv").resolve(), out.resolve()
+        runtime.pick_device(device)
+        done = {record.point for record in read_records(path)}
+        left = [point for point in points if point not in done]
+        console.print(f"plan {plan}: {len(points)} points, {len(points) - len(left)} of them done", highlight=False)
+        if left:
+            epochs = sum(point.epochs for point in left)
+            hours = epochs * run.seconds_of_an_epoch(device) / 3600
+            shared = "" if scheduler else f", {hours / min(workers, len(left)):.2g} hours with {workers} workers"
+            console.print(f"{epochs} epochs left: {hours:.2g} compute hours{shared}, by a few batches timed now")
+        columns = (TextColumn("study"), BarColumn(), TextColumn("{task.fields[points]}"))
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
+            bars.speed_estimate_period = 3600
+            finished = sum(point.epochs for point in points if point in done)
+            bar = bars.add_task("study", total=sum(p.epochs for p in points), completed=finished, points="")
+
+            def progress(point: Any, outcome: Any) -> None:
+                bars.update(bar, advance=point.epochs, points=point.name)
+                if isinstance(outcome, str):
+                    console.print(f"{point.name}: {outcome}", style="red", markup=False, highlight=False)
+                else:
+                    words = f"{outcome.nonzero:,} weights, validation {outcome.val_accuracy:.4f}"
+                    dead = f", NO WEIGHTS LEFT in {outcome.dead_layers}" if outcome.dead_layers else ""
+                    console.print(f"{point.name}: {words}{dead}", highlight=False, markup=False)
+
+            try:
+                failed = study_workers.run_plan(
+                    left, path, workers, scheduler, device, out / "unfinished", out / "networks", progress
+                )
+            except KeyboardInterrupt:
+                console.print(f"interrupted; what is finished is kept in {path}, the same command goes on", style="red")
+                raise typer.Exit(130) from None
+        _print_operating_points(console, points, path)
+        if failed:
+            console.print(f"{len(failed)} points failed; the same command tries them again", style="red")
+            raise typer.Exit(1)
+
+
+@golf_app.command("submit")
+def golf_submit(
+    file: Annotated[Path, typer.Argument(help="Sparse file, such as labkit.save_sparse writes.")],
+    player: Annotated[str, typer.Option(help="Name on the board; default: who has signed in.")] = "",
+    board: Annotated[Path, typer.Option(help="Folder of the board.")] = Path("build/golf"),
+    course: Annotated[Path | None, typer.Option(help="course.json that the transform follows from.")] = None,
+) -> None:
+    """Score a sparse file, and put it on the board."""
+    from labkit.course import golf, students
+    from labkit.course.release import read_course
+
+    console = Console()
+    with _told(console):
+        salt = read_course(course)["salt"] if course else students.salt()
+        new, scores = golf.submit(file, player or students.who() or "anonymous", salt, board)
+        front = golf.on_the_front(scores)
+        table = Table(title="The front: nobody has fewer weights and more accuracy")
+        table.add_column("player")
+        for name in ("weights", "bytes", "accuracy %"):
+            table.add_column(name, justify="right")
+        for one in front:
+            style = "bold" if one == new else ""
+            row = (escape(one.player), f"{one.weights:,}", f"{one.bytes:,}", f"{100 * one.accuracy:.2f}")
+            table.add_row(*row, style=style)
+        words = f"{new.player}: {new.weights:,} weights, {new.bytes:,} bytes, {100 * new.accuracy:.2f} % right"
+        console.print(words, markup=False, highlight=False)
+        console.print(
+            "on the front" if new in front else "not on the front: somebody has fewer weights and more accuracy"
+        )
+        console.print(table)
+        console.print(f"board: {board / 'golf.html'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_operating_points(console: Console, points: Any, path: Path) -> None:
+    from labkit.study.frontier import operating_points
+    from labkit.study.records import read_records
+
+    table = Table(title="What is done", caption="accuracies: mean ± half of the 95 % confidence interval, over seeds")
+    for name in ("data set", "method"):
+        table.add_column(name, overflow="fold")
+    for name in ("epochs", "weights", "multiply-adds", "seeds", "test accuracy %", "lost, points", "collapsed"):
+        table.add_column(name, justify="right")
+    chosen = set(points)
+    for row in operating_points(record for record in read_records(path) if record.point in chosen):
+        lost = f"{100 * row.lost.mean:.2f} ± {100 * row.lost.half:.2f}" if row.lost else "–"
+        table.add_row(
+            row.dataset,
+            row.method,
+            str(row.epochs),
+            f"{row.nonzero:,.0f}",
+            f"{row.macs:,.0f}",
+            str(row.accuracy.seeds),
+            f"{100 * row.accuracy.mean:.2f} ± {100 * row.accuracy.half:.2f}",
+            lost,
+            str(row.collapsed),
+        )
+    console.print(table)
+
+
 def _grade_with_bar(console: Console, entries: Any, course: Any, out: Path, jobs: int) -> Any:
     from labkit.course import batch
 
@@ -195,7 +313,9 @@ def _told(console: Console) -> Iterator[None]:
     """What a user did wrong, in one line and with exit status 2."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except typer.Exit:  # a RuntimeError too
+        raise
+    except (ValueError, OSError, RuntimeError) as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         raise typer.Exit(2) from None
 

@@ -236,9 +236,8 @@ def ledgers(
     if not models:
         raise ValueError("no model to measure; give at least one")
     example = _example(next(iter(models.values())), images)
-    counted = {
-        name: tuple(multiply_adds(model, example)) for name, model in models.items()
-    }  # refuses what has no layer
+    # First, since it refuses what has no layer.
+    counted = {name: tuple(multiply_adds(model, example)) for name, model in models.items()}
     latencies: dict[str, dict[str, Latency]] = {name: {} for name in models}
     devices = {"cpu", runtime.pick_device().type}
     for device in sorted(devices):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import torch
 from torch.nn.utils import prune
 
@@ -33,10 +34,12 @@ def student_notebooks() -> dict[str, nbformat.NotebookNode]:
     return release.make_course(runtime.PROJECT / "notebooks", SALT)[0]
 
 
-def train_a_little(network: labkit.CNN, seed: int, steps: int = 10, rate: float = 0.02) -> None:
+def train_a_little(
+    network: labkit.CNN, seed: int, steps: int = 10, rate: float = 0.02, *, augmented: bool = True
+) -> None:
     """A real training of a few steps, in place."""
     images, labels = data.load_images("MNIST", train=True)
-    loader = data.Loader(images[: 64 * steps], labels[: 64 * steps], shuffle=True, augmented=True, seed=seed)
+    loader = data.Loader(images[: 64 * steps], labels[: 64 * steps], shuffle=True, augmented=augmented, seed=seed)
     optimizer = torch.optim.SGD(network.parameters(), lr=rate)
     loss, metric = torch.nn.CrossEntropyLoss(), labkit.AccuracyMetric()
     train_one_epoch(network, loader, loss, metric, optimizer, 1, torch.device("cpu"))
@@ -93,7 +96,7 @@ def at_random(start: labkit.CNN, seed: int = 1) -> labkit.CNN:
 
 
 def networks_of(start: labkit.CNN, seed: int = 0, steps: int = 6) -> dict[str, labkit.CNN]:
-    """All eight networks, right, from one base."""
+    """All nine networks, right, from one base."""
     return {
         "CNN_MNIST": start,
         "CNN_MNIST_RND": at_random(start, seed + 1),
@@ -103,6 +106,7 @@ def networks_of(start: labkit.CNN, seed: int = 0, steps: int = 6) -> dict[str, l
         "CNN_MNIST_GLOBAL": globally(start),
         "CNN_MNIST_GLOBAL_2": rounds(start, "global", seed, steps=steps),
         "CNN_MNIST_SMALL": small(start, seed),
+        "CNN_MNIST_GOLF": golf(start, seed),
     }
 
 
@@ -114,6 +118,31 @@ def small(start: labkit.CNN, seed: int = 0, steps: int = 150) -> labkit.CNN:
     network = labkit.remove_dead_channels(network)
     train_a_little(network, seed, steps, rate=0.1)
     return network
+
+
+def golf(start: labkit.CNN, seed: int = 0, steps: int = 120, kept: int = 6_000) -> labkit.CNN:
+    """Pruned to a twentieth by LAMP scores, and trained until it is good again."""
+    network = labkit.clone(start)
+    for name, mask in lamp_masks(start, kept).items():
+        prune.custom_from_mask(getattr(network, name), "weight", mask)
+    if steps:
+        train_a_little(network, seed, steps, rate=0.05, augmented=False)
+    return network
+
+
+def lamp_masks(start: labkit.CNN, kept: int = 10_000) -> dict[str, torch.Tensor]:
+    """The weights of highest LAMP score stay; by NumPy, from the paper's formula."""
+    scores = {name: lamp_scores(weight.numpy()) for name, weight in dense_weights(start).items()}
+    limit = np.sort(np.concatenate([score.ravel() for score in scores.values()]))[-kept]
+    return {name: torch.from_numpy((score >= limit).astype(np.float32)) for name, score in scores.items()}
+
+
+def lamp_scores(weight: np.ndarray) -> np.ndarray:
+    """w² over the sum of all squares of the layer that are at least as large."""
+    squares = weight.astype(np.float64).ravel() ** 2
+    rising = np.sort(squares)
+    sums = rising[::-1].cumsum()[::-1]  # from each place on to the largest
+    return (squares / sums[np.searchsorted(rising, squares)]).reshape(weight.shape)
 
 
 def l1_masks(start: labkit.CNN, share: float = 0.25) -> dict[str, torch.Tensor]:
@@ -161,7 +190,7 @@ def random_mask(seed: int = 0) -> torch.Tensor:
 def answers_of(start: labkit.CNN, student: str, seed: int = 0) -> dict[str, tuple[Any, Any]]:
     """Task -> a right answer and the weights that it belongs to, for all tasks that are no network."""
     before, seed_of = dense_weights(start), students.seed_of(student, SALT)
-    found: dict[str, tuple[Any, Any]] = {f"0{number}-prediction": (0.5, None) for number in range(1, 8)}
+    found: dict[str, tuple[Any, Any]] = {f"0{number}-prediction": (0.5, None) for number in range(1, 9)}
     work = {"conv1": 225_792, "conv2": 3_612_672, "conv3": 1_843_200, "fc": 32_000}
     return found | {
         "01-work": (work, None),
@@ -172,6 +201,7 @@ def answers_of(start: labkit.CNN, student: str, seed: int = 0) -> dict[str, tupl
         "06-masks": (global_masks(start), before),
         "07-work": ({"conv1": 112_896, "conv2": 903_168, "conv3": 460_800, "fc": 16_000}, None),
         "07-cut": (cut_weights(start), before),
+        "08-masks": (lamp_masks(start), before),
         "09-detective": ({"seed": seed_of, "answers": truth(cases(seed_of))}, None),
     }
 
@@ -184,7 +214,7 @@ def worked_notebooks(networks: Mapping[str, labkit.CNN]) -> dict[str, nbformat.N
     homes = {"CNN_MNIST": "01_training", "CNN_MNIST_RND": "02_random_pruning", "CNN_MNIST_L1": "03_l1_pruning"}
     homes |= {"CNN_MNIST_STRUCT": "04_structured_pruning", "CNN_MNIST_FNC": "05_iterative_pruning"}
     homes |= {"CNN_MNIST_GLOBAL": "06_global_pruning", "CNN_MNIST_GLOBAL_2": "06_global_pruning"}
-    homes |= {"CNN_MNIST_SMALL": "07_smaller_and_faster"}
+    homes |= {"CNN_MNIST_SMALL": "07_smaller_and_faster", "CNN_MNIST_GOLF": "08_pruning_frontier"}
     for notebook in worked.values():
         for number, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), start=1):
             cell.execution_count = number
@@ -195,7 +225,7 @@ def worked_notebooks(networks: Mapping[str, labkit.CNN]) -> dict[str, nbformat.N
                 cell.source = cell.source.replace(release.PROSE_STUB, "It was as I thought.")
     for name, network in networks.items():
         notebook = worked[homes[name]]
-        layers = None if name in ("CNN_MNIST", "CNN_MNIST_GLOBAL") else CONVOLUTIONS
+        layers = None if name in ("CNN_MNIST", "CNN_MNIST_GLOBAL", "CNN_MNIST_GOLF") else CONVOLUTIONS
         share = "" if name in ("CNN_MNIST", "CNN_MNIST_SMALL") else f"sparsity {labkit.sparsity(network, layers):.2%}, "
         text = f"{name}: {share}test accuracy ≈{accuracy(network, loader):.4f}\n"
         last = [cell for cell in notebook.cells if cell.cell_type == "code"][-2]

@@ -26,10 +26,13 @@ LAYERS = [
         "plots",
     ],
     ["marks", "execution"],
+    ["study.points", "study.schedules", "study.scores", "study.budgets", "study.records"],
+    ["study.run", "study.plans", "study.frontier", "study.figures", "study.damage"],
+    ["study.workers"],
     ["course.tasks", "course.methods", "course.students", "course.answers", "course.cases", "course.judging"],
     ["course.checks", "course.release", "course.intake"],
     ["course.grading", "course.packing", "course.roster", "course.figures"],
-    ["course.batch", "course.pages", "course.report"],
+    ["course.batch", "course.pages", "course.report", "course.golf"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -116,7 +119,9 @@ def test_plots_is_the_only_core_module_that_needs_matplotlib():
     assert users & CORE == {"plots"}
 
 
-@pytest.mark.parametrize(("package", "names"), [(".", {"__all__", "__version__"}), ("course", {"__all__"})])
+@pytest.mark.parametrize(
+    ("package", "names"), [(".", {"__all__", "__version__"}), ("course", {"__all__"}), ("study", {"__all__"})]
+)
 def test_package_init_only_reexports(package, names):
     body = ast.parse((PACKAGE / package / "__init__.py").read_text(encoding="utf-8")).body
     kinds = [type(node) for node in body[1:]]  # after the docstring

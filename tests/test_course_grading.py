@@ -2,9 +2,11 @@
 
 import course_work
 import pytest
+import torch
 
 import labkit
 from labkit.course import grading, intake
+from labkit.course.methods import dense_weights
 from labkit.course.tasks import TASKS, TOTAL
 
 pytestmark = pytest.mark.slow
@@ -18,6 +20,7 @@ EARLY_AND_LATER = (
     "04-masks",
     "05-mask",
     "06-masks",
+    "08-masks",
 )
 
 
@@ -76,3 +79,41 @@ def test_accuracy_is_measured_on_all_images_only_where_claim_and_screen_disagree
     assert result["networks"]["CNN_MNIST_RND"]["images"] == 2_000
     assert any("CNN_MNIST_L1: the notebook says 0.9000 test accuracy" in flag for flag in result["flags"])
     assert result["points"] == TOTAL
+
+
+def alone(folder, network, masks, monkeypatch):
+    """A submission of one network as CNN_MNIST, and masks of 08 that belong to it."""
+    given = {"08-masks": (masks, dense_weights(network))}
+    work = course_work.write_work(folder / "work", "ef56", {"CNN_MNIST": network}, given, {}, monkeypatch)
+    return course_work.zip_of(work, folder / "labs_ef56.zip", "ef56")
+
+
+@pytest.mark.parametrize("value", [3e38, -3e38, 1e-45, 0.0])
+def test_lamp_masks_of_a_network_of_odd_numbers_are_graded_without_an_error(value, tmp_path, monkeypatch):
+    network = labkit.clone(course_work.base(3))
+    with torch.no_grad():
+        network.conv2.weight.fill_(value)
+    masks = course_work.lamp_masks(course_work.base(3))
+    result = graded(alone(tmp_path, network, masks, monkeypatch))
+    assert 0 <= result["tasks"]["08-masks"]["points"] <= 3
+
+
+def test_lamp_masks_that_keep_nothing_are_graded_without_an_error(tmp_path, monkeypatch):
+    masks = {name: torch.zeros_like(mask) for name, mask in course_work.lamp_masks(course_work.base(3)).items()}
+    result = graded(alone(tmp_path, course_work.base(3), masks, monkeypatch))
+    assert result["tasks"]["08-masks"]["points"] == 0
+    assert result["tasks"]["08-masks"]["attempted"]
+
+
+def test_claim_of_the_golf_network_is_read_as_its_notebook_prints_it():
+    """The line that the notebook's own cell prints, with its marks and digits."""
+    cell = next(
+        cell.source
+        for cell in course_work.student_notebooks()["08_pruning_frontier"].cells
+        if cell.cell_type == "code" and 'save_network(CNN_MNIST_GOLF, "CNN_MNIST_GOLF"' in cell.source
+    )
+    (line,) = (line for line in cell.splitlines() if line.startswith('print(f"CNN_MNIST_GOLF:'))
+    printed = eval(line.removeprefix("print(").removesuffix(")"), {"zeros": 0.951787, "test_accuracy": 0.98734})
+    ((name, share, score),) = grading.CLAIM.findall(printed)
+    assert (name, share) == ("CNN_MNIST_GOLF", "95.18")
+    assert abs(float(score) - 0.98734) <= 0.0005

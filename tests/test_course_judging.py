@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 import labkit
-from labkit import course, data
+from labkit import course, data, study
 from labkit.course import answers, checks, intake, judging, students
 from labkit.course.cases import cases, truth
 from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, METHODS, channel_norms, dense_weights
@@ -198,6 +198,7 @@ def right(task):
         "06-network": lambda: course_work.globally(start()),
         "06-rounds": lambda: course_work.rounds(start(), "global"),
         "07-network": lambda: course_work.small(start()),
+        "08-golf": lambda: course_work.golf(start()),
     }[task]()
 
 
@@ -206,6 +207,8 @@ def judge(task, network, score=0.99):
         return judging.trained_network(network, references(), lambda _: score)
     if task == "07-network":
         return judging.small_network(network, lambda _: score)
+    if task == "08-golf":
+        return judging.golf_network(network, lambda _: score)
     if task in ("05-network", "06-rounds"):
         judges = {"05-network": judging.iterative_network, "06-rounds": judging.global_rounds}
         return judges[task](network, candidates(), lambda _: score)
@@ -464,7 +467,26 @@ WRONG_NETWORKS = {
         ),
         "cut, and masked again": (lambda: pruned_again(right("07-network")), [1], "cut what the mask hides"),
     },
+    "08-golf": {
+        "one too many": (lambda: course_work.golf(start(), steps=0, kept=6_001), [0], "how was the budget divided"),
+        "a tenth": (lambda: with_masks(lamp_to(12_445)), [0], "how was the budget divided"),
+        "L1 of 03": (lambda: right("03-network"), [0], "how was the budget divided"),
+        "all but a hundred": (lambda: with_masks(lamp_to(124_348)), [0], "how was the budget divided"),
+        "convolutions only": (
+            lambda: with_masks({name: mask for name, mask in lamp_to(6_000).items() if name != "fc"}),
+            [0],
+            "how was the budget divided",
+        ),
+        "masks removed, then trained": (lambda: revived(right("08-golf")), [0], "did it train again"),
+        "nothing left": (lambda: with_masks(zeros(ALL_LAYERS)), [0], "conv1, conv2, conv3, fc has no weight left"),
+    },
 }
+
+
+def lamp_to(kept):
+    return course_work.lamp_masks(start(), kept)
+
+
 SMALL_WIDTHS = {"conv1": 8, "conv2": 16, "conv3": 64}
 
 
@@ -535,6 +557,100 @@ def test_widths_that_are_not_those_of_the_weights_are_refused(channels, tmp_path
     torch.save(content | {"metadata": {}}, tmp_path / "x.pth")
     with pytest.raises(intake.Refused):
         intake.read_network((tmp_path / "x.pth").read_bytes(), "CNN_MNIST_SMALL")
+
+
+# Golf
+
+
+def from_scratch():
+    """Never dense: a new network, 1,500 weights of each layer (288 of the first) chosen by dice."""
+    labkit.set_seed(11)
+    network = labkit.CNN()
+    for layer, name in layers_of(network, ALL_LAYERS):
+        prune.random_unstructured(layer, name, max(layer.weight.numel() - 1_500, 0))
+    course_work.train_a_little(network, 1, steps=2)
+    return network
+
+
+GOLFERS = {
+    "magnitude": lambda: with_masks(masks_of(course_work.globally(start(), 1 - 6_000 / 124_448))),
+    "at random": lambda: with_masks(by_score(dice, 0.96, ALL_LAYERS)),
+    "each layer alike": lambda: with_masks(by_score(torch.abs, 0.96, ALL_LAYERS)),
+    "from scratch": from_scratch,
+    "exactly 6,000": lambda: with_masks(lamp_to(6_000)),
+    "few": lambda: with_masks(lamp_to(300)),
+    "of another network": lambda: course_work.golf(course_work.base(1), steps=0),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_golf_network_gets_full_points_however_it_is_kept(way):
+    verdict = judge("08-golf", WAYS[way](right("08-golf")))
+    assert (lost(verdict), verdict.points, list(verdict.flags)) == ([], 4, [])
+
+
+@pytest.mark.parametrize("kind", GOLFERS)
+def test_any_way_to_few_weights_is_fair_play(kind):
+    verdict = judge("08-golf", GOLFERS[kind](), score=0.95)
+    assert (lost(verdict), verdict.points) == ([], 4)
+
+
+@pytest.mark.parametrize("weights", [2_000, 6_000])
+@pytest.mark.usefixtures("_few_images")
+def test_committed_golf_networks_get_full_points(weights):
+    (path,) = (labkit.runtime.reference_dir() / "frontier").glob(f"MNIST_lamp-global-gradual_{weights}_e12_s0.lks")
+    assert course.check_golf(labkit.load_sparse(path)) == 4.0
+
+
+@pytest.mark.parametrize("score", [0.9499, 0.5, 0.0, math.nan])
+def test_golf_network_must_get_nineteen_of_twenty_images_right(score):
+    verdict = judge("08-golf", right("08-golf"), score)
+    assert (lost(verdict), verdict.points) == ([1], 2)
+
+
+def test_golf_network_that_was_not_trained_again_keeps_the_points_of_its_budget():
+    measured = judging.golf_network(course_work.golf(start(), steps=0), lambda some: accuracy(some, few(200)))
+    assert (lost(measured), measured.points) == ([1], 2)
+    assert "did it train again" in hints(measured)
+
+
+@pytest.mark.parametrize("name", ALL_LAYERS)
+def test_golf_hint_names_an_empty_layer(name):
+    network = course_work.golf(start(), steps=0)
+    getattr(network, name).weight_mask.zero_()
+    verdict = judging.golf_network(network, lambda some: accuracy(some, few(200)))
+    assert (lost(verdict), verdict.points) == ([1], 2)
+    assert hints(verdict) == f"{name} has no weight left"
+
+
+@pytest.mark.usefixtures("_few_images")
+def test_golf_network_of_nan_gets_no_points_for_its_accuracy(capsys):
+    network = permanent(right("08-golf"))
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight[weight != 0] = math.nan
+    assert course.check_golf(network) == course.check_golf(nan_network()) == 0
+    assert "are all weights and images finite numbers" in capsys.readouterr().out
+    assert judge("08-golf", network, score=0.098).points <= 2  # the grader measures otherwise
+
+
+def test_dense_network_is_no_attempt_at_golf():
+    ones_of_all = {name: torch.ones_like(weight) for name, weight in dense_weights(start()).items()}
+    for network in (labkit.clone(start()), with_masks(ones_of_all), trained(start()), labkit.CNN()):
+        assert not judge("08-golf", network).attempted
+
+
+def test_dense_network_in_which_a_weight_happens_to_be_zero_is_no_attempt_at_golf():
+    network = labkit.clone(start())
+    with torch.no_grad():
+        network.conv3.weight[0, 0, 0, 0] = 0
+    assert judge("08-golf", network).points == 0
+
+
+def test_golf_network_of_other_widths_can_not_be_judged():
+    for network in (labkit.CNN(channels=(4, 6, 8)), labkit.CNN((3, 28, 28)), labkit.CNN(num_of_cls=5)):
+        with pytest.raises(judging.Unfit, match="the layers must be those of"):
+            judge("08-golf", network)
 
 
 def test_clone_of_the_dense_network_is_no_attempt_at_a_small_one():
@@ -660,11 +776,12 @@ def judge_answer(task, answer, weights="own"):
         "05-mask": judging.second_round,
         "06-masks": judging.global_masks,
         "07-cut": judging.cut_weights,
+        "08-masks": judging.lamp_masks,
     }[task](answer, weights)
 
 
 TRUTH = ["random", "global L1", "local L1", "structured L2", "random", "structured L1"]
-MASK_TASKS = ("02-mask", "03-masks", "04-masks", "05-mask", "06-masks")
+MASK_TASKS = ("02-mask", "03-masks", "04-masks", "05-mask", "06-masks", "08-masks")
 
 
 @cache
@@ -695,13 +812,13 @@ def test_right_mask_gets_full_points_in_any_kind_of_numbers(task, kind):
     assert judge_answer(task, mapped(right_answer(task), KINDS[kind])).points == TASKS[task].points
 
 
-@pytest.mark.parametrize("task", ["03-masks", "04-masks", "06-masks"])
+@pytest.mark.parametrize("task", ["03-masks", "04-masks", "06-masks", "08-masks"])
 def test_order_of_the_masks_and_further_keys_do_not_matter(task):
     turned = dict(reversed(right_answer(task).items())) | {"conv9": "mine"}
     assert judge_answer(task, turned).points == TASKS[task].points
 
 
-@pytest.mark.parametrize("task", ["03-masks", "04-masks", "05-mask", "06-masks"])
+@pytest.mark.parametrize("task", ["03-masks", "04-masks", "05-mask", "06-masks", "08-masks"])
 def test_mask_whose_network_is_unknown_costs_nothing(task):
     verdict = judge_answer(task, right_answer(task), None)
     assert verdict.points == TASKS[task].points
@@ -720,10 +837,179 @@ def test_threshold_itself_may_stay(task):
     assert judge_answer(task, answer).points == 3
 
 
+# Of one layer's weights, LAMP scores as a student may compute them.
+
+
+def sort_and_cumsum(weight):
+    squares, order = weight.flatten().square().sort(descending=True)
+    scores = torch.empty_like(squares)
+    scores[order] = squares / squares.cumsum(0)
+    return scores.view_as(weight)
+
+
+def argsort_and_flip(weight):
+    squares = (weight**2).flatten()
+    order = squares.argsort()
+    sums = squares[order].flip(0).cumsum(0).flip(0)
+    scores = torch.zeros(len(squares), dtype=weight.dtype)
+    scores[order] = squares[order] / sums
+    return scores.reshape(weight.shape)
+
+
+def the_authors_own(weight):
+    """As in the code of Lee et al.: the sum of all, less the running sum of what is smaller."""
+    rising, order = weight.flatten().square().sort()
+    smaller = torch.cat([torch.zeros(1, dtype=rising.dtype), rising.cumsum(0)[:-1]])
+    scores = rising / (rising.sum() - smaller)
+    return scores[order.argsort()].view_as(weight)
+
+
+def without_itself(weight):
+    """Over the sum of what is strictly larger: another number, the same order."""
+    squares, order = weight.flatten().square().sort(descending=True)
+    scores = torch.empty_like(squares)
+    scores[order] = squares / (squares.cumsum(0) - squares)
+    return scores.view_as(weight).nan_to_num(posinf=1e30)
+
+
+def root(weight):
+    return sort_and_cumsum(weight).sqrt()
+
+
+def logarithm(weight):
+    return argsort_and_flip(weight).log()
+
+
+def at_the_threshold(scores):
+    together = torch.cat([score.flatten() for score in scores.values()])
+    limit = together.sort(descending=True).values[9_999]
+    return {name: (score >= limit).float() for name, score in scores.items()}
+
+
+def above_the_next(scores):
+    limit = torch.cat([score.flatten() for score in scores.values()]).sort(descending=True).values[10_000]
+    return {name: score > limit for name, score in scores.items()}
+
+
+def above_the_threshold(scores):
+    """``>`` where ``>=`` was meant: one weight less."""
+    limit = torch.cat([score.flatten() for score in scores.values()]).kthvalue(124_448 - 9_999).values
+    return {name: (score > limit).float() for name, score in scores.items()}
+
+
+def by_topk(scores):
+    together = torch.cat([score.flatten() for score in scores.values()])
+    mask = torch.zeros(len(together), dtype=torch.int64)
+    mask[together.topk(10_000).indices] = 1
+    parts = mask.split([score.numel() for score in scores.values()])
+    return {name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
+
+
+def by_argsort(scores):
+    together = torch.cat([score.flatten() for score in scores.values()])
+    mask = torch.ones(len(together))
+    mask[together.argsort()[:-10_000]] = 0
+    parts = mask.split([score.numel() for score in scores.values()])
+    return {name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
+
+
+def by_quantile(scores):
+    together = torch.cat([score.flatten() for score in scores.values()])
+    limit = together.quantile(1 - 10_000 / 124_448)
+    return {name: (score >= limit).float() for name, score in scores.items()}
+
+
+LAMP_SCORES = (sort_and_cumsum, argsort_and_flip, the_authors_own, without_itself, root, logarithm)
+LAMP_CHOICES = (at_the_threshold, above_the_next, above_the_threshold, by_topk, by_argsort, by_quantile)
+
+
+@pytest.mark.parametrize("choice", LAMP_CHOICES)
+@pytest.mark.parametrize("score", LAMP_SCORES)
+def test_lamp_masks_are_right_in_either_precision_however_they_are_computed(score, choice):
+    for base in (start(), course_work.base(1), labkit.load_network(labkit.runtime.reference_dir() / "CNN_MNIST.pth")):
+        weights = dense_weights(base)
+        for kind in (torch.float32, torch.float64):
+            masks = choice({name: score(weight.to(kind)) for name, weight in weights.items()})
+            verdict = judging.lamp_masks(masks, weights)
+            assert (lost(verdict), verdict.points) == ([], 3)
+
+
+def test_lamp_masks_of_a_network_that_was_never_trained_are_right():
+    labkit.set_seed(0)
+    weights = dense_weights(labkit.CNN())
+    for score in LAMP_SCORES:
+        masks = by_topk({name: score(weight) for name, weight in weights.items()})
+        assert judging.lamp_masks(masks, weights).points == 3
+
+
+def changed_weights(change):
+    return {name: change(weight.clone()) for name, weight in before().items()}
+
+
+ODD_BASES = {
+    "NaN": lambda: changed_weights(lambda weight: weight.fill_(math.nan)),
+    "one NaN": lambda: changed_weights(lambda weight: weight.index_fill_(0, torch.tensor([0]), math.nan)),
+    "infinite": lambda: changed_weights(lambda weight: weight.fill_(math.inf)),
+    "one infinite": lambda: changed_weights(lambda weight: weight.index_fill_(0, torch.tensor([0]), -math.inf)),
+    "huge": lambda: changed_weights(lambda weight: weight * 1e37),
+    "denormal": lambda: changed_weights(lambda weight: weight * 1e-41),
+    "zero": lambda: changed_weights(torch.zeros_like),
+    "all alike": lambda: changed_weights(torch.ones_like),
+    "other widths": lambda: dense_weights(labkit.CNN(channels=(4, 6, 8))),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_BASES)
+def test_lamp_masks_of_an_odd_network_are_judged_without_an_error(kind):
+    weights = ODD_BASES[kind]()
+    for masks in (right_answer("08-masks"), zeros(ALL_LAYERS), inverted(right_answer("08-masks"))):
+        verdict = judging.lamp_masks(masks, weights)
+        assert 0 <= verdict.points <= 3
+        assert verdict.attempted
+
+
+@pytest.mark.parametrize("kept", range(5))
+def test_lamp_masks_that_keep_next_to_nothing_are_judged_without_an_error(kept):
+    masks = zeros(ALL_LAYERS)
+    masks["fc"].view(-1)[:kept] = 1
+    for weights in (before(), None):
+        verdict = judging.lamp_masks(masks, weights)
+        assert verdict.findings[0].holds is False
+        assert verdict.points <= (0 if weights is not None or kept < 4 else 2)
+
+
+@pytest.mark.parametrize("kept", [4, 20, 124_428])
+def test_lamp_masks_of_next_to_no_choice_get_no_points_for_it(kept):
+    """What may differ at the threshold is no excuse where hardly anything was chosen."""
+    order = torch.randperm(124_448, generator=torch.Generator().manual_seed(2))
+    mask = torch.zeros(124_448)
+    mask[order[:kept]] = 1
+    parts = mask.split([judging.SIZES[name] for name in ALL_LAYERS])
+    masks = {name: part.view(judging.SHAPES[name]) for name, part in zip(ALL_LAYERS, parts, strict=True)}
+    assert judge_answer("08-masks", masks).points == 0
+
+
+def test_lamp_masks_may_be_few_weights_off():
+    """Sums in float32 exchange neighbours at the threshold."""
+    scores = {name: torch.from_numpy(course_work.lamp_scores(weight.numpy())) for name, weight in before().items()}
+    together = torch.cat([score.flatten() for score in scores.values()])
+    order = together.argsort(descending=True)
+    sizes = [score.numel() for score in scores.values()]
+    for exchanged, points in ((0, 3), (25, 3), (100, 1)):
+        mask = torch.zeros(len(together))
+        mask[order[: 10_000 - exchanged]] = 1
+        mask[order[10_000 : 10_000 + exchanged]] = 1
+        masks = {name: part.view(judging.SHAPES[name]) for name, part in zip(scores, mask.split(sizes), strict=True)}
+        assert judge_answer("08-masks", masks).points == points
+
+
 def test_masks_by_the_library_are_right():
     for task, network in (("03-masks", "03-network"), ("04-masks", "04-network"), ("06-masks", "06-network")):
         masks = {name: mask.float() for name, mask in masks_of(right(network)).items()}
         assert judge_answer(task, masks).points == 3
+    scores = study.CRITERIA["lamp"](start(), None, None, None)
+    everything = {name: torch.ones_like(score) for name, score in scores.items()}
+    assert judge_answer("08-masks", study.choose_masks(scores, everything, 10_000, "global")).points == 3
 
 
 def ones(names):
@@ -739,8 +1025,9 @@ BLANKS = {
     "06-masks": ones(ALL_LAYERS),
     "07-work": {},
     "07-cut": {"conv2": torch.ones(64, 32, 3, 3), "fc": torch.ones(10, 3200)},
+    "08-masks": ones(ALL_LAYERS),
     "09-detective": [None] * 6,
-} | {f"0{number}-prediction": None for number in range(1, 8)}
+} | {f"0{number}-prediction": None for number in range(1, 9)}
 
 
 @pytest.mark.parametrize("task", BLANKS)
@@ -749,6 +1036,57 @@ def test_what_stands_in_the_notebook_from_the_start_is_not_attempted(task):
     assert not verdict.attempted
     assert verdict.points == 0
     assert checks.lines_of(verdict)[0].startswith("– not attempted")
+
+
+def zeros(names):
+    return {name: torch.zeros(judging.SHAPES[name]) for name in names}
+
+
+def sums_downwards(values):
+    """For each value the sum of those that are not smaller."""
+    falling, order = values.sort(descending=True)
+    return torch.empty_like(values).scatter(0, order, falling.cumsum(0))
+
+
+def sums_upwards(values):
+    """For each value the sum of those that are not larger."""
+    rising, order = values.sort()
+    return torch.empty_like(values).scatter(0, order, rising.cumsum(0))
+
+
+def highest(scores, kept=10_000):
+    limit = torch.cat([score.flatten() for score in scores.values()]).topk(kept).values[-1]
+    return {name: (score >= limit).float() for name, score in scores.items()}
+
+
+def by_lamp(score):
+    """The 10,000 highest of scores that are computed from |w| of each layer, flat and in float64."""
+    return highest(
+        {
+            name: score(weight.double().abs().flatten()).view_as(weight)
+            for name, weight in dense_weights(start()).items()
+        }
+    )
+
+
+def by_lamp_of_all():
+    sizes = {name: weight.double().flatten().square() for name, weight in dense_weights(start()).items()}
+    together = torch.cat(list(sizes.values()))
+    scores = (together / sums_downwards(together)).split([len(one) for one in sizes.values()])
+    return highest({name: score.view(judging.SHAPES[name]) for name, score in zip(sizes, scores, strict=True)})
+
+
+def signed_lamp():
+    weights = dense_weights(start())
+    scores = {name: torch.from_numpy(course_work.lamp_scores(weight.numpy())) for name, weight in weights.items()}
+    return highest({name: score * weights[name].sign() for name, score in scores.items()})
+
+
+def ten_thousand_each():
+    scores = {name: course_work.lamp_scores(weight.numpy()) for name, weight in dense_weights(start()).items()}
+    return {
+        name: highest({name: torch.from_numpy(score)}, min(score.size, 10_000))[name] for name, score in scores.items()
+    }
 
 
 def conv2_rounds(count, amount=0.1):
@@ -893,6 +1231,27 @@ WRONG_ANSWERS = {
         "the other half": (lambda: other_half(), [0, 1], "that stay"),
         "of another layer": (lambda: changed_cut("fc", lambda w: w.flip(1)), [1], "view it as"),
     },
+    "08-masks": {
+        "smaller instead of larger": (lambda: by_lamp(lambda w: w**2 / sums_upwards(w**2)), [1], "w² over the sum"),
+        "|w| instead of w²": (lambda: by_lamp(lambda w: w / sums_downwards(w)), [1], "w² over the sum"),
+        "w² over the layer's sum": (lambda: by_lamp(lambda w: w**2 / (w**2).sum()), [1], "w² over the sum"),
+        "w² over the layer's largest": (lambda: by_lamp(lambda w: w**2 / (w**2).max()), [1], "w² over the sum"),
+        "sums through all layers": (lambda: by_lamp_of_all(), [1], "in its layer"),
+        "|w|, one threshold": (lambda: by_lamp(lambda w: w), [1], "a higher score"),
+        "a threshold for each layer": (lambda: by_score(torch.abs, 1 - 10_000 / 124_448, ALL_LAYERS), [1], "a higher"),
+        "sign kept": (lambda: signed_lamp(), [1], "a higher score"),
+        "the lowest stay": (lambda: inverted(lamp_to(114_448)), [1], "a higher score"),
+        "at random": (lambda: by_score(dice, 1 - 10_000 / 124_448, ALL_LAYERS), [1], "a higher score"),
+        "inverted": (lambda: inverted(lamp_to(10_000)), [0, 1], "114,448 weights stay"),
+        "10,000 go": (lambda: lamp_to(114_448), [0], "count them in all four layers together"),
+        "a tenth stays": (lambda: lamp_to(12_445), [0], "12,445 weights stay"),
+        "four too many": (lambda: lamp_to(10_004), [0], "10,004 weights stay"),
+        "10,000 of each layer": (lambda: ten_thousand_each(), [0, 1], "together"),
+        "fc left out": (lambda: lamp_to(10_000) | ones(["fc"]), [0, 1], "together"),
+        "one weight": (lambda: zeros(ALL_LAYERS) | {"conv1": conv1_mask(slice(1, None))}, [0, 1], "1 weights stay"),
+        "everything": (lambda: zeros(ALL_LAYERS), [0, 1], "0 weights stay"),
+        "another network's": (lambda: course_work.lamp_masks(course_work.base(1)), [1], "a higher score"),
+    },
     "09-detective": {
         "all the same": (lambda: ["random"] * 6, [1, 2, 3, 5], "is there a threshold"),
         "one wrong": (lambda: [*TRUTH[:5], "structured L2"], [5], "which one explains all layers"),
@@ -926,7 +1285,7 @@ def test_what_is_no_mask_is_told_so(task):
             judge_answer(task, mapped(answer, change))
 
 
-@pytest.mark.parametrize("task", ["03-masks", "04-masks", "06-masks"])
+@pytest.mark.parametrize("task", ["03-masks", "04-masks", "06-masks", "08-masks"])
 def test_missing_masks_are_named(task):
     with pytest.raises(judging.Unfit, match=r"there is no mask for conv1, conv2"):
         judge_answer(task, {"conv3": torch.ones(128, 64, 3, 3)})
@@ -965,12 +1324,14 @@ CHECKS = {
     "07-work": course.check_work_after_cutting,
     "07-cut": course.check_cut,
     "07-network": course.check_small_network,
+    "08-masks": course.check_lamp_masks,
+    "08-golf": course.check_golf,
     "09-detective": course.check_detective,
 } | {
     f"0{number}-prediction": lambda answer, number=number: course.check_prediction(f"0{number}", answer)
-    for number in range(1, 8)
+    for number in range(1, 9)
 }
-WITH_BASE = {*NETWORK_TASKS, "03-masks", "04-masks", "05-mask", "06-masks", "07-cut"} - {"07-network"}
+WITH_BASE = {*NETWORK_TASKS, "03-masks", "04-masks", "05-mask", "06-masks", "07-cut", "08-masks"}
 
 
 def check(task, answer, base="own"):
@@ -1082,7 +1443,7 @@ def test_prediction_that_is_no_number_gets_nothing(value, capsys):
     assert capsys.readouterr().out.startswith("✗ a number was written down\n  write a plain number")
 
 
-@pytest.mark.parametrize("notebook", ["08", "", "text", None, 3, [1]])
+@pytest.mark.parametrize("notebook", ["09", "00", "", "text", None, 3, [1]])
 def test_prediction_for_an_unknown_notebook_is_refused(notebook, capsys):
     assert course.check_prediction(notebook, 0.5) == 0.0
     assert capsys.readouterr().out.startswith("✗ notebook is ")

@@ -55,7 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def readable(path: Path) -> str:
-    if path.suffix in (".gz", ".pth"):
+    if path.suffix in (".gz", ".pth", ".lks"):
         return ""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
@@ -270,6 +270,16 @@ def test_release_holds_what_is_needed_and_nothing_else(released):
         "notebooks/GLOSSARY.md", *(f"notebooks/{name}.ipynb" for name in NOTEBOOKS)
     }  # fmt: skip
     assert not any("test" in Path(name).name for name in here)
+
+
+def test_release_holds_the_networks_and_records_that_notebook_08_looks_at(released):
+    """And the ones that a board of pruning golf starts with."""
+    wanted = [*(runtime.reference_dir() / "frontier").glob("*_s0.lks"), runtime.PROJECT / "data/results/frontier.csv"]
+    assert len(wanted) > 1
+    for path in wanted:
+        copied = released / path.relative_to(runtime.PROJECT)
+        assert copied.is_file(), copied.name
+        assert copied.read_bytes() == path.read_bytes()
 
 
 def test_release_holds_all_of_labkit(released):

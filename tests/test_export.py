@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from networks import seeded
 from torch import nn
 from torch.nn.utils import prune
 
@@ -20,19 +21,6 @@ from labkit import export, runtime
 pytestmark = pytest.mark.slow  # the first export imports its packages for ten seconds
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-
-
-def seeded(channels=(4, 6, 8), shape=(1, 28, 28), classes=10, seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = labkit.CNN(shape, classes, channels)
-        with torch.no_grad():
-            for batch in (model.batch1, model.batch2, model.batch3):
-                batch.weight.uniform_(0.5, 2)
-                batch.bias.normal_()
-                batch.running_mean.normal_()
-                batch.running_var.uniform_(0.5, 2)
-    return model.eval()
 
 
 def masked(**options):

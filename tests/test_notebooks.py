@@ -22,6 +22,7 @@ SERIES = [
     "05_iterative_pruning",
     "06_global_pruning",
     "07_smaller_and_faster",
+    "08_pruning_frontier",
     "09_mask_detective",
 ]
 LINES, LINES_OF_A_DEFINITION = 12, 25  # of a cell; blank ones and the marks of solutions do not count

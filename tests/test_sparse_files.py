@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import seeded
 from torch import nn
 from torch.nn.utils import prune
 
@@ -18,19 +19,6 @@ import labkit
 from labkit import runtime, sparse_files
 
 WEIGHTS = ("conv1.weight", "conv2.weight", "conv3.weight", "fc.weight")
-
-
-def seeded(channels=(4, 6, 8), shape=(1, 28, 28), classes=10, seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = labkit.CNN(shape, classes, channels)
-        with torch.no_grad():
-            for batch in (model.batch1, model.batch2, model.batch3):
-                batch.weight.uniform_(0.5, 2)
-                batch.bias.normal_()
-                batch.running_mean.normal_()
-                batch.running_var.uniform_(0.1, 3)
-    return model.eval()
 
 
 def smallest():

@@ -24,7 +24,7 @@ from labkit.training import accuracy
 
 
 def check_prediction(notebook: str, prediction: Any) -> float:
-    """Whether a prediction was written down, for notebook ``"01"`` to ``"07"``."""
+    """Whether a prediction was written down, for notebook ``"01"`` to ``"08"``."""
     task = f"{str(notebook)[:2]}-prediction"
     if task not in TASKS:
         asked = ", ".join(name[:2] for name in NOTEBOOKS if f"{name[:2]}-prediction" in TASKS)
@@ -113,6 +113,16 @@ def check_cut(weights: Any, base: Any) -> float:
 def check_small_network(network: Any) -> float:
     """At most an eighth of the multiply-adds, and trained again."""
     return _checked("07-network", lambda: judging.small_network(_cnn(network), _validation))
+
+
+def check_lamp_masks(masks: Any, base: Any) -> float:
+    """Masks that keep the 10,000 weights of highest LAMP score, by hand."""
+    return _checked("08-masks", lambda: judging.lamp_masks(_tensor(masks), _before(base)), masks, base)
+
+
+def check_golf(network: Any) -> float:
+    """At most 6,000 nonzero weights, and trained again."""
+    return _checked("08-golf", lambda: judging.golf_network(_cnn(network), _validation))
 
 
 def check_detective(answers: Any) -> float:

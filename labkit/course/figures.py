@@ -18,12 +18,13 @@ NETWORK_STYLES = {
     "CNN_MNIST_STRUCT": ("D", ORANGE, "STRUCT: 1/8 of the channels"),
     "CNN_MNIST_FNC": ("P", GREEN, "FNC: ten local rounds"),
     "CNN_MNIST_GLOBAL": ("^", PURPLE, "GLOBAL: 25 %"),
+    "CNN_MNIST_GOLF": ("*", "#56B4E9", "GOLF: at most 6,000 weights"),
     "CNN_MNIST_GLOBAL_2": ("X", "#000000", "GLOBAL_2: ten global rounds"),
 }
 Networks = Mapping[str, Mapping[str, Any]]
 
 
-def _svg(figure: Figure, description: str) -> str:
+def svg_of(figure: Figure, description: str) -> str:
     """The figure as one ``<svg>`` that can be scrolled, whose ids do not meet those of another figure on the page."""
     stream = io.StringIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": description, "font.size": 10}
@@ -52,7 +53,7 @@ def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None
     ax.grid(alpha=0.3)
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    return _svg(figure, "Test accuracy against sparsity")
+    return svg_of(figure, "Test accuracy against sparsity")
 
 
 def layer_shares(networks: Networks) -> str:
@@ -68,7 +69,7 @@ def layer_shares(networks: Networks) -> str:
     ax.set(ylabel="zero weights [%]", ylim=(0, 100), xlim=(-0.6, max(len(names), 1) - 0.4))
     ax.set_xticks(range(len(names)), [name.removeprefix("CNN_MNIST").lstrip("_") or "dense" for name in names])
     ax.legend(fontsize=8, ncols=4, frameon=False, loc="upper left")
-    return _svg(figure, "Share of zero weights in each layer of each network")
+    return svg_of(figure, "Share of zero weights in each layer of each network")
 
 
 def task_distribution(shares: Mapping[str, Sequence[float]]) -> str:
@@ -98,7 +99,7 @@ def task_distribution(shares: Mapping[str, Sequence[float]]) -> str:
     ax.set(xlabel="students")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize=8, ncols=3, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return _svg(figure, "How many students reached full, partial and no points in each task")
+    return svg_of(figure, "How many students reached full, partial and no points in each task")
 
 
 def _kind(share: float) -> str:
@@ -126,4 +127,4 @@ def predictions(rows: Mapping[str, tuple[str, Sequence[float], Sequence[float]]]
         ax.set_title(what, fontsize=9, loc="left")
     if rows:
         axes[0].legend(fontsize=8, ncols=2, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
-    return _svg(figure, "The predictions of the class beside the measurements")
+    return svg_of(figure, "The predictions of the class beside the measurements")

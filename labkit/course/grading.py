@@ -37,6 +37,7 @@ THRESHOLDS = {
     "CNN_MNIST_FNC": (judging.USEFUL,),
     "CNN_MNIST_GLOBAL_2": (judging.USEFUL,),
     "CNN_MNIST_SMALL": (judging.USEFUL,),
+    "CNN_MNIST_GOLF": (judging.GOOD,),
 }
 UNTRAINED = ("CNN_MNIST_RND", "CNN_MNIST_L1", "CNN_MNIST_STRUCT", "CNN_MNIST_GLOBAL")
 CLAIM = re.compile(
@@ -153,7 +154,7 @@ class _Reading:
     def row(self, name: str, claim: tuple[float | None, float] | None) -> dict[str, Any]:
         """What a network is, measured, beside what the notebook said."""
         network = self.networks[name]
-        layers = None if name in ("CNN_MNIST", "CNN_MNIST_GLOBAL") else ["conv1", "conv2", "conv3"]
+        layers = None if name in ("CNN_MNIST", "CNN_MNIST_GLOBAL", "CNN_MNIST_GOLF") else ["conv1", "conv2", "conv3"]
         score = self.accuracy(name, claim[1] if claim else None)
         pruned = read_pruning(network, self.candidates)
         return {
@@ -244,6 +245,7 @@ def _of_a_network(name: str, reading: _Reading) -> Verdict:
         "06-network": lambda: judging.global_network(network, known),
         "06-rounds": lambda: judging.global_rounds(network, known, measured),
         "07-network": lambda: judging.small_network(network, measured),
+        "08-golf": lambda: judging.golf_network(network, measured),
     }
     return judges[name]()
 
@@ -266,6 +268,7 @@ def _of_an_answer(name: str, value: Any, base: str, reading: _Reading) -> Verdic
         "05-mask": judging.second_round,
         "06-masks": judging.global_masks,
         "07-cut": judging.cut_weights,
+        "08-masks": judging.lamp_masks,
     }[name](value, before)
     odd = [f"{name}: the network that this answer belongs to was not handed in"] if before is None else []
     return Verdict(verdict.task, verdict.findings, odd if verdict.attempted else [])

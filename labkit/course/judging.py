@@ -31,6 +31,8 @@ from labkit.course.methods import (
 )
 from labkit.course.tasks import TASKS, Task
 from labkit.sparsity import effective_weight, prunable_layers, zero_channels
+from labkit.study.budgets import choose_masks
+from labkit.study.scores import lamp_scores
 
 SIZES = {"conv1": 288, "conv2": 18_432, "conv3": 73_728, "fc": 32_000}
 SHAPES = {"conv1": (32, 1, 3, 3), "conv2": (64, 32, 3, 3), "conv3": (128, 64, 3, 3), "fc": (10, 3200)}
@@ -38,12 +40,14 @@ CHANNELS = {"conv1": 4, "conv2": 8, "conv3": 16}  # 1/8 of each
 WORK_CUT = {"conv1": 112_896, "conv2": 903_168, "conv3": 460_800, "fc": 16_000}  # half of the channels gone
 CUT_SHAPES = {"conv2": (32, 16, 3, 3), "fc": (10, 1600)}
 SMALL = 714_208  # an eighth of the multiply-adds of CNN()
+SPARSE, LAMP_KEPT = 6_000, 10_000  # weights that stay in 08
 WORK = {"conv1": 225_792, "conv2": 3_612_672, "conv3": 1_843_200, "fc": 32_000}
 # Zeros after ten rounds of 10 %, each rounded as the library rounds; by hand one may round ten times the other way.
 ITERATIVE = {"conv1": 187, "conv2": 12_005, "conv3": 48_021}
 GLOBAL_ZEROS, ROUNDS = 60_215, 10
 TIES = 3  # where |w| ties at the threshold, `>` and the library's choice of k weights differ by a few
 TRAINED = 0.93  # accuracy of a network that has been trained: five epochs give 0.99, quick mode 0.96 to 0.97
+GOOD = 0.95  # ... and of one with 6,000 weights and two epochs: 0.98 to 0.99
 USEFUL = 0.90  # ... and of one that was pruned and trained again
 
 Accuracy = Callable[[CNN], float]
@@ -603,6 +607,50 @@ def small_network(network: CNN, accuracy: Accuracy) -> Verdict:
     ]
     hint = "after cutting it must train again: whose parameters did the optimizer get?"
     findings.append(Finding(reached >= USEFUL, f"at least {USEFUL:.0%} of the images right", hint, 2))
+    return Verdict(task, findings)
+
+
+def lamp_masks(masks: Any, before: Weights | None) -> Verdict:
+    """08: the 10,000 weights of highest LAMP score of all four layers stay."""
+    zero = _all_zeros_of(masks, ALL_LAYERS)
+    gone = sum(int(layer.sum()) for layer in zero.values())
+    if gone == 0:
+        return Verdict(TASKS["08-masks"])
+    kept = sum(SIZES.values()) - gone
+    hint = f"{kept:,} weights stay; count them in all four layers together"
+    total = Finding(abs(kept - LAMP_KEPT) <= TIES, f"{kept:,} of 124,448 weights stay", hint, 1)
+    fits = before is not None and all(tuple(before[name].shape) == shape for name, shape in SHAPES.items())
+    enough = min(kept, gone) >= 1_000  # else there is next to nothing to compare
+    holds = enough and _by_hand_or_not(before if fits else None, lambda weights: _highest_lamp_stayed(weights, zero))
+    hint = "a weight that went has a higher score than one that stayed: w² over the sum of all w² >= it, in its layer"
+    return Verdict(TASKS["08-masks"], [total, Finding(holds, "the highest scores of all layers stayed", hint, 2)])
+
+
+def _highest_lamp_stayed(weights: Weights, zero: Weights) -> bool:
+    """Whether the masks keep the highest scores, but for some that tie or nearly so."""
+    scores = {name: lamp_scores(weights[name]).nan_to_num() for name in ALL_LAYERS}  # any network may come in
+    everything = {name: torch.ones_like(weights[name]) for name in ALL_LAYERS}
+    kept = sum(int((~zero[name]).sum()) for name in ALL_LAYERS)
+    right = choose_masks(scores, everything, kept, "global")
+    # Sums in float32 move scores in their last digits, and with them the order of neighbours.
+    return sum(int(((right[name] == 0) != zero[name]).sum()) for name in ALL_LAYERS) <= 2 * 10 * TIES
+
+
+def golf_network(network: CNN, accuracy: Accuracy) -> Verdict:
+    """08: at most 6,000 nonzero weights of CNN(), and trained again."""
+    task = TASKS["08-golf"]
+    _check_shapes(network)
+    layers = prunable_layers(network)
+    weights = sum(int((effective_weight(layer) != 0).sum()) for layer in layers.values())
+    if weights >= sum(SIZES.values()) - TIES:  # a weight may start as exactly 0
+        return Verdict(task)  # a clone that nothing was done to
+    reached = accuracy(network)
+    empty = [name for name, layer in layers.items() if not effective_weight(layer).any()]
+    hint = f"{', '.join(empty)} has no weight left" if empty else "how was the budget divided, and did it train again?"
+    findings = [
+        Finding(0 < weights <= SPARSE, f"{weights:,} nonzero weights, at most {SPARSE:,} were asked for", hint, 2),
+        Finding(reached >= GOOD, f"at least {GOOD:.0%} of the images right", hint, 2),
+    ]
     return Verdict(task, findings)
 
 

@@ -33,6 +33,7 @@ COPIED = (
     "data/results/*.csv",
     "models/README.md",
     "models/reference/*.pth",
+    "models/reference/frontier/*_s0.lks",
     "models/reference/records/05_iterative_pruning.json",
     "models/reference/records/seconds.json",
     "notebooks/GLOSSARY.md",
@@ -185,7 +186,7 @@ def read_course(path: Path) -> dict[str, Any]:
         course = json.loads(path.read_text(encoding="utf-8"))
         if course["format"] != FORMAT or not isinstance(course["notebooks"], dict):
             raise ValueError(f"its format is {course['format']!r}")
-        return dict(course)
+        return {**course, "salt": str(course["salt"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no course.json of a release ({error})") from None
 

@@ -13,6 +13,7 @@ NOTEBOOKS = (
     "05_iterative_pruning",
     "06_global_pruning",
     "07_smaller_and_faster",
+    "08_pruning_frontier",
     "09_mask_detective",
 )
 
@@ -67,6 +68,9 @@ TASKS = {
         Task("07-work", "multiply-adds after cutting half of the channels", 2),
         Task("07-cut", "weights of conv2 and fc without the cut channels, by hand", 3),
         Task("07-network", "an eighth of the multiply-adds, trained again", 4, "CNN_MNIST_SMALL"),
+        Task("08-prediction", "a prediction, before the measurement", 1),
+        Task("08-masks", "10,000 weights by LAMP scores by hand", 3),
+        Task("08-golf", "at most 6,000 weights, trained again", 4, "CNN_MNIST_GOLF"),
         Task("09-detective", "six networks, six methods", 6, bonus=True),
     )
 }

@@ -95,20 +95,9 @@ def pipelines() -> dict[str, list[Pipeline]]:
     return {"train": training_rows, "evaluate": evaluation_rows}
 
 
-def multiply_adds(model: nn.Module) -> dict[str, int]:
-    """Layer -> multiplications with addition for one image: weights × places where they are applied."""
-    found = {}
-
-    def note(name: str, layer: nn.Module, _: object, output: torch.Tensor) -> None:
-        found[name] = layer.weight.numel() * output.shape[2:].numel()
-
-    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(partial(note, name)) for name, layer in layers]
-    with torch.no_grad():
-        model.eval()(torch.zeros(1, *model.input_shape))
-    for hook in hooks:
-        hook.remove()
-    return found
+def forward_work() -> dict[str, int]:
+    """Layer -> multiply-adds for one image."""
+    return {layer.name: layer.multiply_adds for layer in labkit.multiply_adds(labkit.CNN())}
 
 
 def work_per_image() -> dict[str, float]:
@@ -117,7 +106,7 @@ def work_per_image() -> dict[str, float]:
     Training costs three times the forward pass (the gradient of the weights and that of the input are each as much work
     as the layer itself), less the gradient of the first layer's input, which nobody needs.
     """
-    layers = multiply_adds(labkit.CNN())
+    layers = forward_work()
     forward = sum(layers.values())
     return {"evaluate": 2.0 * forward, "train": 2.0 * (3 * forward - layers["conv1"])}
 
@@ -164,6 +153,14 @@ def measure(steps: int, threads: int) -> list[list[object]]:
     return rows
 
 
+def print_machine(busy: float) -> None:
+    """Where this was measured, and whether something else was going on (percent of the processor, before)."""
+    print(f"\n{runtime.hardware(CPU).partition(',')[0]}, {runtime.cores()} cores")
+    print(", ".join(f"{name} {number}" for name, number in runtime.versions().items()))
+    if busy > 10:
+        print(f"other processes took {busy:.0f} % of the processor when this began: measure again on an idle machine")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=60, help="steps of each pipeline (default: %(default)s)")
@@ -173,10 +170,9 @@ def main() -> None:
     os.environ["LABKIT_BARS"] = "1"
     labkit.set_seed(0)
     busy = psutil.cpu_percent(interval=1)
-    layers, work = multiply_adds(labkit.CNN()), work_per_image()
-    cores = runtime.cores()
+    layers, work = forward_work(), work_per_image()
     rows = []
-    for threads in (1, 2) if cores > 1 else (1,):
+    for threads in (1, 2) if runtime.cores() > 1 else (1,):
         rows += measure(steps, threads)
     counted = " + ".join(f"{name} {number:,}" for name, number in layers.items())
     print(f"forward: 2 × ({counted}) = {work['evaluate'] / 1e6:.1f} MFLOP an image")
@@ -194,10 +190,7 @@ def main() -> None:
     ]
     print(tabulate(rows, headers=columns, tablefmt="simple", disable_numparse=True, colalign=["left"] * 9))
     os.environ.pop("LABKIT_BF16", None)
-    print(f"\n{runtime.hardware(CPU).partition(',')[0]}, {cores} cores")
-    print(", ".join(f"{name} {number}" for name, number in runtime.versions().items()))
-    if busy > 10:
-        print(f"other processes took {busy:.0f} % of the processor when this began: measure again on an idle machine")
+    print_machine(busy)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import psutil
 import torch
 import torch.nn.functional as F
 import torch_pruning
+from bench_pipeline import print_machine
 from tabulate import tabulate
 from torch import nn
 
@@ -122,10 +123,7 @@ def main() -> None:
     print(tabulate(beside_torch_pruning(seconds), headers, "simple", disable_numparse=True))
     headers = ["rung", "threads", "batch", "median [ms]", "p10–p90", "ratio"]
     print("\n" + tabulate(ladder(seconds), headers, "simple", disable_numparse=True))
-    print(f"\n{runtime.hardware(torch.device('cpu')).partition(',')[0]}, {runtime.cores()} cores")
-    print(", ".join(f"{name} {number}" for name, number in runtime.versions().items()))
-    if busy > 10:
-        print(f"other processes took {busy:.0f} % of the processor when this began: measure again on an idle machine")
+    print_machine(busy)
 
 
 if __name__ == "__main__":

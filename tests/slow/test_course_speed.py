@@ -1,4 +1,4 @@
-"""200 submissions of seven networks each, through the command line: minutes, memory, and one process beside two."""
+"""200 submissions of nine networks each, through the command line: minutes, memory, and one process beside two."""
 
 import json
 import os

@@ -1,0 +1,103 @@
+"""Budgets: how many weights each layer keeps, and the masks that follow from scores.
+
+A weight that is masked never comes back.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+Masks = dict[str, torch.Tensor]
+
+
+def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor], kept: int, scope: str) -> Masks:
+    """New masks that keep the weights with the highest scores, among those that the old masks keep.
+
+    Args:
+        scores: layer -> number for each weight.
+        masks: layer -> 0 or 1 for each weight, in the same shape.
+        kept: weights to keep in all layers together, at least one a layer.
+        scope: ``"global"``: wherever the highest scores are. ``"local"``: the same share of each layer. ``"erk"``: a
+            larger share of small layers (``layer_budgets``).
+
+    Returns:
+        Layer -> mask; together they keep ``kept`` weights, or what there is if the old masks keep fewer.
+
+    Raises:
+        ValueError: more or fewer weights to keep than there can be, scores that are no numbers, or an unknown scope.
+    """
+    for name, score in scores.items():
+        if score.isnan().any():
+            raise ValueError(f"{name} has {int(score.isnan().sum())} scores that are NaN; all must be numbers")
+    weights = sum(mask.numel() for mask in masks.values())
+    if not len(masks) <= kept <= weights:
+        raise ValueError(f"kept is {kept}; it must be from {len(masks)} (one weight a layer) to {weights:,} (all)")
+    if scope not in ("global", "local", "erk"):
+        raise ValueError(f"scope is {scope!r}; it must be 'global', 'local' or 'erk'")
+    # On the processor, where dice are thrown too: a tie must not fall otherwise on a GPU.
+    masks = {name: mask.cpu() for name, mask in masks.items()}
+    # Of what is masked already nothing is chosen, whatever its score.
+    ranked = {name: torch.where(masks[name] > 0, score.cpu().double(), -torch.inf) for name, score in scores.items()}
+    if scope == "global":
+        together = _highest(torch.cat([score.flatten() for score in ranked.values()]), kept)
+        parts = together.split([score.numel() for score in ranked.values()])
+        return {name: part.view_as(masks[name]) for (name, part) in zip(ranked, parts, strict=True)}
+    left = {name: int((mask > 0).sum()) for name, mask in masks.items()}
+    wishes = layer_budgets({name: tuple(mask.shape) for name, mask in masks.items()}, kept, scope)
+    budgets = {name: min(wish, left[name]) for name, wish in wishes.items()}
+    # A rounded share may grow while the network shrinks; what a layer has not got, the others keep.
+    for _ in range(min(kept, sum(left.values())) - sum(budgets.values())):
+        budgets[max(left, key=lambda name: left[name] - budgets[name])] += 1
+    return {name: _highest(score.flatten(), budgets[name]).view_as(masks[name]) for name, score in ranked.items()}
+
+
+def layer_budgets(shapes: Mapping[str, Sequence[int]], kept: int, scope: str) -> dict[str, int]:
+    """How many weights each layer keeps; the sum is ``kept``.
+
+    Args:
+        shapes: layer -> shape of its weight.
+        kept: of all layers together.
+        scope: ``"local"``: every layer keeps the same share. ``"erk"``: a convolution's share follows
+            (in + out + height + width) / (in · out · height · width), a linear layer's (in + out) / (in · out), and is
+            at most 1 (Evci et al. 2020, "Rigging the lottery", after Mocanu et al. 2018).
+
+    Raises:
+        ValueError: an unknown scope, more weights to keep than there are, or a layer of which nothing would be left.
+    """
+    sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
+    if scope == "local":
+        wishes = {name: float(size) for name, size in sizes.items()}
+    elif scope == "erk":
+        wishes = {name: float(sum(shape)) for name, shape in shapes.items()}
+    else:
+        raise ValueError(f"scope is {scope!r}; it must be 'local' or 'erk'")
+    if kept > sum(sizes.values()):
+        raise ValueError(f"kept is {kept}; it must be at most {sum(sizes.values()):,} (all)")
+    exact: dict[str, float] = {}
+    # What a full layer can not take goes to the others, which may fill a further one.
+    while wishes:
+        rest = kept - sum(exact.values())
+        full = {name for name, wish in wishes.items() if rest * wish / sum(wishes.values()) >= sizes[name]}
+        if not full:
+            exact |= {name: rest * wish / sum(wishes.values()) for name, wish in wishes.items()}
+            break
+        exact |= {name: float(sizes[name]) for name in full}
+        wishes = {name: wish for name, wish in wishes.items() if name not in full}
+    budgets = {name: int(exact[name]) for name in sizes}
+    # Whole numbers with the same sum: the largest remainders are rounded up.
+    by_remainder = sorted(sizes, key=lambda name: budgets[name] - exact[name])
+    for name in by_remainder[: round(sum(exact.values())) - sum(budgets.values())]:
+        budgets[name] += 1
+    empty = [name for name, budget in budgets.items() if budget < 1]
+    if empty:
+        raise ValueError(f"{kept} weights with the scope {scope!r} leave {', '.join(empty)} without any; keep more")
+    return budgets
+
+
+def _highest(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """1 for the ``count`` highest of (N,) scores, 0 for the others and for those at minus infinity."""
+    chosen = torch.zeros(len(scores))
+    # A stable sort breaks ties by place, on every machine alike.
+    chosen[scores.argsort(descending=True, stable=True)[:count]] = 1
+    chosen[scores == -torch.inf] = 0
+    return chosen

@@ -1,0 +1,200 @@
+"""The frontier: means, intervals and paired differences over seeds, and what the literature has.
+
+Numbers only; ``labkit.study.figures`` draws them.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from labkit import runtime
+from labkit.cnn import CNN
+from labkit.sparse_files import load_sparse
+from labkit.study.points import Point
+from labkit.study.records import Record, read_records
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds, and its 95 % confidence interval by Student's t.
+
+    Attributes:
+        mean: of all seeds.
+        half: half the width of the interval; NaN for a single seed.
+        seeds: how many there are.
+    """
+
+    mean: float
+    half: float
+    seeds: int
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.mean - self.half
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.mean + self.half
+
+
+@dataclass(frozen=True)
+class Operating:
+    """One method at one target: an operating point of its curve.
+
+    Attributes:
+        dataset: name of the data set.
+        method: as ``Point.method``.
+        target: weights asked for.
+        epochs: of each network.
+        nonzero: mean number of nonzero weights.
+        macs: mean number of effective multiply-adds.
+        accuracy: on the test images.
+        validation: accuracy on the validation images.
+        lost: what the dense network of the same seed has more, on the test images: paired differences. It has trained
+            for as many epochs, or else for the most that are fewer; of several dense recipes the one with most seeds
+            counts, then the one that is best on validation images. None if no seed has one.
+        collapsed: networks with a layer that has no weights left.
+    """
+
+    dataset: str
+    method: str
+    target: int
+    epochs: int
+    nonzero: float
+    macs: float
+    accuracy: Estimate
+    validation: Estimate
+    lost: Estimate | None
+    collapsed: int
+
+
+@dataclass(frozen=True)
+class Published:
+    """A network of the literature: one run, chosen by its authors, mostly with LeNet-5-Caffe (430,500 weights).
+
+    Attributes:
+        method: name and year.
+        nonzero: weights left.
+        error: test error, in [0, 1].
+    """
+
+    method: str
+    nonzero: int
+    error: float
+
+
+# MNIST, LeNet-5-Caffe. Where a paper gives a ratio, the weights are 430,500 divided by it.
+PUBLISHED = (
+    Published("dense LeNet-5 (Han 2015)", 430_500, 0.0080),
+    Published("magnitude, iterative (Han 2015)", 36_000, 0.0077),
+    Published("SNIP (2019), 98 %", 8_600, 0.008),
+    Published("ADMM (2018)", 6_050, 0.008),
+    Published("SNIP (2019), 99 %", 4_300, 0.011),
+    Published("dynamic surgery (2016)", 3_900, 0.0091),
+    Published("soft weight sharing (2017)", 2_200, 0.0097),
+    Published("sparse variational dropout (2017)", 1_500, 0.0075),
+)
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and 95 % confidence interval of independent values.
+
+    Raises:
+        ValueError: no values.
+    """
+    if not values:
+        raise ValueError("there are 0 values; a mean needs at least 1")
+    from scipy.stats import t  # imported only here: it takes longer than all of labkit
+
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return Estimate(mean, math.nan, len(values))
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return Estimate(mean, float(t.ppf(0.975, len(values) - 1) * math.sqrt(variance / len(values))), len(values))
+
+
+def operating_points(records: Iterable[Record]) -> list[Operating]:
+    """Records gathered by data set, method, target and epochs, each group's seeds together, most weights first.
+
+    Raises:
+        ValueError: a seed twice in one group, or records of several protocols.
+    """
+    records = list(records)
+    protocols = {record.protocol for record in records}
+    if len(protocols) > 1:
+        raise ValueError(f"records are of protocols {sorted(protocols)}; only those of one protocol can be compared")
+    groups: dict[tuple[str, str, int, int], list[Record]] = {}
+    for record in records:
+        point = record.point
+        groups.setdefault((point.dataset, point.method, point.target, point.epochs), []).append(record)
+    dense = _controls(groups)
+    found = []
+    for (dataset, method, target, epochs), members in groups.items():
+        seeds = [record.point.seed for record in members]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{method} at {target} has a seed twice: {sorted(seeds)}; give each record once")
+        fitting = max((control for name, control in dense if name == dataset and control <= epochs), default=0)
+        controls = dense.get((dataset, fitting), {})
+        pairs = [(controls.get(record.point.seed), record) for record in members]
+        lost = [control.test_accuracy - record.test_accuracy for control, record in pairs if control]
+        found.append(
+            Operating(
+                dataset,
+                method,
+                target,
+                epochs,
+                math.fsum(record.nonzero for record in members) / len(members),
+                math.fsum(record.macs for record in members) / len(members),
+                estimate([record.test_accuracy for record in members]),
+                estimate([record.val_accuracy for record in members]),
+                estimate(lost) if lost else None,
+                sum(bool(record.dead_layers) for record in members),
+            )
+        )
+    return sorted(found, key=lambda row: (row.dataset, row.method, row.epochs, -row.target))
+
+
+def curve(rows: Iterable[Operating], method: str, epochs: int, dataset: str = "MNIST") -> list[Operating]:
+    """The operating points of one method, most weights first; an empty list if there are none."""
+    found = [row for row in rows if (row.dataset, row.method, row.epochs) == (dataset, method, epochs)]
+    return sorted(found, key=lambda row: -row.target)
+
+
+def load_frontier() -> list[Record]:
+    """The committed records of the study, ``data/results/frontier.csv``.
+
+    Raises:
+        FileNotFoundError: they are not there.
+        ValueError: the file is damaged.
+    """
+    path = runtime.PROJECT / "data" / "results" / "frontier.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; it belongs to the project, get it again")
+    return read_records(path)
+
+
+def load_frontier_network(point: Point) -> CNN:
+    """The committed network of a point, from ``models/reference/frontier/``.
+
+    Raises:
+        FileNotFoundError: this point's network is not among them.
+        ValueError: the file is damaged.
+    """
+    return load_sparse(runtime.reference_dir() / "frontier" / f"{point.name}.lks")
+
+
+def _controls(groups: Mapping[tuple[str, str, int, int], list[Record]]) -> dict[tuple[str, int], dict[int, Record]]:
+    """(Data set, epochs) -> seed -> the dense network to compare with."""
+    best: dict[tuple[str, int], list[Record]] = {}
+    for (dataset, method, _, epochs), members in groups.items():
+        if method.partition("-")[0] == "dense":
+            rival = best.setdefault((dataset, epochs), members)
+            best[dataset, epochs] = max(rival, members, key=_rank)
+    return {key: {record.point.seed: record for record in members} for key, members in best.items()}
+
+
+def _rank(members: Sequence[Record]) -> tuple[int, float, str]:
+    """A recipe that has more seeds comes first, then the better one; the name decides if they are equally good."""
+    return len(members), math.fsum(record.val_accuracy for record in members) / len(members), members[0].point.method

@@ -1,0 +1,168 @@
+"""A point of the study: one network that is trained and pruned, and what is known of it before it is run.
+
+Knows names and numbers only; what they mean is done in ``scores``, ``budgets``, ``schedules`` and ``run``.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from labkit.cnn import CNN
+from labkit.data import CHECKSUMS
+from labkit.sparsity import effective_weight, prunable_layers
+
+CRITERIA = ("none", "random", "magnitude", "lamp", "gradient", "snip", "synflow")
+SCOPES = ("none", "local", "global", "erk")
+SCHEDULES = ("none", "before", "oneshot", "iterative", "gradual", "rewind")
+CONTROLS = ("none", "shuffled", "reinitialised", "small")
+WIDTHS = (32, 64, 128)
+SHAPES = {name: tuple(effective_weight(layer).shape) for name, layer in prunable_layers(CNN(channels=WIDTHS)).items()}
+WEIGHTS = sum(math.prod(shape) for shape in SHAPES.values())
+ROUNDS = 3  # of the iterative schedule
+LEAST_EPOCHS = {"none": 1, "before": 1, "oneshot": 2, "iterative": ROUNDS + 1, "gradual": 2, "rewind": 2}
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one network of the study is: all that its training and pruning depend on.
+
+    Attributes:
+        dataset: ``"MNIST"`` or ``"FashionMNIST"``.
+        seed: of the weights at the start and of the order of the images; 0 to 2**32 - 1.
+        criterion: which weights are important (``labkit.study.scores``); ``"none"``: nothing is pruned.
+        scope: how the weights that stay are divided among the layers (``labkit.study.budgets``).
+        schedule: when they are pruned (``labkit.study.schedules``).
+        target: weights that stay, of 124,448. For the control ``"small"``: weights of the dense network, at most.
+        epochs: passes over the 55,000 training images, all phases together.
+        augmented: how many of the epochs, the first ones, train on images cropped, turned and shifted at random.
+        rewind: the epoch k whose weights a lottery ticket goes back to (schedule ``"rewind"``; else 0).
+        control: ``"shuffled"``: a ticket whose mask is shuffled within each layer; ``"reinitialised"``: a ticket
+            with new weights instead of those of epoch k; ``"small"``: a narrow dense network; ``"none"``: no control.
+
+    Raises:
+        ValueError: an unknown name, a number out of range, or parts that do not go together.
+    """
+
+    dataset: str = "MNIST"
+    seed: int = 0
+    criterion: str = "magnitude"
+    scope: str = "global"
+    schedule: str = "gradual"
+    target: int = 6_000
+    epochs: int = 12
+    augmented: int = 0
+    rewind: int = 0
+    control: str = "none"
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("dataset", tuple(CHECKSUMS)),
+            ("criterion", CRITERIA),
+            ("scope", SCOPES),
+            ("schedule", SCHEDULES),
+            ("control", CONTROLS),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
+        least = LEAST_EPOCHS[self.schedule]
+        epochs = self.epochs if type(self.epochs) is int else 0  # if it is not, that is said before these limits matter
+        for name, low, high in (
+            ("seed", 0, 2**32 - 1),
+            ("target", len(SHAPES), WEIGHTS),
+            ("epochs", least, 10_000),
+            ("augmented", 0, epochs),
+            ("rewind", 0, max(epochs // 2 - 1, 0) if self.schedule == "rewind" else 0),
+        ):
+            value = getattr(self, name)
+            if type(value) is not int or not low <= value <= high:
+                raise ValueError(
+                    f"{name} is {value!r}; it must be a whole number from {low:,} to {high:,}{self._why(name)}"
+                )
+        if len({name == "none" for name in (self.criterion, self.scope, self.schedule)}) > 1:
+            parts = f"{self.criterion}, {self.scope}, {self.schedule}"
+            raise ValueError(f"criterion, scope and schedule are {parts}; either all of them are 'none' or none is")
+        if self.criterion == "none" and self.control != "small" and self.target != WEIGHTS:
+            raise ValueError(f"target is {self.target}; a network that is not pruned keeps all {WEIGHTS:,} weights")
+        needs = {"shuffled": "rewind", "reinitialised": "rewind", "small": "none"}.get(self.control, self.schedule)
+        if self.schedule != needs:
+            raise ValueError(f"schedule is {self.schedule!r}; the control {self.control!r} needs {needs!r}")
+        if self.control == "small":
+            small_widths(self.target)
+
+    def _why(self, name: str) -> str:
+        return {
+            "target": " (one weight a layer, and all weights)",
+            "epochs": f" for the schedule {self.schedule!r}",
+            "rewind": " (within the first half; 0 where nothing is rewound)",
+        }.get(name, "")
+
+    @property
+    def name(self) -> str:
+        """A name for files, the same for equal points only."""
+        return f"{self.dataset}_{self.method}_{self.target}_e{self.epochs}_s{self.seed}"
+
+    @property
+    def method(self) -> str:
+        """How it is pruned, in one word without spaces: equal for the points of one curve."""
+        if self.criterion == "none":
+            name, usual = ("small", 0) if self.control == "small" else ("dense", self.epochs * 3 // 4)
+        else:
+            name, usual = f"{self.criterion}-{self.scope}-{self.schedule}", 0
+            name += f"-to-{self.rewind}" if self.schedule == "rewind" else ""
+            name += "" if self.control == "none" else f"-{self.control}"
+        return name if self.augmented == usual else f"{name}-augmented-{self.augmented}"
+
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Channels of the three convolutions."""
+        return small_widths(self.target) if self.control == "small" else WIDTHS
+
+
+FIELDS = tuple(field.name for field in fields(Point))
+
+
+def point_of(row: Mapping[str, Any]) -> Point:
+    """The point that a row of strings or numbers describes.
+
+    Raises:
+        ValueError: a missing column or a value out of range.
+    """
+    values: dict[str, Any] = {}
+    for field in fields(Point):
+        if row.get(field.name) is None:
+            raise ValueError(f"the column {field.name} is missing")
+        values[field.name] = _whole(field.name, row[field.name]) if field.type is int else str(row[field.name])
+    return Point(**values)
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        number = int(value)
+        if isinstance(value, str) or number == value:
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{name} is {value!r}; it must be a whole number")
+
+
+def row_of(point: Point) -> dict[str, str | int]:
+    """The point as columns of a row."""
+    return asdict(point)
+
+
+def small_widths(weights: int) -> tuple[int, int, int]:
+    """Widths of the largest network of the same shape (32 : 64 : 128, rounded down) with at most so many weights.
+
+    Raises:
+        ValueError: even one channel a layer has more weights.
+    """
+    best = None
+    for last in range(1, WIDTHS[2] + 1):
+        widths = (max(1, last // 4), max(1, last // 2), last)
+        sizes = (9 * widths[0], 9 * widths[0] * widths[1], 9 * widths[1] * widths[2], 250 * widths[2])
+        if sum(sizes) <= weights:
+            best = widths
+    if best is None:
+        raise ValueError(f"target is {weights}; a dense network with one channel a layer has 277 weights")
+    return best

@@ -1,0 +1,135 @@
+"""Records: what was found at each point, in CSV files that are only ever added to.
+
+A record carries the number of the protocol that made it. Records of another protocol stay in the file, and are never
+mixed with those of this one.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from labkit import runtime
+from labkit.study.points import FIELDS, WEIGHTS, Point, point_of, row_of
+
+PROTOCOL = 2  # raise it when a change of code changes what a point gives
+MOST = 10**15  # for what has no other limit
+LIMITS = {"nonzero": WEIGHTS, "val_accuracy": 1, "test_accuracy": 1}
+LIMITS |= dict.fromkeys(("macs", "bytes", "dead_channels", "seconds", "protocol"), MOST)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was found at a point.
+
+    Attributes:
+        point: what was run.
+        nonzero: weights that are not zero.
+        macs: multiply-adds for one image that do not multiply with a zero weight.
+        bytes: of the sparse file.
+        val_accuracy: on the 5,000 validation images, in [0, 1].
+        test_accuracy: on the 10,000 test images, in [0, 1], after the last epoch.
+        dead_layers: names of layers without any weight left, with spaces between them.
+        dead_channels: output channels without any weight left, in all layers.
+        hardware: processor, threads and precision.
+        torch: its version.
+        seconds: of training and pruning.
+        protocol: number of the protocol.
+
+    Raises:
+        ValueError: a number out of range, or a text with a carriage return.
+    """
+
+    point: Point
+    nonzero: int
+    macs: int
+    bytes: int
+    val_accuracy: float
+    test_accuracy: float
+    dead_layers: str
+    dead_channels: int
+    hardware: str
+    torch: str
+    seconds: float
+    protocol: int = PROTOCOL
+
+    def __post_init__(self) -> None:
+        for name, most in LIMITS.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to {most:,}")
+        for name in ("dead_layers", "hardware", "torch"):
+            if "\r" in getattr(self, name):  # csv would not quote it
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be without carriage returns")
+
+
+FOUND = tuple(field for field in fields(Record) if field.name != "point")
+COLUMNS = (*FIELDS, *(field.name for field in FOUND))
+
+
+def read_records(path: Path, protocol: int | None = PROTOCOL) -> list[Record]:
+    """Records of a file, of this protocol only (None: of all); an empty list if there is no file.
+
+    Says how many records of other protocols are left out.
+
+    Raises:
+        ValueError: not such a file, or a damaged line; its number is named.
+    """
+    if not path.exists():
+        return []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"{path} is not a file of records ({error})") from None
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    records = []
+    try:
+        header = next(rows, [])
+        if tuple(header) != COLUMNS:
+            raise ValueError(f"its columns are {','.join(header)[:200] or 'none'}; they must be {','.join(COLUMNS)}")
+        for row in rows:
+            if len(row) != len(COLUMNS):
+                raise ValueError(f"{len(row)} values for {len(COLUMNS)} columns")
+            records.append(_record_of(dict(zip(COLUMNS, row, strict=True))))
+        if not text.endswith("\n"):
+            raise ValueError("the last line has no end; the file is cut short")
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}, line {max(rows.line_num, 1)}: {error}; mend or move the file") from None
+    chosen = [record for record in records if protocol in (None, record.protocol)]
+    if len(chosen) < len(records):
+        others = sorted({record.protocol for record in records} - {protocol})
+        print(f"{path.name}: {len(records) - len(chosen)} records of protocol {others} left out, this is {protocol}")
+    return chosen
+
+
+def add_record(path: Path, record: Record) -> None:
+    """Add one record to a file, which is made if need be and written whole or not at all.
+
+    Raises:
+        ValueError: the file is damaged, or of another sort; it is not touched.
+        OSError: the folder can not be written or is full; the file is as it was.
+    """
+    write_records(path, [*read_records(path, protocol=None), record])
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write a file of records, whole or not at all."""
+    with runtime.written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for record in records:
+            found = {field.name: getattr(record, field.name) for field in FOUND}
+            row: dict[str, Any] = {**row_of(record.point), **found}
+            writer.writerow([row[name] for name in COLUMNS])
+
+
+def _record_of(row: dict[str, str]) -> Record:
+    kinds: dict[Any, Any] = {int: int, float: float, str: str}
+    found: dict[str, Any] = {}
+    for field in FOUND:
+        try:
+            found[field.name] = kinds[field.type](row[field.name])
+        except ValueError:
+            raise ValueError(f"{field.name} is {row[field.name]!r}; it must be a number") from None
+    return Record(point_of(row), **found)

@@ -1,0 +1,274 @@
+"""Run one point: train and prune one network, and say what became of it.
+
+``run_point`` depends on nothing but its point (and, in the last digits, on the processor). It keeps the state after
+every epoch, so that a run that was killed goes on and ends bit for bit as if it had not been.
+"""
+
+import io
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils import prune
+from torch.optim.lr_scheduler import LambdaLR
+
+from labkit import runtime
+from labkit.cnn import CNN
+from labkit.cost import multiply_adds
+from labkit.data import Loader, loaders
+from labkit.metrics import AccuracyMetric
+from labkit.sparse_files import load_sparse, save_sparse
+from labkit.sparsity import prunable_layers, sparsity_report
+from labkit.study.budgets import choose_masks
+from labkit.study.points import Point
+from labkit.study.records import PROTOCOL, Record
+from labkit.study.schedules import cycles, kept_weights, rate_factor
+from labkit.study.scores import CRITERIA
+from labkit.training import accuracy, reestimate_batchnorm, train_one_epoch
+
+# One recipe for all: chosen on validation images, for dense and for sparse networks together (data/README.md).
+BATCH = 128
+RATE = 0.1
+MOMENTUM = 0.9
+WEIGHT_DECAY = 5e-4
+LABEL_SMOOTHING = 0.05
+STATISTICS_IMAGES = 5_000  # training images that the final statistics of batch norm are measured on
+SCORED_IMAGES = 1_000  # training images that the gradients of scores are taken on
+STEPS_OF_SYNFLOW = 100  # it prunes before training in so many steps, as its authors do
+
+_DRAWING = threading.Lock()
+
+
+def run_point(point: Point, device: str = "cpu", scratch: Path | None = None, networks: Path | None = None) -> Record:
+    """Train and prune the network of a point, and evaluate it.
+
+    Args:
+        point: what to run.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        scratch: folder that keeps the state after each epoch, the last one too, until ``forget`` removes it; without
+            one, a killed run starts anew.
+        networks: folder for the network, as ``NAME.lks``; without one, it is thrown away.
+
+    Returns:
+        What was found. The trained weights are rounded to 8 bits, the statistics of batch norm measured anew on
+        training images, and all is measured on the network as loaded from its sparse file.
+
+    Raises:
+        ValueError: the budget leaves a layer without weights, or quick mode is on.
+        FloatingPointError: the loss was not a number.
+        OSError: a folder can not be written. The epochs that were kept stay.
+    """
+    if runtime.quick_mode():
+        raise ValueError("LABKIT_QUICK is 1; the study trains on all images, so take quick mode off")
+    run = _Run(point, runtime.pick_device(device), scratch)
+    for epoch in range(run.epoch, point.epochs):
+        start = time.perf_counter()
+        run.train(epoch)
+        run.seconds += time.perf_counter() - start
+        run.keep(epoch + 1)
+    return _measured(point, run, networks)
+
+
+def forget(point: Point, scratch: Path | None) -> None:
+    """Remove what ``run_point`` keeps of a point in a folder."""
+    if scratch is not None:
+        path = _state_file(point, scratch)
+        for leftover in (path, *scratch.glob(f".{path.name}.*")):  # a process that was killed while it wrote
+            leftover.unlink(missing_ok=True)
+
+
+class _Run:
+    """A network, its optimizer and its images, between two epochs."""
+
+    def __init__(self, point: Point, device: torch.device, scratch: Path | None) -> None:
+        self.point, self.device = point, device
+        self.train_loader, _, _ = loaders(point.dataset, batch_size=BATCH, seed=point.seed)
+        self.begin()
+        self.path = _state_file(point, scratch) if scratch else None
+        self.settings = json.dumps([asdict(point), PROTOCOL, str(torch.__version__), runtime.hardware(device)])
+        self.resume()
+
+    def begin(self) -> None:
+        """The state before the first epoch."""
+        self.model = new_network(self.point, start=0).to(self.device)
+        self.rewound = _weights(self.model)  # of the epoch that a ticket goes back to
+        self.epoch, self.seconds, self.train_loader.epoch = 0, 0.0, 0
+        self.begin_cycle(cycles(self.point)[0])
+
+    def begin_cycle(self, cycle: range) -> None:
+        """A new optimizer, whose learning rate rises and falls once in these epochs."""
+        settings: dict[str, Any] = {"lr": RATE, "momentum": MOMENTUM, "nesterov": True, "weight_decay": WEIGHT_DECAY}
+        self.optimizer = torch.optim.SGD(self.model.parameters(), **settings)
+        steps = len(cycle) * len(self.train_loader)
+        self.scheduler = LambdaLR(self.optimizer, lambda step: rate_factor(step, steps))
+
+    def train(self, epoch: int) -> None:
+        """Prune what the schedule says, then train for an epoch."""
+        starts = [cycle.start for cycle in cycles(self.point)]
+        if epoch == self.point.rewind:
+            self.rewound = _weights(self.model)
+        prune_to(self.model, self.point, kept_weights(self.point, epoch), self.train_loader)
+        if epoch > 0 and epoch in starts:
+            if self.point.schedule == "rewind":
+                self.rewind()
+            self.begin_cycle(cycles(self.point)[starts.index(epoch)])
+        self.train_loader.augmented = epoch < self.point.augmented
+        loss_fn, metric = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING), AccuracyMetric()
+        title = f"{self.point.name} {epoch + 1}/{self.point.epochs}"
+        parts = (self.model, self.train_loader, loss_fn, metric, self.optimizer, 1, self.device, self.scheduler, title)
+        train_one_epoch(*parts)
+
+    def rewind(self) -> None:
+        """Give the ticket the weights of epoch k, or what its control has in their place; the mask stays."""
+        if self.point.control == "reinitialised":
+            self.rewound = _weights(new_network(self.point, start=1))
+        if self.point.control == "shuffled":
+            generator = _dice(self.point, 3)
+            for layer in prunable_layers(self.model).values():
+                mask = layer.get_buffer("weight_mask")
+                order = torch.randperm(mask.numel(), generator=generator).to(mask.device)
+                mask.copy_(mask.flatten()[order].view_as(mask))
+        self.model.load_state_dict(self.rewound, strict=False)
+
+    def keep(self, epoch: int) -> None:
+        """Note the state after an epoch, if there is a folder for it."""
+        self.epoch = epoch
+        if self.path is None:
+            return
+        state = {name: part.state_dict() for name, part in self.parts()}
+        counts = {"epoch": epoch, "seconds": self.seconds, "loader_epoch": self.train_loader.epoch}
+        content = io.BytesIO()
+        torch.save({**state, **counts, "rewound": self.rewound, "settings": self.settings}, content)
+        with runtime.written_whole(self.path) as temporary:
+            temporary.write_bytes(content.getbuffer())  # torch.save raises a RuntimeError on a full disk
+
+    def resume(self) -> None:
+        """Take up the state in the file, if it is there and of this very run."""
+        if self.path is None:
+            return
+        runtime.check_writable(self.path)
+        try:
+            kept = runtime.load_tensors(self.path)
+            if kept["settings"] == self.settings:
+                self.take_up(kept)
+        except Exception:  # missing, or damaged in any of many ways: the run starts anew
+            self.begin()
+
+    def take_up(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what ``keep`` has noted."""
+        self.epoch, self.seconds, self.rewound = kept["epoch"], kept["seconds"], kept["rewound"]
+        self.train_loader.epoch = kept["loader_epoch"]
+        last = [cycle for cycle in cycles(self.point) if cycle.start < self.epoch][-1]
+        self.begin_cycle(last)
+        for name, part in self.parts():
+            part.load_state_dict(kept[name])
+
+    def parts(self) -> list[tuple[str, Any]]:
+        """All that has a state_dict, by name."""
+        return [("model", self.model), ("optimizer", self.optimizer), ("scheduler", self.scheduler)]
+
+
+def _state_file(point: Point, scratch: Path) -> Path:
+    return scratch / f"{point.name}.run"
+
+
+def new_network(point: Point, start: int) -> CNN:
+    """The network of a point before training, with masks that keep everything; ``start`` 1: with other weights."""
+    # Layers draw from torch's one generator, which the threads of a Dask worker share.
+    with _DRAWING, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_seed(point, start))
+        model = CNN(channels=point.widths)
+    for layer in prunable_layers(model).values():
+        prune.identity(layer, "weight")
+    return model
+
+
+def prune_to(model: nn.Module, point: Point, kept: int, train_loader: Loader) -> None:
+    """Mask weights, in place, until so many are left; no more than that must be there for anything to happen."""
+    layers = prunable_layers(model)
+    masks = {name: layer.get_buffer("weight_mask") for name, layer in layers.items()}
+    left = sum(int(mask.sum()) for mask in masks.values())
+    if kept >= left:
+        return
+    few = _first(train_loader, SCORED_IMAGES)
+    images, labels = next(iter(Loader(few.images, few.labels, batch_size=SCORED_IMAGES)))
+    images, labels = images.to(_device(model)), labels.to(_device(model))
+    steps = STEPS_OF_SYNFLOW if point.criterion == "synflow" and point.schedule == "before" else 1
+    for step in range(1, steps + 1):
+        scores = CRITERIA[point.criterion](model, images, labels, _dice(point, 2))
+        masks = choose_masks(scores, masks, round(left * (kept / left) ** (step / steps)), point.scope)
+        for name, layer in layers.items():
+            layer.get_buffer("weight_mask").copy_(masks[name])
+
+
+def _first(train_loader: Loader, images: int) -> Loader:
+    """Plain training images, in order, for what should cost little."""
+    return train_loader.first(min(images, len(train_loader.labels)))
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _seed(point: Point, use: int) -> int:
+    """A seed for one use of chance: draws for different uses must not follow from one another."""
+    return int(np.random.SeedSequence((point.seed, use)).generate_state(1, np.uint32)[0])
+
+
+def _dice(point: Point, use: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_seed(point, use))
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """All that a network has learned, without its masks: copies."""
+    return {key: value.detach().clone() for key, value in model.state_dict().items() if not key.endswith("_mask")}
+
+
+def _measured(point: Point, run: _Run, networks: Path | None) -> Record:
+    _, validation_loader, test_loader = loaders(point.dataset, batch_size=BATCH)
+    with tempfile.TemporaryDirectory() as folder:
+        model = load_sparse(save_sparse(run.model.to("cpu"), Path(folder) / "rounded.lks"))
+        # A channel without weights has the variance 0, so that batch norm multiplies its constant by 300. In training
+        # that was rounded to bfloat16; in float32 the running mean does not meet it, and the error can drown the rest.
+        reestimate_batchnorm(model, _first(run.train_loader, STATISTICS_IMAGES), torch.device("cpu"))
+        # Loaded from its file, a network is what others will get.
+        path = save_sparse(model, Path(networks or folder) / f"{point.name}.lks")
+        model, size = load_sparse(path), path.stat().st_size
+    report, costs = sparsity_report(model), multiply_adds(model)
+    found: Mapping[str, Any] = {
+        "nonzero": sum(row.weights - row.zeros for row in report),
+        "macs": sum(cost.effective for cost in costs),
+        "bytes": size,
+        "val_accuracy": accuracy(model, validation_loader),
+        "test_accuracy": accuracy(model, test_loader),
+        "dead_layers": " ".join(row.name for row in report if row.zeros == row.weights),
+        "dead_channels": sum(row.zero_channels for row in report),
+        "hardware": runtime.hardware(run.device),
+        "torch": str(torch.__version__),
+        "seconds": round(run.seconds, 1),
+    }
+    return Record(point, **found)
+
+
+def seconds_of_an_epoch(device: str = "cpu", batches: int = 12) -> float:
+    """How long one epoch takes on this machine, on one thread, from so many batches now: rough, for planning."""
+    run = _Run(Point(), runtime.pick_device(device), None)
+    threads, steps = torch.get_num_threads(), len(run.train_loader)
+    few = run.train_loader.first(BATCH * batches)
+    parts = (run.model, few, nn.CrossEntropyLoss(), AccuracyMetric(), run.optimizer, 1, run.device)
+    torch.set_num_threads(1)
+    try:
+        train_one_epoch(*parts, title="timing")  # the first batches are slower
+        start = time.perf_counter()
+        train_one_epoch(*parts, title="timing")
+        return (time.perf_counter() - start) * steps / batches
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,51 @@
+"""When weights are pruned, and how fast the network learns: at equal epochs for every method.
+
+A run is one or more cycles. In each, the learning rate rises linearly over the first tenth and then falls to zero as a
+cosine (Loshchilov and Hutter 2017, "SGDR"), so that every network that is measured has come to rest.
+"""
+
+import math
+
+from labkit.study.points import ROUNDS, WEIGHTS, Point
+
+GRADUAL_BEGIN, GRADUAL_END = 1 / 12, 2 / 3  # shares of all epochs between which the gradual schedule prunes
+
+
+def cycles(point: Point) -> list[range]:
+    """The epochs of each cycle of the learning rate; together they are all epochs of the point."""
+    half = point.epochs // 2
+    starts = {
+        "oneshot": [0, half],
+        "rewind": [0, half],
+        "iterative": [point.epochs * number // (ROUNDS + 1) for number in range(ROUNDS + 1)],
+    }.get(point.schedule, [0])
+    return [range(*ends) for ends in zip(starts, [*starts[1:], point.epochs], strict=True)]
+
+
+def kept_weights(point: Point, epoch: int) -> int:
+    """How many weights stay from the start of this epoch on.
+
+    ``before``: the target, from the first epoch. ``oneshot``: the target, after half of the epochs. ``iterative``:
+    the same share of what is left is cut before each of three cycles (Han et al. 2015). ``gradual``: the number of
+    zeros rises as a cubic, fast at first, from a twelfth to two thirds of the epochs (Zhu and Gupta 2018, "To prune,
+    or not to prune"), once an epoch. ``rewind``: as one-shot.
+    """
+    if point.schedule == "none":
+        return WEIGHTS
+    if point.schedule == "before":
+        return point.target
+    if point.schedule == "gradual":
+        done = (epoch / point.epochs - GRADUAL_BEGIN) / (GRADUAL_END - GRADUAL_BEGIN)
+        left = (1 - min(max(done, 0.0), 1.0)) ** 3
+        # The last epochs must have the target, however few they are.
+        return point.target if epoch == point.epochs - 1 else round(point.target + (WEIGHTS - point.target) * left)
+    number = sum(cycle.start <= epoch for cycle in cycles(point)) - 1
+    return round(WEIGHTS * (point.target / WEIGHTS) ** (number / (len(cycles(point)) - 1)))
+
+
+def rate_factor(step: int, steps: int) -> float:
+    """Factor of the learning rate at a step (from 0) of a cycle of so many steps: up to 1, then down to 0."""
+    warm_up = max(1, steps // 10)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))

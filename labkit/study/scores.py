@@ -1,0 +1,101 @@
+"""Importance scores: a number for each weight, larger for those that should stay.
+
+Each criterion is a function of (model, images, labels, generator) that gives layer -> scores, in the shape of the
+layer's weight. Masked weights are zero and nothing in the model is changed.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from labkit.sparsity import bake_masks, effective_weight, prunable_layers
+from labkit.training import in_mode
+
+Scores = dict[str, torch.Tensor]
+Criterion = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Generator], Scores]
+
+
+def random(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Scores:
+    """Dice: what any other criterion must beat."""
+    layers = prunable_layers(model)
+    return {name: torch.rand(effective_weight(layer).shape, generator=generator) for name, layer in layers.items()}
+
+
+def magnitude(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Scores:
+    """|w| (Han et al. 2015, "Learning both weights and connections")."""
+    return {name: effective_weight(layer).abs() for name, layer in prunable_layers(model).items()}
+
+
+def lamp(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Scores:
+    """w² over the sum of the squares that are not smaller, in its layer (Lee et al. 2021, "Layer-adaptive sparsity").
+
+    The largest weight of each layer has the score 1, so that no layer is emptied before the others.
+    """
+    return {name: lamp_scores(effective_weight(layer)) for name, layer in prunable_layers(model).items()}
+
+
+def lamp_scores(weight: torch.Tensor) -> torch.Tensor:
+    """LAMP scores of one layer's weights, in their shape, in (0, 1] but for weights that are zero."""
+    squares, order = weight.flatten().double().square().sort(descending=True, stable=True)
+    scores = torch.empty_like(squares)
+    scores[order] = squares / squares.cumsum(0).clamp_min(torch.finfo(torch.float64).tiny)
+    return scores.view_as(weight)
+
+
+def gradient(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Scores:
+    """|w · g|, the mean over batches of 100: how the loss changes without w, to first order (Molchanov et al. 2017)."""
+    parts = [_weight_times_gradient(model, X, y) for X, y in zip(images.split(100), labels.split(100), strict=True)]
+    return {name: torch.stack([part[name].abs() for part in parts]).mean(dim=0) for name in parts[0]}
+
+
+def snip(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Scores:
+    """|w · g| of all images together, over its sum (Lee et al. 2019, "SNIP"), made for networks before training."""
+    scores = {name: product.abs() for name, product in _weight_times_gradient(model, images, labels).items()}
+    total = torch.stack([score.sum() for score in scores.values()]).sum()
+    # A network without any path to its logits has the sum 0.
+    return {name: score / total.clamp_min(torch.finfo(total.dtype).tiny) for name, score in scores.items()}
+
+
+def synflow(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Scores:
+    """The product w · dR/dw, R the sum of the logits of an image of ones if all weights are |w| (Tanaka et al. 2020).
+
+    Looks at no data. Batch norms let everything pass, as they do before training, and biases are zero.
+    """
+    flow = bake_masks(model).double().eval()
+    for layer in flow.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.reset_running_stats()
+            layer.reset_parameters()
+    with torch.no_grad():
+        for name, parameter in flow.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            else:
+                parameter.abs_()
+    return _times_gradient(flow, flow(torch.ones_like(images[:1]).double()).sum())
+
+
+def _weight_times_gradient(model: nn.Module, X: torch.Tensor, y: torch.Tensor) -> Scores:
+    """The product w · dL/dw of the mean loss of a batch, normalised by its own statistics as in training."""
+    copy = bake_masks(model)  # training mode would move the model's running statistics
+    with in_mode(copy, training=True):
+        return _times_gradient(copy, F.cross_entropy(copy(X), y))
+
+
+def _times_gradient(model: nn.Module, value: torch.Tensor) -> Scores:
+    """Every weight times the gradient of a value, in a model without masks."""
+    weights = {name: dict(layer.named_parameters())["weight"] for name, layer in prunable_layers(model).items()}
+    gradients = torch.autograd.grad(value, list(weights.values()))
+    return {name: (w * g).detach() for (name, w), g in zip(weights.items(), gradients, strict=True)}
+
+
+CRITERIA: dict[str, Criterion] = {
+    "random": random,
+    "magnitude": magnitude,
+    "lamp": lamp,
+    "gradient": gradient,
+    "snip": snip,
+    "synflow": synflow,
+}

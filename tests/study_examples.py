@@ -1,0 +1,53 @@
+"""Points and records for tests of labkit.study: any that are allowed."""
+
+import dataclasses
+
+from hypothesis import strategies as st
+
+from labkit.study.points import CRITERIA, LEAST_EPOCHS, SCHEDULES, SCOPES, WEIGHTS, Point
+from labkit.study.records import Record
+
+NOTHING = {"criterion": "none", "scope": "none", "schedule": "none"}
+DENSE = {**NOTHING, "target": WEIGHTS}
+SMALL = {**NOTHING, "control": "small", "target": 2_000}
+TICKET = {"schedule": "rewind", "rewind": 1}
+
+
+@st.composite
+def points(draw, schedules=SCHEDULES, most_epochs=200):
+    """Any point that is allowed."""
+    schedule = draw(st.sampled_from(schedules))
+    epochs = draw(st.integers(LEAST_EPOCHS[schedule], most_epochs))
+    controls = {"none": ["none", "small"], "rewind": ["none", "shuffled", "reinitialised"]}.get(schedule, ["none"])
+    control = draw(st.sampled_from(controls))
+    target = st.integers(277 if control == "small" else 4, WEIGHTS)
+    return Point(
+        dataset=draw(st.sampled_from(["MNIST", "FashionMNIST"])),
+        seed=draw(st.integers(0, 2**32 - 1)),
+        criterion="none" if schedule == "none" else draw(st.sampled_from(CRITERIA[1:])),
+        scope="none" if schedule == "none" else draw(st.sampled_from(SCOPES[1:])),
+        schedule=schedule,
+        target=WEIGHTS if schedule == "none" and control == "none" else draw(target),
+        epochs=epochs,
+        augmented=draw(st.integers(0, epochs)),
+        rewind=draw(st.integers(0, epochs // 2 - 1)) if schedule == "rewind" else 0,
+        control=control,
+    )
+
+
+def record(point=None, **changed):
+    """A record, of any point and with anything changed."""
+    usual = Record(
+        point or Point(),
+        nonzero=6_000,
+        macs=300_000,
+        bytes=9_000,
+        val_accuracy=0.9912,
+        test_accuracy=0.9905,
+        dead_layers="",
+        dead_channels=3,
+        hardware="a processor, 1 thread(s), float32 training",
+        torch="2.11.0",
+        seconds=81.5,
+    )
+    return dataclasses.replace(usual, **changed)
