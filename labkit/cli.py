@@ -215,7 +215,7 @@ def study(
 
             try:
                 failed = study_workers.run_plan(
-                    left, path, workers, scheduler, device, out / "unfinished", out / "networks", progress
+                    points, path, workers, scheduler, device, out / "unfinished", out / "networks", progress
                 )
             except KeyboardInterrupt:
                 console.print(f"interrupted; what is finished is kept in {path}, the same command goes on", style="red")

@@ -1,11 +1,13 @@
 """Honest work: everything right is full points and no flag, and an early mistake costs nothing later."""
 
+import csv
+
 import course_work
 import pytest
 import torch
 
 import labkit
-from labkit.course import grading, intake
+from labkit.course import grading, intake, report
 from labkit.course.methods import dense_weights
 from labkit.course.tasks import TASKS, TOTAL
 
@@ -117,3 +119,15 @@ def test_claim_of_the_golf_network_is_read_as_its_notebook_prints_it():
     ((name, share, score),) = grading.CLAIM.findall(printed)
     assert (name, share) == ("CNN_MNIST_GOLF", "95.18")
     assert abs(float(score) - 0.98734) <= 0.0005
+
+
+def test_reading_marks_leaves_the_limits_of_the_process_as_they_were(tmp_path):
+    usual = csv.field_size_limit()
+    file = tmp_path / "grades.csv"
+    file.write_text(",".join(["pseudonym", *report.MINE]) + "\n" + "a" * 200_000 + "," * len(report.MINE) + "\n")
+    assert [len(name) for name in report.read_marks(file)] == [200_000]
+    assert csv.field_size_limit() == usual
+    file.write_text("other\n")
+    with pytest.raises(ValueError, match="lacks one of the columns"):
+        report.read_marks(file)
+    assert csv.field_size_limit() == usual

@@ -515,6 +515,7 @@ DAMAGED = {
     "open quote": f'{HEADER}\n"ada,2000,5000,0.5,0,{COURSE}\n',
     "huge number": f"{HEADER}\nada,{'9' * 5000},5000,0.5,0,{COURSE}\n",
     "huge field": f"{HEADER}\n{'a' * 200_000},2000,5000,0.5,0,{COURSE}\n",
+    "long name": f"{HEADER}\n{'a' * 41},2000,5000,0.5,0,{COURSE}\n",
     "nul": f"{HEADER}\nada,2000,5000,0.5\0,0,{COURSE}\n",
 }
 

@@ -203,6 +203,19 @@ def test_interrupt_goes_up_and_what_is_finished_is_kept(path, count, tmp_path, a
     assert found(path) == {point: alone(point) for point in points}
 
 
+def test_state_of_a_finished_point_is_removed_by_the_next_call(path, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    points, scratch = of_seeds(0, 1), tmp_path / "unfinished"
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(workers, "forget", interrupted)  # when the record is written, but the state is still there
+        run_plan(points, path, scratch=scratch)
+    assert files(scratch) == [f"{QUICK.name}.run"]
+    assert run_plan(points, path, scratch=scratch) == {}
+    assert files(scratch) == []
+
+
 @pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_threads_of_the_caller_stay_as_they_were(path, count):
     torch.set_num_threads(2)

@@ -50,11 +50,15 @@ def read_marks(path: Path) -> dict[str, dict[str, str]]:
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8; save it as CSV UTF-8, so that your marks are kept") from None
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    csv.field_size_limit(2**31 - 1)
-    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    if not {"pseudonym", *MINE} <= set(rows.fieldnames or []):
-        raise ValueError(f"{path} lacks one of the columns pseudonym, {', '.join(MINE)}; move it away to start afresh")
-    return {row["pseudonym"]: {name: _as_written(row[name] or "") for name in MINE} for row in rows}
+    usual = csv.field_size_limit(2**31 - 1)  # of the whole process
+    try:
+        rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+        if not {"pseudonym", *MINE} <= set(rows.fieldnames or []):
+            lacks = f"lacks one of the columns pseudonym, {', '.join(MINE)}"
+            raise ValueError(f"{path} {lacks}; move it away to start afresh")
+        return {row["pseudonym"]: {name: _as_written(row[name] or "") for name in MINE} for row in rows}
+    finally:
+        csv.field_size_limit(usual)
 
 
 def _as_written(text: str) -> str:

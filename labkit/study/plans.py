@@ -45,7 +45,7 @@ def _full() -> list[Point]:
     methods = [
         _dense(EPOCHS),
         *(_pruned("lamp", target) for target in TARGETS),
-        *(_pruned("magnitude", target) for target in TARGETS[1:]),
+        *(_pruned("magnitude", target) for target in TARGETS),
         _small_dense(2_000),
         _pruned("random", 2_000, schedule="before"),
         _pruned("magnitude", 2_000, schedule="rewind", rewind=1),
@@ -53,24 +53,24 @@ def _full() -> list[Point]:
         _pruned("magnitude", 2_000, schedule="rewind", rewind=1, control="reinitialised"),
     ]
     fashion = [_dense(EPOCHS, augmented=0), *(_pruned("lamp", target) for target in (6_000, 2_000, 1_244, 622))]
+    fashion.append(_pruned("magnitude", 622))
     further = [
         _dense(EPOCHS, augmented=0),
         _pruned("snip", 2_000, schedule="before"),
         _pruned("synflow", 2_000, schedule="before"),
         _pruned("magnitude", 2_000, schedule="oneshot"),
         _pruned("magnitude", 2_000, schedule="iterative"),
+        _pruned("magnitude", 2_000, scope="local"),
         _pruned("magnitude", 2_000, scope="erk"),
         _pruned("gradient", 2_000),
-        _pruned("snip", 622, schedule="before"),
         _pruned("synflow", 622, schedule="before"),
-        _pruned("random", 622, schedule="before"),
     ]
     shorter = _pruned("lamp", LONG_TARGET, HEADLINE_EPOCHS)
     points = [Point(seed=seed, **method) for seed in range(HEADLINE_SEEDS) for method in headline]
     points += [Point(seed=seed, **method) for method in methods for seed in range(SEEDS)]
     points += [Point(dataset="FashionMNIST", seed=seed, **method) for method in fashion for seed in range(SEEDS)]
     points += [Point(seed=seed, **method) for method in further for seed in range(SEEDS)]
-    return points + [Point(seed=seed, **shorter) for seed in range(HEADLINE_SEEDS)]
+    return points + [Point(seed=seed, **shorter) for seed in range(SEEDS)]
 
 
 def _dense(epochs: int, augmented: int | None = None) -> dict[str, Any]:

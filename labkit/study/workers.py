@@ -62,6 +62,8 @@ def run_plan(
     runtime.check_writable(path)
     with _alone(path):
         done = {record.point for record in read_records(path)}
+        for point in done.intersection(points):  # a run that was stopped between the record and this has left a state
+            forget(point, scratch)
         waiting = [point for point in dict.fromkeys(points) if point not in done]
         failed: dict[Point, str] = {}
         left = len(waiting)
