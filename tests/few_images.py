@@ -107,9 +107,16 @@ def die_in_writing(point: Point, scratch: Path, epoch: int) -> None:
     run.run_point(point, scratch=scratch)
 
 
-def do_plan(points: list[Point], path: Path, said: Path, kills: tuple[int, int], options: dict[str, Any]) -> None:
-    """Run a plan, and write what came of it to a file; ``kills``: after so many points this process (0: this one)."""
+def do_plan(
+    points: list[Point], path: Path, said: Path, kills: tuple[int, int], deaf: bool, options: dict[str, Any]
+) -> None:
+    """Run a plan, and write what came of it to a file.
+
+    ``kills``: after so many points this process (0: this one). ``deaf``: to interrupts, as a job in the background is.
+    """
     use()
+    if deaf:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     told = []
 
     def progress(point: Point, _outcome: object) -> None:

@@ -347,15 +347,15 @@ def test_full_disk_of_a_worker_fails_its_point_only(path, tmp_path):
 # Runs in processes of their own
 
 
-def in_a_process(points, path, tmp_path, seconds, kills=(0, 0), **options):
+def in_a_process(points, path, tmp_path, seconds, kills=(0, 0), deaf=False, **options):
     """Run a plan in a process of its own; gives what it said in the end, and the numbers of records on the way.
 
-    ``kills``: after so many points, that process (0: the run itself).
+    ``kills`` and ``deaf``: as ``few_images.do_plan``.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["few_images"])
     said, counts = tmp_path / "said.json", []
-    process = context.Process(target=few_images.do_plan, args=(points, path, said, kills, options))
+    process = context.Process(target=few_images.do_plan, args=(points, path, said, kills, deaf, options))
     process.start()
     end = time.monotonic() + seconds
     while process.is_alive() and time.monotonic() < end:
@@ -372,11 +372,11 @@ def in_a_process(points, path, tmp_path, seconds, kills=(0, 0), **options):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
-@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_killed_run_keeps_its_records_and_the_next_call_completes_them(path, count, tmp_path, alone):
+@pytest.mark.parametrize(("count", "deaf"), [(1, False), (2, False), (2, True)])
+def test_killed_run_keeps_its_records_and_the_next_call_completes_them(path, count, deaf, tmp_path, alone):
     points = of_seeds(*range(6))
     folders = {"scratch": tmp_path / "unfinished", "networks": tmp_path / "networks"}
-    family, counts = in_a_process(points, path, tmp_path, 300, kills=(2, 0), workers=count, **folders)
+    family, counts = in_a_process(points, path, tmp_path, 300, kills=(2, 0), deaf=deaf, workers=count, **folders)
     assert counts == sorted(counts)
     assert len(found(path)) == 2
     assert run_plan(points, path, count, **folders) == {}

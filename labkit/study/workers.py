@@ -26,6 +26,7 @@ from labkit.study.run import forget, run_point
 
 Outcome = tuple[Point, Record | str, bytes]  # the record, or what went wrong; the network's sparse file
 SECONDS_FOR_THE_SCHEDULER = 10
+WATCH = "end with parent"  # name of a worker's thread
 
 
 def run_plan(
@@ -116,9 +117,10 @@ def _as_child(
     parent: int, run: Callable[[Point, str, Path | None], Outcome], point: Point, device: str, scratch: Path | None
 ) -> Outcome:
     """Run a point in a worker of this machine, which leaves interrupts to its parent and ends with it."""
-    if os.getpid() != parent and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # once in each process
+    if os.getpid() != parent and all(thread.name != WATCH for thread in threading.enumerate()):  # once in each process
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent,), name=WATCH, daemon=True).start()
+        os.environ["LABKIT_BARS"] = "0"  # the caller has one bar for all; those of several workers would mix
     return run(point, device, scratch)
 
 
