@@ -223,7 +223,8 @@ def draw_groups(groups: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | N
         median = float(np.median(values))
         ax.plot(values, row + lift, MARKERS[row % 6], color=COLOURS[row % 6], markersize=6, alpha=0.75)
         ax.plot([median, median], [row - 0.3, row + 0.3], color="black", linewidth=2)
-        ax.annotate(f"median {median:.1f}", (median, row - 0.32), ha="center", va="bottom", fontsize=8)
+        text = f"median {median:.{1 if median >= 1 else 2}f}"
+        ax.annotate(text, (median, row - 0.32), ha="center", va="bottom", fontsize=8)
     ax.set_yticks(range(len(groups)), list(groups))
     ax.set(xlabel=xlabel, ylim=(len(groups) - 0.4, -0.75))
     _tidy(ax)

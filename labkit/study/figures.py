@@ -50,7 +50,7 @@ def draw_frontier(
         else:
             ax.vlines(x, low, high, color=style["color"])
     if dense is not None:
-        ax.axhline(_percent(1 - dense.accuracy.mean), color="black", linewidth=1, label="dense, same epochs")
+        ax.axhline(_percent(1 - dense.accuracy.mean), color="black", linewidth=1, label=f"dense, {dense.epochs} epochs")
         ax.axhspan(*(_percent(1 - side[0]) for side in _ends([dense])), color="black", alpha=0.12, linewidth=0)
     if published:
         x, errors = [point.nonzero for point in published], [_percent(point.error) for point in published]

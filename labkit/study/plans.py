@@ -45,15 +45,15 @@ def _full() -> list[Point]:
     methods = [
         _dense(EPOCHS, augmented=0),
         *(_pruned("lamp", target) for target in TARGETS),
-        *(_pruned("magnitude", target) for target in TARGETS),
-        *(_small_dense(target) for target in TARGETS[:3]),
+        *(_pruned("magnitude", target) for target in TARGETS[1:]),
+        *(_small_dense(target) for target in TARGETS[1:5]),
         _pruned("random", 2_000, schedule="before"),
         _pruned("magnitude", 2_000, schedule="rewind", rewind=1),
         _pruned("magnitude", 2_000, schedule="rewind", rewind=1, control="shuffled"),
         _pruned("magnitude", 2_000, schedule="rewind", rewind=1, control="reinitialised"),
     ]
-    fashion = [_dense(EPOCHS, augmented=0), *(_pruned("lamp", target) for target in (6_000, 2_000, 1_244, 622))]
-    fashion.append(_pruned("magnitude", 622))
+    fashion = [_dense(EPOCHS, augmented=0), *(_pruned("lamp", target) for target in (6_000, 2_000, 622))]
+    fashion += [_pruned("magnitude", 622), _small_dense(2_000)]
     further = [
         _pruned("snip", 2_000, schedule="before"),
         _pruned("synflow", 2_000, schedule="before"),
