@@ -1,8 +1,10 @@
 """The command ``labkit``."""
 
 import asyncio
+import io
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -33,6 +35,14 @@ app.add_typer(golf_app, name="golf")
 @app.callback()
 def main() -> None:
     """The pruning labs from the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can not show ends nothing
+
+
+def _console() -> Console:
+    """Names and paths are printed as they are, and a message stays one line."""
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -46,12 +56,12 @@ def run(
     fresh: Annotated[bool, typer.Option(help="With --store: put in all outputs, also unchanged ones.")] = False,
 ) -> None:
     """Execute notebooks without a browser, and compare what they found with what is stored."""
-    console = Console()
+    console = _console()
     paths = [p.resolve() for p in notebooks or sorted((runtime.PROJECT / "notebooks").glob("[0-9]*.ipynb"))]
     out = out.resolve()
     problem = _what_is_wrong(paths, out)
     if problem:
-        console.print(problem, style="red", markup=False, highlight=False)
+        console.print(problem, style="red")
         raise typer.Exit(2)
     for path in paths:
         shutil.rmtree(out / "models" / path.stem, ignore_errors=True)
@@ -66,10 +76,10 @@ def run(
     if store:
         for outcome, path in zip(outcomes, paths, strict=True):
             for line in [] if outcome.error else execution.store(outcome, path, out, fresh=fresh):
-                console.print(line, highlight=False, markup=False)
+                console.print(line)
     _print_table(console, rows)
     for outcome in failed:
-        console.print(f"FAILED {outcome.name} {outcome.error}", style="bold red", markup=False, highlight=False)
+        console.print(f"FAILED {outcome.name} {outcome.error}", style="bold red")
     minutes = sum(sum(outcome.seconds) for outcome in outcomes) / 60
     console.print(
         f"{len(paths) - len(failed)} of {len(paths)} notebooks ran to their end, {minutes:.1f} minutes of cells; "
@@ -89,7 +99,7 @@ def release(
     """Make the student series: solutions out, outputs out, everything that is needed to work in."""
     from labkit.course.release import write_release
 
-    console = Console()
+    console = _console()
     with _told(console):
         names = write_release(notebooks, out, salt, notebooks_only=notebooks_only)
         console.print(f"{len(names)} notebooks for students in {out}; keep {out / 'course.json'} for grading")
@@ -106,7 +116,7 @@ def pack(
     from labkit.course.students import who
     from labkit.course.tasks import TASKS, TOTAL
 
-    console = Console()
+    console = _console()
     with _told(console):
         path = packing.pack(student or who(), notebooks, out)
         result = grading.grade(intake.read_submission(path), packing.this_course())
@@ -118,13 +128,13 @@ def pack(
             asked = TASKS[name]
             points = f"{task['points']:g} of {task['of']:g}" + (" (bonus)" if asked.bonus else "")
             table.add_row(name, asked.title, points if task["attempted"] else f"– {points}")
-        console.print(table)
+        console.print(table, soft_wrap=False)
         console.print(f"{result['points']:g} of {TOTAL:g} points, {result['bonus']:g} bonus", style="bold")
         lines = [*packing.missing(result), *(f"{name}: {why}" for name, why in result["refused"].items())]
         for line in lines:
-            console.print(f"missing: {line}", markup=False, highlight=False)
+            console.print(f"missing: {line}")
         for flag in result["flags"]:
-            console.print(f"your instructor may ask: {flag}", markup=False, highlight=False)
+            console.print(f"your instructor may ask: {flag}")
         console.print(f"hand in {path} ({path.stat().st_size / 2**20:.1f} MB); answers in words are read by a person")
 
 
@@ -146,14 +156,14 @@ def grade(
     from labkit.course.packing import this_course
     from labkit.course.release import read_course
 
-    console = Console()
+    console = _console()
     with _told(console), tempfile.TemporaryDirectory() as scratch:
         deadline = _deadline(due)
         report.read_marks(out / "grades.csv")  # before any work: the marks in it must not be lost
         people = rosters.read_roster(roster) if roster else []
         beside = Path("release") / "course.json"
         handed_out = read_course(course or beside) if course or beside.is_file() else this_course()
-        console.print(f"course {handed_out['version']}, salt {handed_out['salt']!r}", highlight=False)
+        console.print(f"course {handed_out['version']}, salt {handed_out['salt']!r}")
         if not submissions.exists():
             raise FileNotFoundError(f"{submissions} does not exist; give the folder or the zip of all submissions")
         folder = submissions if submissions.is_dir() else rosters.unpack_bulk(submissions, Path(scratch))
@@ -186,13 +196,14 @@ def study(
     from labkit.study import workers as study_workers
     from labkit.study.records import read_records
 
-    console = Console()
-    with _told(console):
+    console = _console()
+    with _told(console), _one_bar_for_all():
+        run.refuse_quick_mode()
         points, path, out = plans.plan(plan), (records or out / f"{plan}.csv").resolve(), out.resolve()
         runtime.pick_device(device)
         done = {record.point for record in read_records(path)}
         left = [point for point in points if point not in done]
-        console.print(f"plan {plan}: {len(points)} points, {len(points) - len(left)} of them done", highlight=False)
+        console.print(f"plan {plan}: {len(points)} points, {len(points) - len(left)} of them done")
         if left:
             epochs = sum(point.epochs for point in left)
             hours = epochs * run.seconds_of_an_epoch(device) / 3600
@@ -207,11 +218,11 @@ def study(
             def progress(point: Any, outcome: Any) -> None:
                 bars.update(bar, advance=point.epochs, points=point.name)
                 if isinstance(outcome, str):
-                    console.print(f"{point.name}: {outcome}", style="red", markup=False, highlight=False)
+                    console.print(f"{point.name}: {outcome}", style="red")
                 else:
                     words = f"{outcome.nonzero:,} weights, validation {outcome.val_accuracy:.4f}"
                     dead = f", NO WEIGHTS LEFT in {outcome.dead_layers}" if outcome.dead_layers else ""
-                    console.print(f"{point.name}: {words}{dead}", highlight=False, markup=False)
+                    console.print(f"{point.name}: {words}{dead}")
 
             try:
                 failed = study_workers.run_plan(
@@ -268,6 +279,7 @@ def _print_operating_points(console: Console, points: Any, path: Path) -> None:
         table.add_column(name, overflow="fold")
     for name in ("epochs", "weights", "multiply-adds", "seeds", "test accuracy %", "lost, points", "collapsed"):
         table.add_column(name, justify="right")
+    table.add_column("lost against", overflow="fold")
     chosen = set(points)
     for row in operating_points(record for record in read_records(path) if record.point in chosen):
         lost = f"{100 * row.lost.mean:.2f} ± {100 * row.lost.half:.2f}" if row.lost else "–"
@@ -281,8 +293,9 @@ def _print_operating_points(console: Console, points: Any, path: Path) -> None:
             f"{100 * row.accuracy.mean:.2f} ± {100 * row.accuracy.half:.2f}",
             lost,
             str(row.collapsed),
+            row.control,
         )
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 def _grade_with_bar(console: Console, entries: Any, course: Any, out: Path, jobs: int) -> Any:
@@ -309,6 +322,19 @@ def _deadline(due: str) -> datetime | None:
 
 
 @contextmanager
+def _one_bar_for_all() -> Iterator[None]:
+    """No bars of training: those of several workers would mix."""
+    usual = os.environ.get("LABKIT_BARS")
+    os.environ["LABKIT_BARS"] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop("LABKIT_BARS")
+        if usual is not None:
+            os.environ["LABKIT_BARS"] = usual
+
+
+@contextmanager
 def _told(console: Console) -> Iterator[None]:
     """What a user did wrong, in one line and with exit status 2."""
     try:
@@ -316,7 +342,7 @@ def _told(console: Console) -> Iterator[None]:
     except typer.Exit:  # a RuntimeError too
         raise
     except (ValueError, OSError, RuntimeError) as error:
-        console.print(str(error), style="red", markup=False, highlight=False)
+        console.print(str(error), style="red")
         raise typer.Exit(2) from None
 
 
@@ -383,7 +409,7 @@ def _print_table(console: Console, rows: list[execution.Verdict]) -> None:
             row.words,
             style=style,
         )
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from study_examples import DENSE, SMALL, TICKET, record
 
 from labkit import runtime
-from labkit.study import PUBLISHED, Point, add_record, estimate, operating_points
+from labkit.study import PUBLISHED, Point, add_record, estimate, operating_points, paired
 from labkit.study.frontier import curve, load_frontier, load_frontier_network
 
 SHARES = st.floats(0, 1)
@@ -68,6 +68,45 @@ def test_single_seed_has_a_mean_and_no_interval():
 def test_mean_of_nothing_is_refused():
     with pytest.raises(ValueError, match="there are 0 values; a mean needs at least 1"):
         estimate([])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_mean_of_what_is_not_finite_is_refused(value):
+    with pytest.raises(ValueError, match="a mean needs finite ones"):
+        estimate([0.5, value])
+
+
+def test_estimate_takes_arrays():
+    assert estimate(np.array([0.0])).mean == 0
+    assert estimate(np.array([0.25, 0.75])).mean == 0.5
+
+
+# One method beside another
+
+
+def test_paired_estimate_is_of_the_seeds_that_both_have():
+    first = [pruned(seed, 0.9 + seed / 100) for seed in (0, 1, 2, 5)]
+    second = [pruned(seed, 0.9, criterion="magnitude") for seed in (3, 2, 1, 0)]
+    assert paired(first, second) == estimate([0.9 + seed / 100 - 0.9 for seed in range(3)])
+    assert paired(second, first).mean == pytest.approx(-0.01)
+
+
+def test_methods_without_a_common_seed_are_not_paired():
+    with pytest.raises(ValueError, match=r"no seed in common: the second has the seeds \[3\]"):
+        paired([pruned(0, 0.9)], [pruned(3, 0.9)])
+
+
+@pytest.mark.parametrize("changed", [{"torch": "2.15.0"}, {"hardware": "a processor, 1 thread(s), bfloat16 training"}])
+def test_versions_and_precisions_are_not_mixed(changed):
+    other = pruned(0, 0.9, **changed)
+    with pytest.raises(ValueError, match=r"records are of torch 2\.\d+\.0, .*; torch .*; only those of one"):
+        operating_points([dense(0, 0.99), other])
+    with pytest.raises(ValueError, match="only those of one can be compared"):
+        paired([dense(0, 0.99)], [other])
+    # Builds and processors differ in the last digits only.
+    operating_points(
+        [dense(0, 0.99), pruned(0, 0.9, torch="2.11.0+cpu", hardware="another, 1 thread(s), float32 training")]
+    )
 
 
 # Operating points
@@ -159,7 +198,8 @@ def test_small_dense_network_is_no_control():
 
 @pytest.mark.parametrize("control", [dense(0, 0.99, epochs=13), dense(0, 0.99, dataset="FashionMNIST"), dense(1, 0.99)])
 def test_dense_network_of_more_epochs_other_data_or_other_seeds_is_no_control(control):
-    assert point_of(operating_points([control, pruned(0, 0.98)])).lost is None
+    found = point_of(operating_points([control, pruned(0, 0.98)]))
+    assert (found.lost, found.control) == (None, "")
 
 
 def test_control_has_as_many_epochs_or_else_the_most_that_are_fewer():
@@ -168,6 +208,8 @@ def test_control_has_as_many_epochs_or_else_the_most_that_are_fewer():
     rows = [row for row in operating_points(records) if row.target == 6_000]
     lost = {row.epochs: row.lost and pytest.approx(row.lost.mean) for row in rows}
     assert lost == {3: None, 4: 0.004, 11: 0.004, 12: 0.012, 23: 0.012, 24: 0.024, 99: 0.024}
+    named = {row.epochs: row.control for row in rows}
+    assert named[3] == "" and named[23] == "dense, 12 epochs" and named[24] == "dense, 24 epochs"
 
 
 def test_recipe_is_chosen_among_those_of_the_same_epochs():

@@ -5,7 +5,9 @@ import math
 import resource
 import shutil
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from study_examples import DENSE, SMALL, points, record
@@ -66,7 +68,7 @@ def assert_refused(path, match):
 # Back and forth
 
 
-@given(found=st.lists(RECORDS, max_size=4))
+@given(found=st.lists(RECORDS, max_size=4, unique_by=lambda one: (one.point, one.protocol)))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_records_come_back_as_they_were(tmp_path, found):
     assert read_records(file_of(tmp_path, *found), protocol=None) == found
@@ -76,7 +78,7 @@ def test_records_come_back_as_they_were(tmp_path, found):
     "text", ['a "b", c', "a\nb", "größer ≈ 1", "", " a ", "a,b", "'", "\N{LINE SEPARATOR}", "a\tb"]
 )
 def test_text_of_any_sort_comes_back(tmp_path, text):
-    found = [record(hardware=text, torch=text), record()]
+    found = [record(hardware=text, torch=text), record(Point(seed=1))]
     assert read_records(file_of(tmp_path, *found)) == found
 
 
@@ -192,7 +194,7 @@ def test_binary_rubbish_is_refused(tmp_path, data):
 
 
 def test_binary_rubbish_in_the_middle_is_refused(tmp_path):
-    path = file_of(tmp_path, record(), record())
+    path = file_of(tmp_path, record(), record(Point(seed=1)))
     data = path.read_bytes()
     path.write_bytes(data[:-40] + b"\xff\0\xfe" + data[-40:])
     assert_refused(path, r"frontier\.csv is not a file of records")
@@ -304,8 +306,61 @@ def test_record_that_could_not_be_read_again_is_not_written(tmp_path):
     before = path.read_bytes()
     for changed in ({"val_accuracy": math.nan}, {"test_accuracy": 99.1}, {"nonzero": -1}, {"macs": -1}):
         with contextlib.suppress(ValueError):
-            add_record(path, record(**changed))
+            add_record(path, record(Point(seed=1), **changed))
         assert path.read_bytes() == before, changed
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("nonzero", 6000.0, "a whole number"),
+        ("nonzero", True, "a whole number"),
+        ("bytes", "9", "a whole number"),
+        ("macs", np.float64(3), "a whole number"),
+        ("macs", torch.tensor(3), "a whole number"),
+        ("protocol", 2.0, "a whole number"),
+        ("val_accuracy", torch.tensor(0.5), "a number"),
+        ("val_accuracy", None, "a number"),
+        ("seconds", True, "a number"),
+        ("dead_layers", ["conv1"], "a text"),
+        ("dead_layers", None, "a text"),
+        ("torch", 2.11, "a text"),
+        ("hardware", "x" * 1_001, "at most 1,000 characters without carriage returns"),
+    ],
+)
+def test_value_of_another_type_is_refused(name, value, rule):
+    with pytest.raises(ValueError, match=rf"^{name} is .*; it must be {rule}$"):
+        record(**{name: value})
+
+
+def test_second_record_of_a_point_is_refused_with_both_lines(tmp_path):
+    path = file_of(tmp_path, record(), record(Point(seed=1)), record(nonzero=7))
+    assert_refused(path, rf"frontier\.csv, line 4: {Point().name} has a record in line 2; take one of them away; mend")
+
+
+def test_second_record_of_a_point_is_not_added(tmp_path):
+    path = file_of(tmp_path, record(), record(Point(seed=1), protocol=9))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=f"has a record of {Point().name} already; it is not added again"):
+        add_record(path, record(nonzero=7))
+    assert path.read_bytes() == before
+    add_record(path, record(Point(seed=1)))  # of another protocol there is one
+
+
+def test_mark_that_a_spreadsheet_sets_first_is_read_over(tmp_path):
+    path = file_of(tmp_path, record())
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_records(path) == [record()]
+
+
+def test_semicolons_of_a_spreadsheet_are_told(tmp_path):
+    path = file_of(tmp_path, record())
+    path.write_text(path.read_text(encoding="utf-8").replace(",", ";"), encoding="utf-8")
+    assert_refused(path, "it has semicolons, save it with commas")
+
+
+def test_software_is_the_version_of_torch_and_the_precision():
+    assert record(torch="2.15.0+cu132").software == "torch 2.15.0, float32 training"
 
 
 @pytest.mark.parametrize("existing", [True, False])

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -235,15 +236,83 @@ def test_networks_and_records_agree_and_nothing_else_is_left(path, tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["path", "scratch", "networks"])
-def test_folder_that_can_not_be_written_is_told(broken, tmp_path, path):
+def test_folder_that_can_not_be_written_is_told(broken, tmp_path, path, no_work):
     (tmp_path / "file").touch()
     bad = tmp_path / "file" / "in"
-    if broken == "scratch":  # each worker has its own
-        failed = run_plan(of_seeds(0), path, scratch=bad)
-        assert "can not be written" in failed[QUICK]
-        return
+    no_work()
     with pytest.raises(OSError, match="can not be written"):
         run_plan(of_seeds(0), *([bad] if broken == "path" else [path]), **({} if broken == "path" else {broken: bad}))
+
+
+def test_quick_mode_is_refused_before_any_work(path, monkeypatch, no_work):
+    no_work()
+    monkeypatch.setenv("LABKIT_QUICK", "1")
+    with pytest.raises(ValueError, match="LABKIT_QUICK is 1; the study trains on all images"):
+        run_plan(of_seeds(0), path)
+
+
+def test_images_that_are_missing_are_told_before_any_work(path, monkeypatch, no_work):
+    def missing(name, **_):
+        raise FileNotFoundError(f"no {name} here")
+
+    no_work()
+    monkeypatch.setattr(workers, "load_images", missing)
+    with pytest.raises(FileNotFoundError, match="no FashionMNIST here"):
+        run_plan(of_seeds(0, dataset="FashionMNIST"), path)
+
+
+@pytest.mark.parametrize("changed", [{"torch": "1.0"}, {"hardware": "cpu, 1 thread(s), bfloat16 training"}])
+def test_records_of_another_torch_or_precision_are_not_added_to(changed, path, no_work):
+    usual = {"torch": torch.__version__, "hardware": "cpu, 1 thread(s), float32 training"}
+    add_record(path, dataclasses.replace(RECORD, **(usual | changed)))
+    before = path.read_bytes()
+    no_work()
+    with pytest.raises(ValueError, match=r"has records of torch .*, this is torch .*; give another file of records"):
+        run_plan(of_seeds(0, 1), path)
+    assert path.read_bytes() == before
+    assert run_plan(of_seeds(0), path) == {}  # nothing is to be added
+    run_plan([], path)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory"), MemoryError("none"), RuntimeError("oneDNN")])
+def test_whatever_goes_wrong_in_a_point_the_others_are_run(error, path, monkeypatch):
+    def broken(point, *rest):
+        if point.seed == 1:
+            raise error
+        return run_point(point, *rest)
+
+    monkeypatch.setattr(workers, "attempt", few_images.attempt_with_loaders_of_this_process)
+    monkeypatch.setattr(workers, "run_point", broken)
+    failed = run_plan(of_seeds(0, 1, 2), path)
+    assert failed == {of_seeds(1)[0]: f"{type(error).__name__}: {error}"}
+    assert found(path).keys() == set(of_seeds(0, 2))
+
+
+def test_full_disk_stops_the_plan_and_says_what_is_kept(path, monkeypatch):
+    def full(point, *rest):
+        if point.seed == 1:
+            raise OSError(errno.ENOSPC, "No space left on device", "state.run")
+        return run_point(point, *rest)
+
+    monkeypatch.setattr(workers, "attempt", few_images.attempt_with_loaders_of_this_process)
+    monkeypatch.setattr(workers, "run_point", full)
+    words = r"the disk is full \(state\.run\): 1 points finished and kept in .*records\.csv, 2 left; the same command"
+    with pytest.raises(OSError, match=words):
+        run_plan(of_seeds(0, 1, 2), path)
+    assert found(path).keys() == set(of_seeds(0))
+
+
+def test_cluster_without_its_packages_is_told(path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(RuntimeError, match=r"a cluster needs the packages dask and distributed: pip install"):
+        run_plan(of_seeds(0), path, scheduler=NO_ADDRESS)
+
+
+@pytest.mark.parametrize("address", ["tls://127.0.0.1:9", "nonsense://x"])
+def test_address_of_a_sort_that_is_not_to_be_had_is_told(address, path, monkeypatch):
+    monkeypatch.setattr(workers, "SECONDS_FOR_THE_SCHEDULER", 1)
+    with pytest.raises(OSError, match=f"there is no Dask scheduler at '{address}'"):
+        run_plan(of_seeds(0), path, scheduler=address)
 
 
 # Several workers on this machine

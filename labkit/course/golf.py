@@ -185,7 +185,9 @@ def read_board(path: Path, salt: str) -> list[Score]:
         scores = [Score(row[0], int(row[1]), int(row[2]), float(row[3]), row[4], row[5]) for row in rows[1:]]
         for one in scores:
             if len(one.player) > LONGEST_NAME:
-                raise ValueError(f"a player's name has {len(one.player)} characters, at most {LONGEST_NAME} are allowed")
+                raise ValueError(
+                    f"a player's name has {len(one.player)} characters, at most {LONGEST_NAME} are allowed"
+                )
             if min(one.weights, one.bytes) < 0 or not 0 <= one.accuracy <= 1:
                 raise ValueError(f"{one.player} has {one.weights} weights, {one.bytes} bytes, accuracy {one.accuracy}")
     except (ValueError, OSError, csv.Error) as error:

@@ -13,6 +13,7 @@ from labkit.study.frontier import (
     load_frontier,
     load_frontier_network,
     operating_points,
+    paired,
 )
 from labkit.study.plans import plan
 from labkit.study.points import Point
@@ -48,6 +49,7 @@ __all__ = [
     "load_frontier",
     "load_frontier_network",
     "operating_points",
+    "paired",
     "plan",
     "predict",
     "read_records",

@@ -31,18 +31,21 @@ def draw_frontier(
         ax: where to draw.
 
     Raises:
-        ValueError: an unknown cost, or published points beside multiply-adds.
+        ValueError: an unknown cost, published points beside multiply-adds, or a curve without points.
     """
     labels = {"nonzero": "nonzero weights", "macs": "effective multiply-adds for one image"}
     if cost not in labels or (published and cost != "nonzero"):
         raise ValueError(f"cost is {cost!r}; it must be 'nonzero' or 'macs', and published points have weights only")
+    empty = [name for name, rows in curves.items() if not rows]
+    if empty:
+        raise ValueError(f"{', '.join(empty)} has no operating points; each curve must have at least one")
     if ax is None:
         _, ax = plt.subplots(figsize=(9, 5), layout="constrained")
     for number, (name, rows) in enumerate(curves.items()):
         rows = sorted(rows, key=lambda row: getattr(row, cost))
         x = [getattr(row, cost) for row in rows]
         style: dict[str, Any] = {"color": COLOURS[number % 6], "marker": MARKERS[number % 6]}
-        errors = [_percent(1 - row.accuracy.mean) for row in rows]
+        errors = [_percent(1 - min(row.accuracy.mean, 0.9999)) for row in rows]  # no error has no place on the axis
         low, high = ([_percent(1 - side) for side in sides] for sides in _ends(rows))
         ax.plot(x, errors, linestyle=STYLES[number % 6] if len(rows) > 1 else "", label=name, **style)
         if len(rows) > 1:
@@ -122,9 +125,13 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
         ax.annotate(f"{x:.2f}", (x + half, place), (6, 0), textcoords="offset points", va="center", fontsize=8)
     ax.set_yticks(range(len(rows)), list(names))
     ax.invert_yaxis()
-    ax.set(xscale="log", xlabel="points of test accuracy lost against the dense network (logarithmic)")
+    # Linear near zero: a method that loses nothing, or gains, must have its place.
+    ax.set_xscale("symlog", linthresh=0.5)
+    ax.set_xlabel("points of test accuracy lost against the dense network (logarithmic from 0.5 on)")
+    ax.axvline(0, color="black", linewidth=1)
     low, high = ax.get_xlim()
-    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if low <= tick <= high]
+    marks = (0, 0.5, 1, 2, 5, 10, 20, 50)
+    ticks = [tick for tick in (*(-mark for mark in marks[:0:-1]), *marks) if low <= tick <= high]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(alpha=0.3)

@@ -52,9 +52,11 @@ class Operating:
         macs: mean number of effective multiply-adds.
         accuracy: on the test images.
         validation: accuracy on the validation images.
-        lost: what the dense network of the same seed has more, on the test images: paired differences. It has trained
-            for as many epochs, or else for the most that are fewer; of several dense recipes the one with most seeds
-            counts, then the one that is best on validation images. None if no seed has one.
+        lost: what the control of the same seed has more, on the test images: paired differences. None if no seed has
+            a control.
+        control: the dense network that ``lost`` compares with, such as ``"dense, 12 epochs"``: of as many epochs, or
+            else of the most that are fewer; of several dense recipes the one with most seeds, then the one that is
+            best on validation images. Empty if there is none.
         collapsed: networks with a layer that has no weights left.
     """
 
@@ -67,6 +69,7 @@ class Operating:
     accuracy: Estimate
     validation: Estimate
     lost: Estimate | None
+    control: str
     collapsed: int
 
 
@@ -102,10 +105,13 @@ def estimate(values: Sequence[float]) -> Estimate:
     """Mean and 95 % confidence interval of independent values.
 
     Raises:
-        ValueError: no values.
+        ValueError: no values, or one that is not finite.
     """
+    values = [float(value) for value in values]
     if not values:
         raise ValueError("there are 0 values; a mean needs at least 1")
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError(f"the values are {values}; a mean needs finite ones")
     from scipy.stats import t  # imported only here: it takes longer than all of labkit
 
     mean = math.fsum(values) / len(values)
@@ -115,11 +121,30 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, float(t.ppf(0.975, len(values) - 1) * math.sqrt(variance / len(values))), len(values))
 
 
+def paired(first: Iterable[Record], second: Iterable[Record]) -> Estimate:
+    """Test accuracy of one method minus that of another, seed by seed, over the seeds that both have.
+
+    Far narrower than the two intervals suggest where the same seeds are easy for both.
+
+    Raises:
+        ValueError: no seed in common, or records of several versions of torch or precisions.
+    """
+    others = {record.point.seed: record for record in second}
+    pairs = [(record, others[record.point.seed]) for record in first if record.point.seed in others]
+    if not pairs:
+        raise ValueError(f"no seed in common: the second has the seeds {sorted(others)}; paired differences need some")
+    software = {record.software for pair in pairs for record in pair}
+    if len(software) > 1:
+        raise ValueError(f"records are of {'; '.join(sorted(software))}; only those of one can be compared")
+    return estimate([one.test_accuracy - other.test_accuracy for one, other in pairs])
+
+
 def operating_points(records: Iterable[Record]) -> list[Operating]:
     """Records gathered by data set, method, target and epochs, each group's seeds together, most weights first.
 
     Raises:
-        ValueError: a seed twice in one group, or records of several protocols.
+        ValueError: a seed twice in one group; or records of several protocols, or in one comparison of several
+            versions of torch or precisions.
     """
     records = list(records)
     protocols = {record.protocol for record in records}
@@ -136,9 +161,8 @@ def operating_points(records: Iterable[Record]) -> list[Operating]:
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"{method} at {target} has a seed twice: {sorted(seeds)}; give each record once")
         fitting = max((control for name, control in dense if name == dataset and control <= epochs), default=0)
-        controls = dense.get((dataset, fitting), {})
-        pairs = [(controls.get(record.point.seed), record) for record in members]
-        lost = [control.test_accuracy - record.test_accuracy for control, record in pairs if control]
+        controls = dense.get((dataset, fitting), [])
+        common = {record.point.seed for record in controls} & set(seeds)
         found.append(
             Operating(
                 dataset,
@@ -149,7 +173,8 @@ def operating_points(records: Iterable[Record]) -> list[Operating]:
                 math.fsum(record.macs for record in members) / len(members),
                 estimate([record.test_accuracy for record in members]),
                 estimate([record.val_accuracy for record in members]),
-                estimate(lost) if lost else None,
+                paired(controls, members) if common else None,
+                f"{controls[0].point.method}, {fitting} epochs" if common else "",
                 sum(bool(record.dead_layers) for record in members),
             )
         )
@@ -182,17 +207,20 @@ def load_frontier_network(point: Point) -> CNN:
         FileNotFoundError: this point's network is not among them.
         ValueError: the file is damaged.
     """
-    return load_sparse(runtime.reference_dir() / "frontier" / f"{point.name}.lks")
+    path = runtime.reference_dir() / "frontier" / f"{point.name}.lks"
+    if not path.is_file():
+        raise FileNotFoundError(f"{point.name} is not committed; those that are lie in {path.parent}")
+    return load_sparse(path)
 
 
-def _controls(groups: Mapping[tuple[str, str, int, int], list[Record]]) -> dict[tuple[str, int], dict[int, Record]]:
-    """(Data set, epochs) -> seed -> the dense network to compare with."""
+def _controls(groups: Mapping[tuple[str, str, int, int], list[Record]]) -> dict[tuple[str, int], list[Record]]:
+    """(Data set, epochs) -> the dense networks to compare with."""
     best: dict[tuple[str, int], list[Record]] = {}
     for (dataset, method, _, epochs), members in groups.items():
         if method.partition("-")[0] == "dense":
             rival = best.setdefault((dataset, epochs), members)
             best[dataset, epochs] = max(rival, members, key=_rank)
-    return {key: {record.point.seed: record for record in members} for key, members in best.items()}
+    return best
 
 
 def _rank(members: Sequence[Record]) -> tuple[int, float, str]:

@@ -16,6 +16,8 @@ from labkit.study.points import FIELDS, WEIGHTS, Point, point_of, row_of
 
 PROTOCOL = 2  # raise it when a change of code changes what a point gives
 MOST = 10**15  # for what has no other limit
+LONGEST = 1_000  # characters of a text
+SORTS = {int: "a whole number", float: "a number", str: "a text"}
 LIMITS = {"nonzero": WEIGHTS, "val_accuracy": 1, "test_accuracy": 1}
 LIMITS |= dict.fromkeys(("macs", "bytes", "dead_channels", "seconds", "protocol"), MOST)
 
@@ -39,7 +41,7 @@ class Record:
         protocol: number of the protocol.
 
     Raises:
-        ValueError: a number out of range, or a text with a carriage return.
+        ValueError: a value of another type or out of range, or a text that is too long or has a carriage return.
     """
 
     point: Point
@@ -56,15 +58,28 @@ class Record:
     protocol: int = PROTOCOL
 
     def __post_init__(self) -> None:
-        for name, most in LIMITS.items():
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to {most:,}")
-        for name in ("dead_layers", "hardware", "torch"):
-            if "\r" in getattr(self, name):  # csv would not quote it
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be without carriage returns")
+        for field in FOUND:
+            value, kinds = getattr(self, field.name), (int, float) if field.type is float else field.type
+            if not isinstance(value, kinds) or isinstance(value, bool):  # what csv writes could not be read again
+                raise ValueError(f"{field.name} is {value!r:.80}; it must be {SORTS[field.type]}")
+            if field.name in LIMITS and not 0 <= value <= LIMITS[field.name]:
+                raise ValueError(f"{field.name} is {value}; it must be from 0 to {LIMITS[field.name]:,}")
+            if field.type is str and ("\r" in value or len(value) > LONGEST):  # csv would not quote the one
+                rule = f"at most {LONGEST:,} characters without carriage returns"
+                raise ValueError(f"{field.name} is {value!r:.80}; it must be {rule}")
+
+    @property
+    def software(self) -> str:
+        """What the last digits depend on beside the processor: torch's version and the precision of training."""
+        return software_of(self.torch, self.hardware)
 
 
-FOUND = tuple(field for field in fields(Record) if field.name != "point")
+def software_of(torch_version: str, hardware: str) -> str:
+    """The version and the precision, from what ``torch.__version__`` and ``labkit.runtime.hardware`` say."""
+    return f"torch {torch_version.partition('+')[0]}, {hardware.rpartition(', ')[2]}"
+
+
+FOUND: tuple[Any, ...] = tuple(field for field in fields(Record) if field.name != "point")
 COLUMNS = (*FIELDS, *(field.name for field in FOUND))
 
 
@@ -74,24 +89,31 @@ def read_records(path: Path, protocol: int | None = PROTOCOL) -> list[Record]:
     Says how many records of other protocols are left out.
 
     Raises:
-        ValueError: not such a file, or a damaged line; its number is named.
+        ValueError: not such a file, a damaged line or a point that has a record already; the line is named.
     """
     if not path.exists():
         return []
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # a spreadsheet that saves CSV sets a mark first
     except (UnicodeDecodeError, OSError) as error:
         raise ValueError(f"{path} is not a file of records ({error})") from None
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines: dict[tuple[Point, int], int] = {}  # of each point and protocol
     records = []
     try:
         header = next(rows, [])
         if tuple(header) != COLUMNS:
-            raise ValueError(f"its columns are {','.join(header)[:200] or 'none'}; they must be {','.join(COLUMNS)}")
+            sort = "; it has semicolons, save it with commas" if ";" in "".join(header) else ""
+            columns = ",".join(header)[:200] or "none"
+            raise ValueError(f"its columns are {columns}; they must be {','.join(COLUMNS)}{sort}")
         for row in rows:
             if len(row) != len(COLUMNS):
                 raise ValueError(f"{len(row)} values for {len(COLUMNS)} columns")
-            records.append(_record_of(dict(zip(COLUMNS, row, strict=True))))
+            record = _record_of(dict(zip(COLUMNS, row, strict=True)))
+            first = lines.setdefault((record.point, record.protocol), rows.line_num)
+            if first != rows.line_num:
+                raise ValueError(f"{record.point.name} has a record in line {first}; take one of them away")
+            records.append(record)
         if not text.endswith("\n"):
             raise ValueError("the last line has no end; the file is cut short")
     except (ValueError, csv.Error) as error:
@@ -107,10 +129,13 @@ def add_record(path: Path, record: Record) -> None:
     """Add one record to a file, which is made if need be and written whole or not at all.
 
     Raises:
-        ValueError: the file is damaged, or of another sort; it is not touched.
+        ValueError: the file is damaged, of another sort, or has a record of this point; it is not touched.
         OSError: the folder can not be written or is full; the file is as it was.
     """
-    write_records(path, [*read_records(path, protocol=None), record])
+    records = read_records(path, protocol=None)
+    if any((old.point, old.protocol) == (record.point, record.protocol) for old in records):
+        raise ValueError(f"{path} has a record of {record.point.name} already; it is not added again")
+    write_records(path, [*records, record])
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -131,5 +156,5 @@ def _record_of(row: dict[str, str]) -> Record:
         try:
             found[field.name] = kinds[field.type](row[field.name])
         except ValueError:
-            raise ValueError(f"{field.name} is {row[field.name]!r}; it must be a number") from None
+            raise ValueError(f"{field.name} is {row[field.name]!r}; it must be {SORTS[field.type]}") from None
     return Record(point_of(row), **found)

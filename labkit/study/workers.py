@@ -3,6 +3,7 @@
 Only this process writes the file of records, one at a time, as they come.
 """
 
+import errno
 import os
 import signal
 import threading
@@ -20,9 +21,10 @@ from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from labkit import runtime
+from labkit.data import load_images
 from labkit.study.points import Point
-from labkit.study.records import Record, add_record, read_records
-from labkit.study.run import forget, run_point
+from labkit.study.records import Record, add_record, read_records, software_of
+from labkit.study.run import forget, refuse_quick_mode, run_point
 
 Outcome = tuple[Point, Record | str, bytes]  # the record, or what went wrong; the network's sparse file
 SECONDS_FOR_THE_SCHEDULER = 10
@@ -55,17 +57,25 @@ def run_plan(
         Point -> what went wrong with it; the others are in the file.
 
     Raises:
-        ValueError: the file of records is damaged or of another sort.
-        OSError: no such scheduler, a folder can not be written, or another run writes this file.
+        ValueError: quick mode is on; or the file of records is damaged, of another sort, or has records of another
+            torch or precision, which are not to be mixed.
+        OSError: no such scheduler, a folder can not be written, the disk is full, or another run writes this file.
         RuntimeError: a worker died, or the scheduler went away. What was finished is in the file, and the same call
             goes on.
     """
+    refuse_quick_mode()
     runtime.check_writable(path)
     with _alone(path):
-        done = {record.point for record in read_records(path)}
-        for point in done.intersection(points):  # a run that was stopped between the record and this has left a state
+        done = {record.point: record for record in read_records(path)}
+        for point in done.keys() & set(points):  # a run that was stopped between the record and this left a state
             forget(point, scratch)
         waiting = [point for point in dict.fromkeys(points) if point not in done]
+        if waiting:
+            here = (networks, None if scheduler else scratch)  # a cluster's workers have scratch folders of their own
+            for folder in (folder for folder in here if folder is not None):
+                runtime.check_writable(folder / "any")
+            if not scheduler:
+                _check_before(waiting, [done[point] for point in points if point in done], path, device)
         failed: dict[Point, str] = {}
         left = len(waiting)
         try:
@@ -82,13 +92,25 @@ def run_plan(
                         failed[point] = outcome
                     left -= 1
                     progress(point, outcome)
-        except (TerminatedWorkerError, CancelledError) as error:
+        except (TerminatedWorkerError, CancelledError, OSError) as error:
+            so_far = f"{len(waiting) - left} points finished and kept in {path}, {left} left; the same command goes on"
+            if isinstance(error, OSError):
+                if error.errno != errno.ENOSPC:
+                    raise
+                raise OSError(f"the disk is full ({error.filename}): {so_far} when there is room") from error
             what = "a worker died (was there memory enough?)" if not scheduler else f"{scheduler} went away"
-            raise RuntimeError(
-                f"{what}: {len(waiting) - left} points finished and kept in {path}, {left} left; "
-                f"the same command goes on ({type(error).__name__})"
-            ) from error
+            raise RuntimeError(f"{what}: {so_far} ({type(error).__name__})") from error
     return failed
+
+
+def _check_before(waiting: Sequence[Point], done: Sequence[Record], path: Path, device: str) -> None:
+    """What would otherwise be told after hours: no images, or records that are not to be mixed."""
+    for name in sorted({point.dataset for point in waiting}):
+        load_images(name, train=False)
+    ours = software_of(torch.__version__, runtime.hardware(runtime.pick_device(device)))
+    others = sorted({record.software for record in done} - {ours})
+    if others:
+        raise ValueError(f"{path} has records of {'; '.join(others)}, this is {ours}; give another file of records")
 
 
 @contextmanager
@@ -108,7 +130,7 @@ def _outcomes(
     if points and scheduler:
         yield from _of_cluster(points, scheduler, device, scratch)
     elif points:
-        with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
+        with parallel_config("loky", n_jobs=min(workers, len(points)), inner_max_num_threads=1):
             work = Parallel(return_as="generator_unordered", batch_size=1)
         yield from work(delayed(_as_child)(os.getpid(), attempt, point, device, scratch) for point in points)
 
@@ -120,7 +142,6 @@ def _as_child(
     if os.getpid() != parent and all(thread.name != WATCH for thread in threading.enumerate()):  # once in each process
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_end_with, args=(parent,), name=WATCH, daemon=True).start()
-        os.environ["LABKIT_BARS"] = "0"  # the caller has one bar for all; those of several workers would mix
     return run(point, device, scratch)
 
 
@@ -139,7 +160,15 @@ def attempt(point: Point, device: str, scratch: Path | None) -> Outcome:
         with TemporaryDirectory() as folder:
             record = run_point(point, device, scratch, Path(folder))
             return point, record, (Path(folder) / f"{point.name}.lks").read_bytes()
-    except (ValueError, ArithmeticError, OSError) as error:
+    except (
+        ValueError,
+        ArithmeticError,
+        OSError,
+        RuntimeError,
+        MemoryError,
+    ) as error:  # torch has RuntimeErrors for all
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise  # it would be the same for the others
         return point, f"{type(error).__name__}: {error}", b""
     finally:
         torch.set_num_threads(threads)  # a single worker is the caller's own process
@@ -149,11 +178,14 @@ def _of_cluster(
     points: Sequence[Point], scheduler: str, device: str, scratch: Path | None
 ) -> Generator[Outcome, None, None]:
     # Only who has a cluster needs this package. Not through joblib, which waits for ever for a task that was lost.
-    from distributed import Client, as_completed
-
+    try:
+        from distributed import Client, as_completed, fire_and_forget
+    except ImportError as error:
+        words = "a cluster needs the packages dask and distributed: pip install 'dask>=2025.1' 'distributed>=2025.1'"
+        raise RuntimeError(f"{words} ({error})") from None
     try:
         client = Client(scheduler, timeout=SECONDS_FOR_THE_SCHEDULER)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:  # each protocol has its own
         problem = f"there is no Dask scheduler at {scheduler!r} ({error or type(error).__name__})"
         raise OSError(f"{problem}; start one with: dask scheduler") from None
     with client:
@@ -161,14 +193,27 @@ def _of_cluster(
             client.wait_for_workers(1, timeout=SECONDS_FOR_THE_SCHEDULER)
         except TimeoutError:
             raise OSError(f"{scheduler} has no worker; start some with: dask worker {scheduler}") from None
-        futures = {client.submit(attempt, point, device, scratch, pure=False): point for point in points}
+        futures = {client.submit(_and_where, attempt, point, device, scratch, pure=False): point for point in points}
         for future in as_completed(list(futures)):
             point = futures.pop(future)
             if future.status == "error":  # it killed its workers, or they can not import labkit
                 problem = future.exception()
                 yield point, f"{type(problem).__name__}: {problem}", b""
             else:
-                yield future.result()
+                outcome, worker = future.result()
+                yield outcome
+                # What has a record needs no state, and that worker may have a disk of its own.
+                if isinstance(outcome[1], Record):
+                    fire_and_forget(client.submit(forget, point, scratch, workers=worker, priority=1, pure=False))
+
+
+def _and_where(
+    run: Callable[[Point, str, Path | None], Outcome], point: Point, device: str, scratch: Path | None
+) -> tuple[Outcome, str]:
+    """Run a point in a worker of a cluster, and say which one that was."""
+    from distributed import get_worker
+
+    return run(point, device, scratch), get_worker().address
 
 
 @contextmanager
