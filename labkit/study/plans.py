@@ -10,8 +10,8 @@ from labkit.study.points import WEIGHTS, Point
 
 TARGETS = (12_445, 6_000, 2_000, 1_244, 622, 373)  # 90 to 99.7 % zeros
 HEADLINE_EPOCHS, HEADLINE_SEEDS = 12, 10
-# With 2,000 weights, twelve epochs reach 99.0 % in some seeds only (seen on test images of seeds 0 and 1: data/README.md):
-# twice as many, the first third augmented. Twice the cost of its dense control, and no equal comparison.
+# With 2,000 weights, twelve epochs reach 99.0 % in some seeds only (seen on test images of seeds 0 and 1:
+# data/README.md). So twice as many, the first third augmented: twice the cost of the dense network beside it.
 LONG_TARGET, LONG_EPOCHS, LONG_AUGMENTED = 2_000, 24, 8
 EPOCHS, SEEDS = 4, 5
 MOST_POINTS = 200
