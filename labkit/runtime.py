@@ -168,7 +168,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not say which file it was
+        if error.errno and not error.filename:
+            error.filename = str(path)  # a full disk does not say which file it was
         raise
     finally:
         temporary.unlink(missing_ok=True)

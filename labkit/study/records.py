@@ -60,7 +60,7 @@ class Record:
     def __post_init__(self) -> None:
         for field in FOUND:
             value: Any = getattr(self, field.name)
-            kinds = (int, float) if field.type is float else field.type
+            kinds: Any = (int, float) if field.type is float else field.type
             if not isinstance(value, kinds) or isinstance(value, bool):  # what csv writes could not be read again
                 raise ValueError(f"{field.name} is {value!r:.80}; it must be {SORTS[field.type]}")
             if field.name in LIMITS and not 0 <= value <= LIMITS[field.name]:
