@@ -1,6 +1,8 @@
 import math
+import re
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -330,6 +332,53 @@ def test_infinite_scores_are_the_highest():
     assert choose_masks(scores, ones({"a": (1, 3)}), 2, "global")["a"].tolist() == [[0, 1, 1]]
 
 
+@pytest.mark.parametrize("scope", SCOPES)
+def test_scores_of_minus_infinity_are_low_and_still_kept_where_there_is_nothing_better(scope):
+    shapes = {"a": (2, 2), "b": (2, 2)}
+    low = {name: torch.full(shape, -math.inf) for name, shape in shapes.items()}
+    assert total(choose_masks(low, ones(shapes), 6, scope)) == 6
+    # Those of masked weights, with any score, come after them.
+    masks = {"a": torch.tensor([[0.0, 1.0], [1.0, 1.0]]), "b": torch.ones(2, 2)}
+    low["a"][0, 0], low["a"][1, 1] = math.inf, -9
+    chosen = choose_masks(low, masks, 4, scope)
+    assert total(chosen) == 4
+    assert chosen["a"].tolist() == [[0, 1], [int(scope == "global"), 1]]
+
+
+def test_weights_with_the_logarithm_of_zero_as_score_go_first():
+    scores = {"a": torch.tensor([[0.0, 2.0, 0.0, 1.0]]).log()}
+    assert choose_masks(scores, ones({"a": (1, 4)}), 2, "global")["a"].tolist() == [[0, 1, 0, 1]]
+    assert choose_masks(scores, ones({"a": (1, 4)}), 3, "global")["a"].tolist() == [[1, 1, 0, 1]]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (4, 4, 1), ()])
+def test_scores_of_another_shape_than_their_mask_are_refused_by_layer(scope, shape):
+    shapes = {"a": (4, 4), "b": (4, 4)}
+    scores = {"a": torch.ones(4, 4), "b": torch.ones(shape)}
+    message = f"b has scores {shape} and mask (4, 4); they must have the same layers and shapes"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        choose_masks(scores, ones(shapes), 6, scope)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_layer_without_scores_or_without_mask_is_refused(scope):
+    shapes = {"a": (4, 4), "b": (2, 2)}
+    with pytest.raises(ValueError, match=r"b has scores none and mask \(2, 2\)"):
+        choose_masks(ones({"a": (4, 4)}), ones(shapes), 6, scope)
+    with pytest.raises(ValueError, match=r"b has scores \(2, 2\) and mask none"):
+        choose_masks(ones(shapes), ones({"a": (4, 4)}), 6, scope)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_order_of_the_masks_does_not_count(scope):
+    scores, masks = dice(SHAPES, different=5), some_masks(SHAPES, 0.8)
+    wanted = choose_masks(scores, masks, 2_000, scope)
+    found = choose_masks(scores, dict(reversed(masks.items())), 2_000, scope)
+    assert list(found) == list(wanted)
+    assert all(torch.equal(found[name], wanted[name]) for name in SHAPES)
+
+
 def test_global_masks_may_empty_a_layer():
     shapes = {"a": (2, 2), "b": (2, 2)}
     scores = {"a": torch.zeros(2, 2), "b": torch.ones(2, 2)}
@@ -349,6 +398,27 @@ def test_scores_that_are_nan_are_refused_by_layer(scope):
 def test_number_of_weights_out_of_range_is_refused(scope, kept):
     with pytest.raises(ValueError, match=rf"kept is {kept}; it must be from 4 \(one weight a layer\) to 124,448"):
         choose_masks(dice(SHAPES), ones(SHAPES), kept, scope)
+
+
+@pytest.mark.parametrize("kept", [True, 2_000.0, 2_000.5, np.float64(2_000), math.nan, "2000", None])
+def test_number_of_weights_that_is_not_whole_is_refused(kept):
+    message = re.escape(f"kept is {kept!r}; it must be a whole number")
+    for scope in SCOPES:
+        with pytest.raises(ValueError, match=message):
+            choose_masks(dice(SHAPES), ones(SHAPES), kept, scope)
+    for scope in EXACT:
+        with pytest.raises(ValueError, match=message):
+            layer_budgets(SHAPES, kept, scope)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int16, np.uint16])
+def test_whole_number_of_numpy_is_one_of_python(kind):
+    for scope in EXACT:
+        budgets = layer_budgets(SHAPES, kind(2_000), scope)
+        assert budgets == layer_budgets(SHAPES, 2_000, scope)
+        assert all(type(budget) is int for budget in budgets.values())
+    for scope in SCOPES:
+        assert total(choose_masks(dice(SHAPES), ones(SHAPES), kind(2_000), scope)) == 2_000
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

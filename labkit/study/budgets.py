@@ -4,6 +4,7 @@ A weight that is masked never comes back.
 """
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 
 import torch
 
@@ -14,9 +15,9 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
     """New masks that keep the weights with the highest scores, among those that the old masks keep.
 
     Args:
-        scores: layer -> number for each weight.
-        masks: layer -> 0 or 1 for each weight, in the same shape.
-        kept: weights to keep in all layers together, at least one a layer.
+        scores: layer -> number for each weight; infinite ones are the highest or the lowest.
+        masks: layer -> 0 or 1 for each weight, of the same layers and in the same shapes.
+        kept: weights to keep in all layers together, a whole number, at least one a layer.
         scope: ``"global"``: wherever the highest scores are. ``"local"``: the same share of each layer. ``"erk"``: a
             larger share of small layers (``layer_budgets``).
 
@@ -24,8 +25,11 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
         Layer -> mask; together they keep ``kept`` weights, or what there is if the old masks keep fewer.
 
     Raises:
-        ValueError: more or fewer weights to keep than there can be, scores that are no numbers, or an unknown scope.
+        ValueError: scores and masks that do not fit, scores that are NaN, no whole number of weights to keep, more or
+            fewer than there can be, or an unknown scope.
     """
+    _check_same_shapes(scores, masks)
+    kept = _whole(kept)
     for name, score in scores.items():
         if score.isnan().any():
             raise ValueError(f"{name} has {int(score.isnan().sum())} scores that are NaN; all must be numbers")
@@ -36,19 +40,19 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
         raise ValueError(f"scope is {scope!r}; it must be 'global', 'local' or 'erk'")
     # On the processor, where dice are thrown too: a tie must not fall otherwise on a GPU.
     masks = {name: mask.cpu() for name, mask in masks.items()}
-    # Of what is masked already nothing is chosen, whatever its score.
-    ranked = {name: torch.where(masks[name] > 0, score.cpu().double(), -torch.inf) for name, score in scores.items()}
+    ranked = {name: score.cpu().double().flatten() for name, score in scores.items()}
+    alive = {name: masks[name].flatten() > 0 for name in ranked}
     if scope == "global":
-        together = _highest(torch.cat([score.flatten() for score in ranked.values()]), kept)
+        together = _highest(torch.cat(list(ranked.values())), torch.cat(list(alive.values())), kept)
         parts = together.split([score.numel() for score in ranked.values()])
-        return {name: part.view_as(masks[name]) for (name, part) in zip(ranked, parts, strict=True)}
-    left = {name: int((mask > 0).sum()) for name, mask in masks.items()}
+        return {name: part.view_as(masks[name]) for name, part in zip(ranked, parts, strict=True)}
+    left = {name: int(alive[name].sum()) for name in masks}
     wishes = layer_budgets({name: tuple(mask.shape) for name, mask in masks.items()}, kept, scope)
     budgets = {name: min(wish, left[name]) for name, wish in wishes.items()}
     # A rounded share may grow while the network shrinks; what a layer has not got, the others keep.
     for _ in range(min(kept, sum(left.values())) - sum(budgets.values())):
         budgets[max(left, key=lambda name: left[name] - budgets[name])] += 1
-    return {name: _highest(score.flatten(), budgets[name]).view_as(masks[name]) for name, score in ranked.items()}
+    return {name: _highest(ranked[name], alive[name], budgets[name]).view_as(masks[name]) for name in ranked}
 
 
 def layer_budgets(shapes: Mapping[str, Sequence[int]], kept: int, scope: str) -> dict[str, int]:
@@ -56,14 +60,16 @@ def layer_budgets(shapes: Mapping[str, Sequence[int]], kept: int, scope: str) ->
 
     Args:
         shapes: layer -> shape of its weight.
-        kept: of all layers together.
+        kept: of all layers together, a whole number.
         scope: ``"local"``: every layer keeps the same share. ``"erk"``: a convolution's share follows
             (in + out + height + width) / (in · out · height · width), a linear layer's (in + out) / (in · out), and is
             at most 1 (Evci et al. 2020, "Rigging the lottery", after Mocanu et al. 2018).
 
     Raises:
-        ValueError: an unknown scope, more weights to keep than there are, or a layer of which nothing would be left.
+        ValueError: an unknown scope, no whole number of weights to keep, more than there are, or a layer of which
+            nothing would be left.
     """
+    kept = _whole(kept)
     sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
     if scope == "local":
         wishes = {name: float(size) for name, size in sizes.items()}
@@ -94,10 +100,25 @@ def layer_budgets(shapes: Mapping[str, Sequence[int]], kept: int, scope: str) ->
     return budgets
 
 
-def _highest(scores: torch.Tensor, count: int) -> torch.Tensor:
-    """1 for the ``count`` highest of (N,) scores, 0 for the others and for those at minus infinity."""
+def _highest(scores: torch.Tensor, alive: torch.Tensor, count: int) -> torch.Tensor:
+    """1 for the ``count`` highest of (N,) scores among those that are alive, (N,) bool, or for these all; else 0."""
     chosen = torch.zeros(len(scores))
+    # Masked places are left out, not ranked low: whatever its score, one that is alive goes before them.
+    places = alive.nonzero().flatten()
     # A stable sort breaks ties by place, on every machine alike.
-    chosen[scores.argsort(descending=True, stable=True)[:count]] = 1
-    chosen[scores == -torch.inf] = 0
+    chosen[places[scores[places].argsort(descending=True, stable=True)[:count]]] = 1
     return chosen
+
+
+def _check_same_shapes(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor]) -> None:
+    # Scores of another shape would be spread over the mask, and a layer without scores would lose its mask.
+    for name in {**masks, **scores}:
+        score, mask = (tuple(part[name].shape) if name in part else "none" for part in (scores, masks))
+        if score != mask:
+            raise ValueError(f"{name} has scores {score} and mask {mask}; they must have the same layers and shapes")
+
+
+def _whole(kept: int) -> int:
+    if isinstance(kept, bool) or not isinstance(kept, Integral):
+        raise ValueError(f"kept is {kept!r}; it must be a whole number")
+    return int(kept)  # of numpy, too

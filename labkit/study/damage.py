@@ -3,6 +3,7 @@
 Everything is computed from the probabilities that a network gives to a set of images.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from torch import nn
 
 from labkit.data import Loader
 from labkit.training import in_mode
+
+ROUNDING = 1e-4  # how far images may leave [0, 1]: bilinear turns and shifts round
+SUM_ROUNDING = 1e-3  # how far the sum of an image's probabilities may be from 1
 
 Stress = Callable[[torch.Tensor, float, torch.Generator], torch.Tensor]
 
@@ -40,7 +44,17 @@ class Damage:
 
 @torch.no_grad()
 def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Probabilities (N, classes) for images (N, 1, side, side) in [0, 1], in evaluation mode."""
+    """Probabilities (N, classes) for images (N, 1, side, side) in [0, 1], in evaluation mode.
+
+    Raises:
+        ValueError: no images, or images of another shape, type or range.
+    """
+    if images.ndim != 4 or images.shape[1] != 1 or images.shape[2] != images.shape[3] or images.numel() == 0:
+        raise ValueError(f"images are {tuple(images.shape)}; they must be (N, 1, side, side), at least one")
+    low, high = float(images.min()), float(images.max())
+    # NaN is refused, too: it compares as False.
+    if not images.is_floating_point() or not -ROUNDING <= low <= high <= 1 + ROUNDING:
+        raise ValueError(f"images are {images.dtype} from {low:g} to {high:g}; they must be floats in [0, 1]")
     with in_mode(model, training=False):
         return torch.cat([model(X).softmax(dim=1) for X in images.split(100)])
 
@@ -49,16 +63,22 @@ def compare(probabilities: torch.Tensor, control: torch.Tensor, labels: torch.Te
     """What a network does, beside the control.
 
     Args:
-        probabilities: (N, classes), of the network.
-        control: (N, classes), of the control, for the same images.
-        labels: (N,) right classes.
+        probabilities: (N, classes) in [0, 1], of the network; those of an image sum to 1.
+        control: likewise, of the control, for the same images.
+        labels: (N,) right classes, whole numbers from 0 on.
 
     Raises:
-        ValueError: shapes that do not fit, or no images.
+        ValueError: shapes that do not fit, no images, rows that are no probabilities (logits, say), or labels that are
+            no classes.
     """
-    if probabilities.shape != control.shape or labels.shape != control.shape[:1] or len(labels) == 0:
+    fit = probabilities.shape == control.shape and labels.shape == control.shape[:1]
+    if not fit or control.ndim != 2 or control.numel() == 0:
         shapes = f"{tuple(probabilities.shape)}, {tuple(control.shape)} and {tuple(labels.shape)}"
-        raise ValueError(f"probabilities, control and labels are {shapes}; they must be (N, classes) twice and (N,)")
+        rule = "they must be (N, classes) twice and (N,), N at least 1"
+        raise ValueError(f"probabilities, control and labels are {shapes}; {rule}")
+    _check_probabilities("probabilities", probabilities)
+    _check_probabilities("control", control)
+    _check_classes(labels, probabilities.shape[1])
     answers, before = probabilities.argmax(dim=1), control.argmax(dim=1)
     right, was_right = answers == labels, before == labels
     confidence, accuracy = float(probabilities.amax(dim=1).mean()), float(right.float().mean())
@@ -73,13 +93,40 @@ def compare(probabilities: torch.Tensor, control: torch.Tensor, labels: torch.Te
     )
 
 
+def _check_probabilities(name: str, rows: torch.Tensor) -> None:
+    low, sums = float(rows.min()), rows.double().sum(dim=1)
+    # No number of a row that sums to 1 is above 1 if none is below 0. NaN is refused, too: it compares as False.
+    if not rows.is_floating_point() or not low >= 0 or not ((sums - 1).abs() <= SUM_ROUNDING).all():
+        found = f"{rows.dtype} from {low:g} to {rows.max():g}, in rows that sum to {sums.min():g} to {sums.max():g}"
+        raise ValueError(f"{name} are {found}; they must be floats in [0, 1], and each row must sum to 1")
+
+
+def _check_classes(labels: torch.Tensor, classes: int) -> None:
+    whole = not labels.is_floating_point() and labels.dtype != torch.bool
+    if not whole or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        found = f"{labels.dtype} from {labels.min()} to {labels.max()}"
+        raise ValueError(f"labels are {found}; they must be whole numbers from 0 to {classes - 1}")
+
+
 def add_noise(images: torch.Tensor, deviation: float, generator: torch.Generator) -> torch.Tensor:
-    """Images with normal noise of this standard deviation (black to white is 1), kept in [0, 1]."""
+    """Images with normal noise of this standard deviation (black to white is 1), kept in [0, 1].
+
+    Raises:
+        ValueError: a deviation that is negative or not finite.
+    """
+    if not 0 <= deviation < math.inf:
+        raise ValueError(f"deviation is {deviation}; it must be a finite number >= 0")
     return (images + deviation * torch.randn(images.shape, generator=generator)).clamp(0, 1)
 
 
 def turn(images: torch.Tensor, degrees: float, generator: torch.Generator) -> torch.Tensor:  # noqa: ARG001
-    """Images turned about their centre by so many degrees, counter-clockwise, bilinear, black outside."""
+    """Images turned about their centre by so many degrees, counter-clockwise, bilinear, black outside.
+
+    Raises:
+        ValueError: degrees that are not finite.
+    """
+    if not math.isfinite(degrees):
+        raise ValueError(f"degrees is {degrees}; it must be a finite number")
     # Imported only here: torchvision takes longer than all of labkit.
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.functional import rotate
@@ -96,9 +143,17 @@ def under_stress(
         models: name -> network.
         loader: images and labels.
         stress: ``add_noise`` or ``turn``.
-        levels: how strong.
-        seed: of the noise.
+        levels: how strong: deviations of the noise, or degrees.
+        seed: of the noise, the same at each level.
+
+    Returns:
+        Name -> accuracy in [0, 1] at each level.
+
+    Raises:
+        ValueError: a level that is not finite, or that the stress refuses.
     """
+    if not all(math.isfinite(level) for level in levels):
+        raise ValueError(f"levels are {levels}; all must be finite numbers")
     images, labels = images_of(loader)
     found: dict[str, list[float]] = {name: [] for name in models}
     for level in levels:

@@ -1,7 +1,7 @@
 """Importance scores: a number for each weight, larger for those that should stay.
 
 Each criterion is a function of (model, images, labels, generator) that gives layer -> scores, in the shape of the
-layer's weight. Masked weights are zero and nothing in the model is changed.
+layer's weight. Masked weights count as zero, and nothing in the model is changed.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,8 @@ def magnitude(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, gene
 def lamp(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Scores:
     """w² over the sum of the squares that are not smaller, in its layer (Lee et al. 2021, "Layer-adaptive sparsity").
 
-    The largest weight of each layer has the score 1, so that no layer is emptied before the others.
+    Equal squares are counted one after the other. So one weight of each layer, the largest, has the score 1, and no
+    layer is emptied before the others.
     """
     return {name: lamp_scores(effective_weight(layer)) for name, layer in prunable_layers(model).items()}
 
@@ -45,13 +46,20 @@ def lamp_scores(weight: torch.Tensor) -> torch.Tensor:
 
 
 def gradient(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Scores:
-    """|w · g|, the mean over batches of 100: how the loss changes without w, to first order (Molchanov et al. 2017)."""
+    """|w · g|, the mean over batches of 100: by how much a batch's loss changes without w, to first order.
+
+    After Molchanov et al. 2019, "Importance estimation for neural network pruning", who square w · g and prune whole
+    channels by it. (Their criterion of 2017 looks at activations, not at weights.)
+    """
     parts = [_weight_times_gradient(model, X, y) for X, y in zip(images.split(100), labels.split(100), strict=True)]
     return {name: torch.stack([part[name].abs() for part in parts]).mean(dim=0) for name in parts[0]}
 
 
 def snip(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Scores:
-    """|w · g| of all images together, over its sum (Lee et al. 2019, "SNIP"), made for networks before training."""
+    """|w · g| of all images as one batch, over its sum in all layers (Lee et al. 2019, "SNIP").
+
+    Made for networks before training.
+    """
     scores = {name: product.abs() for name, product in _weight_times_gradient(model, images, labels).items()}
     total = torch.stack([score.sum() for score in scores.values()]).sum()
     # A network without any path to its logits has the sum 0.
@@ -61,7 +69,8 @@ def snip(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, generator
 def synflow(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Scores:
     """The product w · dR/dw, R the sum of the logits of an image of ones if all weights are |w| (Tanaka et al. 2020).
 
-    Looks at no data. Batch norms let everything pass, as they do before training, and biases are zero.
+    Looks at no data: of the images only the size counts. Batch norms let everything pass, as they do before training,
+    and biases are zero. Its authors prune in 100 steps, each with new scores; the steps are the caller's.
     """
     flow = bake_masks(model).double().eval()
     for layer in flow.modules():
