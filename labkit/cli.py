@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -248,26 +247,28 @@ def golf_submit(
     from labkit.course import golf, students
     from labkit.course.release import read_course
 
-    console = Console()
+    console = _console()
     with _told(console):
         salt = read_course(course)["salt"] if course else students.salt()
         new, scores = golf.submit(file, player or students.who() or "anonymous", salt, board)
         front = golf.on_the_front(scores)
-        table = Table(title="The front: nobody has fewer weights and more accuracy")
-        table.add_column("player")
+        line = next(one for one in scores if (one.player, one.weights) == (new.player, new.weights))
+        table = Table(title="The front: nobody is better in weights or accuracy and at least as good in the other")
+        table.add_column("player", overflow="fold")
         for name in ("weights", "bytes", "accuracy %"):
             table.add_column(name, justify="right")
         for one in front:
-            style = "bold" if one == new else ""
-            row = (escape(one.player), f"{one.weights:,}", f"{one.bytes:,}", f"{100 * one.accuracy:.2f}")
-            table.add_row(*row, style=style)
+            row = (f"{one.weights:,}", f"{one.bytes:,}", f"{100 * one.accuracy:.2f}")
+            table.add_row(one.player, *row, style="bold" if one == line else "")
         words = f"{new.player}: {new.weights:,} weights, {new.bytes:,} bytes, {100 * new.accuracy:.2f} % right"
-        console.print(words, markup=False, highlight=False)
-        console.print(
-            "on the front" if new in front else "not on the front: somebody has fewer weights and more accuracy"
-        )
-        console.print(table)
-        console.print(f"board: {board / 'golf.html'}", markup=False, highlight=False, soft_wrap=True)
+        console.print(words)
+        if line != new:
+            old = f"{line.player}'s line with as many weights, {100 * line.accuracy:.2f} % right"
+            console.print(f"not better: {old}, stays on the board")
+        beaten = "not on the front: somebody has at most as many weights and at least the accuracy"
+        console.print("on the front" if line in front else beaten)
+        console.print(table, soft_wrap=False)
+        console.print(f"board: {board / 'golf.html'}")
 
 
 def _print_operating_points(console: Console, points: Any, path: Path) -> None:

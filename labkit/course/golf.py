@@ -1,19 +1,25 @@
 """Pruning golf: the fewest weights that still tell the digits apart.
 
 A player hands in a sparse file. It is scored on the test images under one transform that follows from the course's
-salt, so that nobody can fit a network to the very images that count. The board is a CSV file beside a page of HTML.
+salt. A network fitted to the plain test images gains less by that, and no more is kept from anybody: images and salt
+are on every player's machine, and the board prints the transform. It is a game of honour. The board is a CSV file
+beside a page of HTML.
 """
 
 import csv
 import hashlib
 import html
 import io
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
 from labkit import runtime
@@ -24,13 +30,19 @@ from labkit.course.report import harmless
 from labkit.data import load_images
 from labkit.plots import BLUE, GREY, VERMILION
 from labkit.sparse_files import load_sparse
-from labkit.sparsity import sparsity_report
-from labkit.study.damage import predict
+from labkit.sparsity import prunable_layers, sparsity_report
 from labkit.study.frontier import PUBLISHED
+from labkit.training import in_mode
 
 MOST_DEGREES, MOST_PIXELS = 8.0, 1
 OURS = "labkit"  # the player that the committed networks belong to
-LONGEST_NAME = 40
+LONGEST_NAME = 64  # as a student's ID
+# What Unicode calls printable although nothing is seen of it: joiners, fillers of Hangul, Khmer and Mongolian, the
+# blank of Braille, a note without a head, and all variation selectors.
+INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U0001d159\U000e0100-\U000e01ef]"
+)
+PATIENCE = 60.0  # seconds to wait for the board; whoever has it only draws the page and writes two files
 NAMED = 12  # players on the front whose names are in the figure
 
 
@@ -39,7 +51,7 @@ class Score:
     """One line of the board.
 
     Attributes:
-        player: who handed it in.
+        player: who handed it in, as ``checked_player`` writes it.
         weights: nonzero weights of the convolutions and of the linear layer.
         bytes: of the sparse file.
         accuracy: on the 10,000 transformed test images, in [0, 1].
@@ -56,6 +68,14 @@ class Score:
 
 
 COLUMNS = tuple(field.name for field in fields(Score))
+# Column -> how a cell is written, and in words. Python would also read 2_000, +5 and digits of other scripts.
+CELLS = {
+    "weights": ("[0-9]{1,9}|10{9}", "a whole number from 0 to 10**9"),
+    "bytes": ("[0-9]{1,9}|10{9}", "a whole number from 0 to 10**9"),
+    "accuracy": (r"0(\.[0-9]+)?|1(\.0+)?", "a decimal number in [0, 1]"),
+    "network": ("[0-9a-f]{16}", "16 digits of 0-9 and a-f"),
+    "course": ("[0-9a-f]{8}", "8 digits of 0-9 and a-f"),
+}
 
 
 @dataclass(frozen=True)
@@ -90,28 +110,42 @@ def transformed(images: torch.Tensor, transform: Transform) -> torch.Tensor:
     return affine(images, -transform.degrees, shift, 1.0, [0.0], InterpolationMode.BILINEAR)
 
 
+def checked_player(player: str) -> str:
+    """A player's name in its one way of writing: NFKC, without spaces around it, the project's own in lower case.
+
+    Raises:
+        ValueError: it is no name, or one that shows something else than it is.
+    """
+    name = unicodedata.normalize("NFKC", player).strip()
+    if not name.isprintable() or not 1 <= len(name) <= LONGEST_NAME or not any(map(str.isalnum, name)):
+        rule = f"1 to {LONGEST_NAME} printable characters, with a letter or digit among them"
+        raise ValueError(f"player is {player!r:.80}; it must be {rule}")
+    hidden = INVISIBLE.search(name)
+    if hidden:
+        raise ValueError(f"player is {player!a:.80}; U+{ord(hidden[0]):04X} can not be seen, leave it out")
+    if harmless(name) != name:
+        raise ValueError(f"player is {player!r:.80}; a spreadsheet would take it for a formula, give another name")
+    return OURS if unicodedata.normalize("NFKC", name.casefold()) == OURS else name
+
+
 def score(path: Path, player: str, salt: str) -> Score:
     """Score a sparse file; nothing in it is run.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a damaged file, a network for other images, or a name that is none.
+        ValueError: a damaged file, a network for other images, one that is too wide, the project's own or without
+            answers, or a name that is none.
     """
-    player = player.strip()
-    if not player.isprintable() or not 1 <= len(player) <= LONGEST_NAME:
-        raise ValueError(f"player is {player!r:.80}; it must be 1 to {LONGEST_NAME} printable characters")
-    if harmless(player) != player:
-        raise ValueError(f"player is {player!r}; a spreadsheet would take it for a formula, give another name")
-    if player.casefold() == OURS and path not in frontier_files():
+    player = checked_player(player)
+    if player == OURS and path not in frontier_files():
         raise ValueError(f"player is {player!r}; the project's own networks have that name, give another one")
     network = load_sparse(path)
-    if (network.input_shape, network.num_of_cls) != (CNN().input_shape, CNN().num_of_cls):
-        what = f"images {network.input_shape} and {network.num_of_cls} classes"
-        raise ValueError(f"{path} is for {what}; golf is played with images (1, 28, 28) and 10 classes")
+    _check_sizes(network, path)
+    if player != OURS:
+        _check_is_not_ours(network, path)
     content = path.read_bytes()
     images, labels = load_images("MNIST", train=False)
-    seen = transformed(images.unsqueeze(1).float() / 255, transform_of(salt))
-    right = predict(network, seen).argmax(dim=1) == labels
+    right = _answers(network, transformed(images.unsqueeze(1).float() / 255, transform_of(salt)), path) == labels
     return Score(
         player,
         sum(row.weights - row.zeros for row in sparsity_report(network)),
@@ -122,16 +156,65 @@ def score(path: Path, player: str, salt: str) -> Score:
     )
 
 
+def _check_sizes(network: CNN, path: Path) -> None:
+    usual = CNN()
+    if (network.input_shape, network.num_of_cls) != (usual.input_shape, usual.num_of_cls):
+        what = f"images {network.input_shape} and {network.num_of_cls} classes"
+        raise ValueError(f"{path} is for {what}; golf is played with images (1, 28, 28) and 10 classes")
+    # A file of a few KB can announce a network that computes for hours: zeros are packed well and multiplied, too.
+    count, most = _multiply_adds(network.channels), 2 * _multiply_adds(usual.channels)
+    if count > most:
+        what = f"channels {network.channels}, {count:,} multiply-adds for one image"
+        raise ValueError(f"{path} has {what}; at most {most:,} are allowed, twice those of the labs' dense CNN")
+
+
+def _multiply_adds(channels: tuple[int, int, int]) -> int:
+    """Of a dense network for one image (1, 28, 28), as ``cost.multiply_adds`` counts them, without computing it."""
+    first, second, third = channels
+    return 9 * (28 * 28 * first + 14 * 14 * first * second + 5 * 5 * second * third) + 5 * 5 * third * 10
+
+
+def _check_is_not_ours(network: CNN, path: Path) -> None:
+    weights = _weights(network)
+    for own in committed_files():
+        theirs = _committed_weights(own)
+        # Nearly equal: saving a network again may round a scale otherwise.
+        same = all(a.shape == b.shape and torch.allclose(a, b) for a, b in zip(weights, theirs, strict=True))
+        if same:
+            raise ValueError(f"{path} has the weights of {own.name}, the project's own; hand in a network of yours")
+
+
+def _weights(network: CNN) -> list[torch.Tensor]:
+    return [getattr(network, name).weight.detach() for name in prunable_layers(network)]
+
+
+@cache
+def _committed_weights(path: Path) -> list[torch.Tensor]:
+    return _weights(load_sparse(path))
+
+
+@torch.no_grad()
+def _answers(network: CNN, images: torch.Tensor, path: Path) -> torch.Tensor:
+    """The class (N,) of each image's largest logit; among probabilities in float32 small logits would tie."""
+    with in_mode(network, training=False):
+        logits = torch.cat([network(X) for X in images.split(100)])
+    wrong = int((~logits.isfinite()).any(dim=1).sum())
+    if wrong:
+        said = f"its answers to {wrong:,} of {len(images):,} images are not numbers"
+        raise ValueError(f"{path} can not be scored: {said}; train it again")
+    return logits.argmax(dim=1)
+
+
 def course_of(salt: str) -> str:
-    """A course's short name on its board; its salt can not be told from it."""
+    """A course's short name on its board, which does not show its salt; whoever guesses the salt can confirm it."""
     return hashlib.sha256(f"golf board\n{salt}".encode()).hexdigest()[:8]
 
 
 def submit(path: Path, player: str, salt: str, board: Path) -> tuple[Score, list[Score]]:
     """Score a sparse file and put it on the board: ``BOARD/golf.csv`` and ``BOARD/golf.html``.
 
-    A new board starts with the networks that are committed with the project. The same network of the same player
-    is on the board once.
+    A new board starts with networks that are committed with the project. A player has one line for each number of
+    weights: the one with the best accuracy stays, of equal ones the older.
 
     Args:
         path: the sparse file.
@@ -140,30 +223,50 @@ def submit(path: Path, player: str, salt: str, board: Path) -> tuple[Score, list
         board: folder of the board.
 
     Returns:
-        The score, and all scores of the board, fewest weights first.
+        The score, and all scores of the board, fewest weights first. The score is not among them if an older line of
+        the player's is as good or better.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: as ``score``; or a board that is damaged, or of another course: it is left as it was.
+        TimeoutError: somebody else keeps the board locked.
         OSError: the folder can not be written.
     """
-    for name in ("golf.csv", "golf.html", "golf.lock"):
-        runtime.check_writable(board / name)
-    with FileLock(board / "golf.lock"):
-        scores = read_board(board / "golf.csv", salt)
-        new = score(Path(path), player, salt)
-        if not scores:
-            scores = [score(own, OURS, salt) for own in sorted(frontier_files())]
-        scores = [old for old in scores if (old.player, old.network) != (new.player, new.network)]
-        scores = sorted([*scores, new], key=lambda one: (one.weights, -one.accuracy, one.player))
-        _write(board / "golf.csv", _csv_of(scores))
-        _write(board / "golf.html", page(scores, salt))
+    table, lock = board / "golf.csv", board / "golf.lock"
+    for place in (table, board / "golf.html", lock):
+        runtime.check_writable(place)
+    is_new = not read_board(table, salt)  # a damaged board is told before the work
+    new = score(Path(path), player, salt)
+    own = [score(file, OURS, salt) for file in sorted(frontier_files())] if is_new else []
+    try:
+        with FileLock(lock, timeout=PATIENCE):
+            scores = best_lines([*(read_board(table, salt) or own), new])  # others may have written meanwhile
+            as_page = page(scores, salt)  # before either file is written: drawing may fail
+            _write(table, _csv_of(scores))
+            _write(board / "golf.html", as_page)
+    except Timeout:
+        raise TimeoutError(f"{lock} is still locked by another submission after {PATIENCE:g} s; try again") from None
     return new, scores
+
+
+def best_lines(scores: Iterable[Score]) -> list[Score]:
+    """For each player and number of weights the best accuracy, of equal ones the first; fewest weights first."""
+    best: dict[tuple[str, int], Score] = {}
+    for one in scores:
+        before = best.setdefault((one.player, one.weights), one)
+        if one.accuracy > before.accuracy:
+            best[one.player, one.weights] = one
+    return sorted(best.values(), key=lambda one: (one.weights, -one.accuracy, one.player))
 
 
 def frontier_files() -> list[Path]:
     """The committed networks of seed 0, that a new board starts with."""
     return list((runtime.reference_dir() / "frontier").glob("MNIST_*_s0.lks"))
+
+
+def committed_files() -> list[Path]:
+    """All sparse files that are committed with the project: nobody may hand them in."""
+    return sorted(path for folder in ("frontier", "small") for path in (runtime.reference_dir() / folder).glob("*.lks"))
 
 
 def read_board(path: Path, salt: str) -> list[Score]:
@@ -175,27 +278,38 @@ def read_board(path: Path, salt: str) -> list[Score]:
     if not path.exists():
         return []
     try:
-        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True))
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte order mark in front
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
         head = rows[0] if rows else []
         if tuple(head) != COLUMNS:
             raise ValueError(f"its columns are {','.join(head)[:100]!r}, not {','.join(COLUMNS)}")
-        for line, row in enumerate(rows, start=1):
-            if len(row) != len(COLUMNS):
-                raise ValueError(f"row {line} has {len(row)} cells, not {len(COLUMNS)}")
-        scores = [Score(row[0], int(row[1]), int(row[2]), float(row[3]), row[4], row[5]) for row in rows[1:]]
-        for one in scores:
-            if len(one.player) > LONGEST_NAME:
-                raise ValueError(
-                    f"a player's name has {len(one.player)} characters, at most {LONGEST_NAME} are allowed"
-                )
-            if min(one.weights, one.bytes) < 0 or not 0 <= one.accuracy <= 1:
-                raise ValueError(f"{one.player} has {one.weights} weights, {one.bytes} bytes, accuracy {one.accuracy}")
+        scores = [_score_in(row, line) for line, row in enumerate(rows[1:], start=2)]
+        if not text.endswith("\n"):
+            raise ValueError("its last line has no end, as if the file were cut off")
+        lines = Counter((one.player, one.weights) for one in scores)
+        for (player, weights), times in lines.items():
+            if times > 1:
+                raise ValueError(f"{player!r} has {times} lines with {weights:,} weights, one is allowed")
     except (ValueError, OSError, csv.Error) as error:
         raise ValueError(f"{path} is not a board of pruning golf ({error}); mend it or give another folder") from None
     others = {one.course for one in scores} - {course_of(salt)}
     if others:
         raise ValueError(f"{path} is the board of course {', '.join(sorted(others))}, not {course_of(salt)}")
     return scores
+
+
+def _score_in(row: Sequence[str], line: int) -> Score:
+    if len(row) != len(COLUMNS):
+        raise ValueError(f"row {line} has {len(row)} cells, not {len(COLUMNS)}")
+    cells = dict(zip(COLUMNS, row, strict=True))
+    player = cells["player"]
+    if checked_player(player) != player:
+        raise ValueError(f"row {line}: player is {player!a:.80}; it must be written {checked_player(player)!r}")
+    for name, (form, words) in CELLS.items():
+        if not re.fullmatch(form, cells[name]):
+            raise ValueError(f"row {line}: {name} is {cells[name]!r:.80}; it must be {words}")
+    weights, size, accuracy = int(cells["weights"]), int(cells["bytes"]), float(cells["accuracy"])
+    return Score(player, weights, size, accuracy, cells["network"], cells["course"])
 
 
 def on_the_front(scores: Sequence[Score]) -> list[Score]:

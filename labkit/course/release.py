@@ -18,7 +18,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from labkit import runtime
-from labkit.course.students import DEFAULT_SALT
+from labkit.course.students import DEFAULT_SALT, checked_salt
 from labkit.course.tasks import NOTEBOOKS
 
 FORMAT = "labkit course 1"
@@ -183,11 +183,11 @@ def read_course(path: Path) -> dict[str, Any]:
         ValueError: it is not one.
     """
     try:
-        course = json.loads(path.read_text(encoding="utf-8"))
+        course = json.loads(path.read_text(encoding="utf-8-sig"))
         if course["format"] != FORMAT or not isinstance(course["notebooks"], dict):
-            raise ValueError(f"its format is {course['format']!r}")
-        return {**course, "salt": str(course["salt"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"its format is {course['format']!r:.80}")
+        return {**course, "salt": checked_salt(course["salt"])}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no course.json of a release ({error})") from None
 
 

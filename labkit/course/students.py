@@ -33,15 +33,31 @@ def course_files() -> list[Path]:
     return [folder / "course.json" for folder in (runtime.PROJECT, Path.cwd(), Path.cwd().parent)]
 
 
+def checked_salt(course_salt: object) -> str:
+    """A course's salt, as it is.
+
+    Raises:
+        ValueError: it is no string, or half of a pair of characters, which has no bytes to follow from.
+    """
+    if not isinstance(course_salt, str) or course_salt.encode(errors="ignore").decode() != course_salt:
+        kind = type(course_salt).__name__
+        raise ValueError(f"salt is {course_salt!r:.80} of type {kind}; it must be a string of whole characters")
+    return course_salt
+
+
 def salt() -> str:
-    """The course's salt, from its ``course.json``; without one, the salt of a course that nobody named."""
+    """The course's salt, from its ``course.json``; without one, the salt of a course that nobody named.
+
+    Raises:
+        ValueError: the file can not be read, or holds no salt that is a string.
+    """
     path = next((path for path in course_files() if path.is_file()), None)
     if path is None:
         return DEFAULT_SALT
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["salt"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is damaged; get the course's folder again") from None
+        return checked_salt(json.loads(path.read_text(encoding="utf-8-sig"))["salt"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); get the course's folder again") from None
 
 
 def seed_of(student: str, course_salt: str) -> int:
