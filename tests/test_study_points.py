@@ -359,7 +359,8 @@ def test_methods_that_are_compared_have_the_same_epochs_and_seeds():
     for (_, epochs), group in groups.items():
         few = epochs == 4
         for (method, target), seeds in group.items():
-            assert seeds == set(range(5 if few or (method, target) == ("lamp-global-gradual", 2_000) else 10))
+            control = (method, target) in {("lamp-global-gradual", 2_000), ("small-augmented-8", 2_000)}
+            assert seeds == set(range(5 if few or control else 10))
         # The network of 24 epochs is compared with the dense one of 12.
         assert any(method.startswith("dense") for method, _ in group) == (epochs < 24)
 
@@ -371,5 +372,10 @@ def test_all_epochs_of_each_point_are_trained():
 
 def test_only_dense_networks_and_the_long_ones_are_augmented():
     augmented = {point.method for point in plan("full") if point.augmented}
-    assert augmented == {"dense", "lamp-global-gradual-augmented-8"}
-    assert {point.augmented for point in plan("full") if point.control != "none"} == {0}
+    assert augmented == {"dense", "lamp-global-gradual-augmented-8", "small-augmented-8"}
+
+
+def test_small_dense_network_of_the_headline_has_the_recipe_of_the_pruned_one():
+    (small,) = (point for point in plan("full") if point.method == "small-augmented-8" and point.seed == 0)
+    (lamp,) = (point for point in plan("full") if point.method == "lamp-global-gradual-augmented-8" and point.seed == 0)
+    assert (small.target, small.epochs, small.augmented) == (lamp.target, lamp.epochs, lamp.augmented)

@@ -44,6 +44,7 @@ def _full() -> list[Point]:
     headline = [_dense(HEADLINE_EPOCHS), _pruned("lamp", 6_000, HEADLINE_EPOCHS)]
     headline.append(_pruned("lamp", LONG_TARGET, LONG_EPOCHS, augmented=LONG_AUGMENTED))
     methods = [
+        _small_dense(LONG_TARGET, LONG_EPOCHS, LONG_AUGMENTED),
         _dense(EPOCHS, augmented=0),
         *(_pruned("lamp", target) for target in TARGETS),
         *(_pruned("magnitude", target) for target in TARGETS[1:]),
@@ -54,7 +55,7 @@ def _full() -> list[Point]:
         _pruned("magnitude", 2_000, schedule="rewind", rewind=1, control="reinitialised"),
     ]
     fashion = [_dense(EPOCHS, augmented=0), *(_pruned("lamp", target) for target in (6_000, 2_000, 622))]
-    fashion += [_pruned("magnitude", 622), _small_dense(2_000)]
+    fashion.append(_small_dense(2_000))
     further = [
         _pruned("snip", 2_000, schedule="before"),
         _pruned("synflow", 2_000, schedule="before"),
@@ -78,8 +79,8 @@ def _dense(epochs: int, augmented: int | None = None) -> dict[str, Any]:
     return {**names, "target": WEIGHTS, "epochs": epochs, "augmented": augmented}
 
 
-def _small_dense(target: int) -> dict[str, Any]:
-    return {**_dense(EPOCHS, augmented=0), "target": target, "control": "small"}
+def _small_dense(target: int, epochs: int = EPOCHS, augmented: int = 0) -> dict[str, Any]:
+    return {**_dense(epochs, augmented), "target": target, "control": "small"}
 
 
 def _pruned(criterion: str, target: int, epochs: int = EPOCHS, **others: Any) -> dict[str, Any]:
