@@ -275,18 +275,19 @@ def _print_operating_points(console: Console, points: Any, path: Path) -> None:
     from labkit.study.frontier import operating_points
     from labkit.study.records import read_records
 
-    table = Table(title="What is done", caption="accuracies: mean ± half of the 95 % confidence interval, over seeds")
-    for name in ("data set", "method"):
-        table.add_column(name, overflow="fold")
+    words = (
+        "accuracies: mean ± half of the 95 % confidence interval over seeds; lost: against the dense network of the "
+    )
+    words += "same seed and of as many epochs, or else of the most that are fewer"
+    table = Table(title="What is done", caption=words)
+    table.add_column("method", overflow="fold", min_width=20)
     for name in ("epochs", "weights", "multiply-adds", "seeds", "test accuracy %", "lost, points", "collapsed"):
         table.add_column(name, justify="right")
-    table.add_column("lost against", overflow="fold")
     chosen = set(points)
     for row in operating_points(record for record in read_records(path) if record.point in chosen):
         lost = f"{100 * row.lost.mean:.2f} ± {100 * row.lost.half:.2f}" if row.lost else "–"
         table.add_row(
-            row.dataset,
-            row.method,
+            row.method if row.dataset == "MNIST" else f"{row.dataset} {row.method}",
             str(row.epochs),
             f"{row.nonzero:,.0f}",
             f"{row.macs:,.0f}",
@@ -294,7 +295,6 @@ def _print_operating_points(console: Console, points: Any, path: Path) -> None:
             f"{100 * row.accuracy.mean:.2f} ± {100 * row.accuracy.half:.2f}",
             lost,
             str(row.collapsed),
-            row.control,
         )
     console.print(table, soft_wrap=False)
 
