@@ -275,28 +275,29 @@ def _print_operating_points(console: Console, points: Any, path: Path) -> None:
     from labkit.study.frontier import operating_points
     from labkit.study.records import read_records
 
-    words = (
-        "accuracies: mean ± half of the 95 % confidence interval over seeds; lost: against the dense network of the "
-    )
-    words += "same seed and of as many epochs, or else of the most that are fewer"
-    table = Table(title="What is done", caption=words)
-    table.add_column("method", overflow="fold", min_width=20)
-    for name in ("epochs", "weights", "multiply-adds", "seeds", "test accuracy %", "lost, points", "collapsed"):
+    words = "mean ± half of the 95 % confidence interval over seeds; lost: against the dense network of the same seed"
+    table = Table(title="What is done", caption=f"{words} and of as many epochs, or else of the most that are fewer")
+    table.add_column("method", overflow="fold")
+    for name in ("epochs", "weights", "10³ multiply-adds", "seeds", "test accuracy %", "points lost"):
         table.add_column(name, justify="right")
     chosen = set(points)
     for row in operating_points(record for record in read_records(path) if record.point in chosen):
-        lost = f"{100 * row.lost.mean:.2f} ± {100 * row.lost.half:.2f}" if row.lost else "–"
+        name = row.method if row.dataset == "MNIST" else f"{row.dataset} {row.method}"
         table.add_row(
-            row.method if row.dataset == "MNIST" else f"{row.dataset} {row.method}",
+            f"{name}: {row.collapsed} COLLAPSED" if row.collapsed else name,
             str(row.epochs),
             f"{row.nonzero:,.0f}",
-            f"{row.macs:,.0f}",
+            f"{row.macs / 1000:,.0f}",
             str(row.accuracy.seeds),
-            f"{100 * row.accuracy.mean:.2f} ± {100 * row.accuracy.half:.2f}",
-            lost,
-            str(row.collapsed),
+            _percent(row.accuracy),
+            _percent(row.lost) if row.lost else "–",
         )
     console.print(table, soft_wrap=False)
+
+
+def _percent(found: Any) -> str:
+    """An estimate in percent; of a single seed there is no interval."""
+    return f"{100 * found.mean:.2f}" + ("" if found.seeds == 1 else f" ± {100 * found.half:.2f}")
 
 
 def _grade_with_bar(console: Console, entries: Any, course: Any, out: Path, jobs: int) -> Any:
