@@ -6,6 +6,7 @@ Only this process writes the file of records, one at a time, as they come.
 import errno
 import os
 import signal
+import socket
 import threading
 import time
 import warnings
@@ -183,11 +184,15 @@ def _of_cluster(
     except ImportError as error:
         words = "a cluster needs the packages dask and distributed: pip install 'dask>=2025.1' 'distributed>=2025.1'"
         raise RuntimeError(f"{words} ({error})") from None
+    problem = f"there is no Dask scheduler at {scheduler!r}"
+    advice = "start one with: dask scheduler, and give its address as tcp://HOST:PORT"
     try:
+        # A Client that can not connect leaves threads behind, on which the next one may hang: so this knocks first.
+        host, _, port = scheduler.removeprefix("tcp://").rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_FOR_THE_SCHEDULER).close()
         client = Client(scheduler, timeout=SECONDS_FOR_THE_SCHEDULER)
-    except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:  # each protocol has its own
-        problem = f"there is no Dask scheduler at {scheduler!r} ({error or type(error).__name__})"
-        raise OSError(f"{problem}; start one with: dask scheduler") from None
+    except (OSError, ValueError, OverflowError) as error:
+        raise OSError(f"{problem} ({error or type(error).__name__}); {advice}") from None
     with client:
         try:
             client.wait_for_workers(1, timeout=SECONDS_FOR_THE_SCHEDULER)
