@@ -125,12 +125,15 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
         ax.annotate(f"{x:.2f}", (x + half, place), (6, 0), textcoords="offset points", va="center", fontsize=8)
     ax.set_yticks(range(len(rows)), list(names))
     ax.invert_yaxis()
-    # Linear near zero: a method that loses nothing, or gains, must have its place.
-    ax.set_xscale("symlog", linthresh=0.5)
-    ax.set_xlabel("points of test accuracy lost against the dense network (logarithmic from 0.5 on)")
-    ax.axvline(0, color="black", linewidth=1)
+    label = "points of test accuracy lost against the dense network"
+    if all(row.lost is not None and row.lost.low > 0 for row in rows):
+        ax.set(xscale="log", xlabel=f"{label} (logarithmic)")
+    else:  # linear near zero: a method that loses nothing, or gains, must have its place
+        ax.set_xscale("symlog", linthresh=0.5)
+        ax.set_xlabel(f"{label} (logarithmic from 0.5 on)")
+        ax.axvline(0, color="black", linewidth=1)
     low, high = ax.get_xlim()
-    marks = (0, 0.5, 1, 2, 5, 10, 20, 50)
+    marks = (0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if low > 0 else (0, 0.5, 1, 2, 5, 10, 20, 50)
     ticks = [tick for tick in (*(-mark for mark in marks[:0:-1]), *marks) if low <= tick <= high]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.xaxis.set_minor_formatter(NullFormatter())
