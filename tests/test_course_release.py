@@ -361,7 +361,8 @@ def test_folder_without_notebooks_is_refused(tmp_path):
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # What a make around these tests hands down is not for this one.
-    outside = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    handed_down = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "ARGS")
+    outside = {name: value for name, value in os.environ.items() if name not in handed_down}
     return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, env=outside)
 
 
