@@ -272,8 +272,14 @@ def ledger_table(found: Mapping[str, Ledger]) -> str:
     for name, key in (("file", "raw_bytes"), ("file, gzip", "gzip_bytes"), ("sparse file", "sparse_bytes")):
         rows.append([f"{name} [KB]", *(f"≈{getattr(one, key) / 1000:7.1f}" for one in several)])
     for way in several[0].latencies:
-        rows.append([f"{way} [ms]", *(f"⏱{one.latencies[way].median:8.3f}" for one in several)])
+        rows.append([f"{way} [ms]", *(f"⏱{_two_digits(one.latencies[way].median):>8}" for one in several)])
     return tabulate(rows, ["", *found], "pretty", stralign="right", disable_numparse=True)
+
+
+def _two_digits(number: float) -> str:
+    """Rounded to two digits that count; more would be noise, and hide an altered digit."""
+    decimals = max(0, 1 - math.floor(math.log10(number))) if number > 0 else 0
+    return f"{number:.{decimals}f}"
 
 
 def _ledger(model: nn.Module, counted: tuple[LayerCost, ...], latencies: Mapping[str, Latency]) -> Ledger:

@@ -1,16 +1,17 @@
 """The two marks that let outputs be compared strictly: ``≈`` and ``⏱``.
 
-``≈`` before a number: it may move by 10 units of its last printed digit between machines. ``⏱`` before a number: only
-this machine has it, any number will do. Every other character of an output is compared exactly.
+``≈`` before a number: it may move by 3 units of its last printed digit between machines. ``⏱`` before a number or a
+word: only this machine has it, any number (any word) will do. Every other character of an output is compared exactly.
 """
 
 import re
 from decimal import Decimal
 
-TOLERANCE_UNITS = 10
+TOLERANCE_UNITS = 3
 _HOLE = "\0"  # stands for a digit that may change; no output contains it
 _MOVABLE = re.compile(r"≈ *(-?\d[\d,]*(?:\.\d+)?)")
 _LOCAL = re.compile(r"⏱ *-?\d[\w.+,-]*")
+_LOCAL_WORD = re.compile(r"⏱[a-z][\w-]*")
 
 
 def equal_up_to_marks(stored: str, fresh: str) -> bool:
@@ -20,10 +21,7 @@ def equal_up_to_marks(stored: str, fresh: str) -> bool:
 
 def difference(stored: str, fresh: str) -> str | None:
     """What differs beyond the marks, in words, or None."""
-    rigid = [
-        _LOCAL.sub(f"⏱{_HOLE}", _MOVABLE.sub(lambda field: "≈" + _HOLE * (len(field[0]) - 1), text))
-        for text in (stored, fresh)
-    ]
+    rigid = [_rigid(stored), _rigid(fresh)]
     if rigid[0] != rigid[1]:
         for old, new in zip(*(text.splitlines() for text in rigid), strict=False):
             if old != new:
@@ -37,3 +35,9 @@ def difference(stored: str, fresh: str) -> str | None:
         if abs(first - second) > TOLERANCE_UNITS * unit:
             return f"≈{old} is now ≈{new}, more than {TOLERANCE_UNITS * unit} away"
     return None
+
+
+def _rigid(text: str) -> str:
+    """The text with a hole for each number or word that may differ."""
+    text = _MOVABLE.sub(lambda field: "≈" + _HOLE * (len(field[0]) - 1), text)
+    return _LOCAL_WORD.sub(f"⏱w{_HOLE}", _LOCAL.sub(f"⏱{_HOLE}", text))

@@ -6,7 +6,8 @@ Knows nothing of networks or data. What the environment may say:
 ``LABKIT_DATA``      folder of the data sets (default: ``data/`` of the project)
 ``LABKIT_MODELS``    folder of the saved networks (default: ``models/`` of the project)
 ``LABKIT_DEVICE``    ``cpu`` or ``cuda`` (default: ``cuda`` where there is one)
-``LABKIT_BF16``      ``0``: train in float32 even where the CPU has bfloat16
+``LABKIT_BF16``      ``0``: train in float32; ``1``: in bfloat16, even if it must be emulated
+                     (default: bfloat16 where the processor multiplies it itself)
 ``LABKIT_BARS``      ``0``: no progress bars
 ``LABKIT_QUICK``     ``1``: quick mode, a tenth of the training images
 ===================  ====================================================================
@@ -28,6 +29,10 @@ import numpy as np
 import torch
 
 PROJECT = Path(__file__).resolve().parent.parent
+# What torch.cpu.get_capabilities() calls a processor's own products of bfloat16: x86, x86 with tiles, Arm.
+BF16_PRODUCTS = ("avx512_bf16", "amx_bf16", "bf16")
+# What ONEDNN_MAX_CPU_ISA may say, and oneDNN then does without those; every other of its names lets it use them.
+ISA_WITHOUT_BF16 = ("sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni")
 
 
 def data_dir() -> Path:
@@ -99,21 +104,59 @@ def cores() -> int:
 
 
 def has_native_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices itself, faster than float32."""
+    """Whether the device itself multiplies bfloat16 matrices, faster than float32.
+
+    oneDNN says yes wherever it can emulate it, as on every processor with AVX-512, where training is then 2.3 times
+    slower; so the processor is asked, too.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Not torch.cpu._is_avx512_bf16_supported(): that stays true when oneDNN has been told to use AVX2 only.
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    onednn = torch.backends.mkldnn
+    if not (onednn.is_available() and onednn.enabled and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return False
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "all"
+    has = torch.cpu.get_capabilities()
+    return limit.lower() not in ISA_WITHOUT_BF16 and any(has.get(name, False) for name in BF16_PRODUCTS)
+
+
+def precision(device: torch.device) -> str:
+    """What a training step multiplies in: ``"float32"``, ``"bfloat16"``, or ``"emulated bfloat16"`` if it was forced.
+
+    Raises:
+        ValueError: ``LABKIT_BF16`` is neither 0 nor 1.
+    """
+    native = has_native_bfloat16(device)
+    if not _switch("LABKIT_BF16", default="1" if native else "0"):
+        return "float32"
+    return "bfloat16" if native else "emulated bfloat16"
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Context in which a training step's matrix products run in bfloat16, where the device has it natively.
+    """Context in which a training step's matrix products run in the ``precision`` of the device.
 
-    Weights, sums of gradients and batch statistics stay float32. Elsewhere, or with ``LABKIT_BF16=0``, it does nothing.
+    Weights, sums of gradients and batch statistics stay float32.
     """
-    if not _switch("LABKIT_BF16", default="1") or not has_native_bfloat16(device):
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext() if precision(device) == "float32" else torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def check_environment() -> None:
+    """Make sure that the variables that choose instructions say something: torch and oneDNN ignore what they do not know.
+
+    Raises:
+        ValueError: one says what nobody understands, or what this processor can not do.
+    """
+    _switch("LABKIT_BF16", default="0")
+    processor = torch.cpu.get_capabilities()
+    wanted = os.environ.get("ATEN_CPU_CAPABILITY", "default")
+    needs = {"avx2": "avx2", "avx512": "avx512_f", "sve256": "sve", "vsx": "", "zvector": "", "default": ""}
+    if wanted not in needs:
+        raise ValueError(f"ATEN_CPU_CAPABILITY is {wanted!r}; it must be one of {', '.join(needs)}")
+    if needs[wanted] and not processor.get(needs[wanted], False):
+        raise ValueError(f"ATEN_CPU_CAPABILITY is {wanted!r}, which this processor has not; unset it")
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        limit = os.environ.get(name, "all").lower()
+        if limit not in (*ISA_WITHOUT_BF16, "all", "default") and not limit.startswith(("avx512_core_", "avx10_")):
+            raise ValueError(f"{name} is {limit!r}; it must be a name of oneDNN's, such as AVX2 or AVX512_CORE")
 
 
 def _switch(name: str, default: str) -> bool:
@@ -187,14 +230,14 @@ def hardware(device: torch.device) -> str:
         name = torch.cuda.get_device_name(device)
     else:
         name = f"{_processor()}, {torch.get_num_threads()} thread(s)"
-    lower = not isinstance(mixed_precision(device), nullcontext)
-    return f"{name}, {'bfloat16' if lower else 'float32'} training"
+    return f"{name}, {precision(device)} training"
 
 
 def footer() -> str:
-    """The line that ends each notebook. Versions carry the mark of what only this machine has."""
-    found = "  ".join(f"{name} ⏱{number}" for name, number in versions().items())
-    return f"labkit {version('labkit')}  {found}  threads ⏱{torch.get_num_threads()}"
+    """The line that ends each notebook. What only this machine has carries its mark; records hold all ``versions``."""
+    python, torch_version = (".".join(versions()[name].split(".")[:2]) for name in ("python", "torch"))
+    threads, how = torch.get_num_threads(), precision(pick_device()).replace(" ", "-")
+    return f"labkit {version('labkit')}  python ⏱{python}  torch ⏱{torch_version}  threads ⏱{threads}  training ⏱{how}"
 
 
 def _processor() -> str:
