@@ -16,7 +16,7 @@ BY_NOTEBOOK := -n 2 --dist loadfile --no-loadscope-reorder
 unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help run test test-fast test-notebooks test-full test-course lab pack lint notebooks bench lock clean FORCE
+.PHONY: help run matrix test test-fast test-notebooks test-full test-course lab pack lint notebooks bench lock clean FORCE
 
 help:  ## this list
 	@echo 'make <target>, such as: make run'
@@ -38,15 +38,16 @@ pack: .venv/installed  ## make the zip to hand in: make pack STUDENT=ab1234
 	@$(BIN) -m labkit.cli pack --student "$(STUDENT)" $(ARGS)
 
 test: .venv/installed  ## tests of labkit, and every notebook executed and compared
-	OMP_NUM_THREADS=1 $(PYTEST) tests notebooks --nbval $(BY_NOTEBOOK) $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) tests notebooks --nbval -m 'not full' $(BY_NOTEBOOK) $(ARGS)
 
 test-fast: .venv/installed  ## tests of labkit only: no notebook is trained, no class graded
-	OMP_NUM_THREADS=1 $(PYTEST) tests -m 'not slow' $(BY_NOTEBOOK) $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTEST) tests -m 'not slow and not full' $(BY_NOTEBOOK) $(ARGS)
 
 test-notebooks: .venv/installed  ## every notebook executed and compared
 	OMP_NUM_THREADS=1 $(PYTEST) notebooks --nbval $(BY_NOTEBOOK) $(ARGS)
 
-test-full: test test-course  ## test, the course at full size, and the notebooks as on other machines
+test-full: test test-course  ## test, all combinations, the course at full size, and the notebooks as on other machines
+	OMP_NUM_THREADS=1 $(PYTEST) tests -m full $(BY_NOTEBOOK) $(ARGS)
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) notebooks --nbval $(BY_NOTEBOOK) $(ARGS)
 	LABKIT_TEST_THREADS=2 $(PYTEST) notebooks --nbval $(ARGS)
 	OMP_NUM_THREADS=1 LABKIT_BF16=0 $(PYTEST) notebooks --nbval $(BY_NOTEBOOK) $(ARGS)
@@ -59,6 +60,9 @@ lint: .venv/installed  ## ruff and mypy, over code and notebooks
 	$(BIN) -m ruff check
 	$(BIN) -m ruff format --check
 	$(BIN) -m mypy
+
+matrix: .venv/installed  ## re-execute every notebook under ten settings, recorded in data/results/reexecution.csv (hours; resumes)
+	@$(BIN) scripts/matrix.py $(ARGS)
 
 bench: .venv/installed  ## the pipeline beside the original's, shrinking beside Torch-Pruning, the study beside the plain loop (idle machine)
 	@$(BIN) tests/benchmarks/bench_pipeline.py

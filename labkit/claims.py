@@ -17,7 +17,7 @@ def show_prediction(
         prediction: what the reader wrote before the cell was run; None if nothing.
         measured: the measured number.
         what: its name and unit.
-        digits: decimals to print, for a number that may move by 10 units of the last one elsewhere.
+        digits: decimals to print, for a number that may move by 3 units of the last one elsewhere.
         exact: the measured number does not move, so it carries no mark.
     """
     given = "– (not attempted)"

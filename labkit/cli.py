@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +46,9 @@ def _console() -> Console:
 
 @app.command()
 def run(
-    notebooks: Annotated[list[Path] | None, typer.Argument(help="Notebooks; default: all in notebooks/.")] = None,
+    notebooks: Annotated[
+        list[str] | None, typer.Argument(help="Numbers such as 03, or .ipynb files; default: all in notebooks/.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for executed copies, networks and records.")] = Path("build"),
     jobs: Annotated[int, typer.Option(min=1, help="Notebooks at a time.")] = min(2, os.cpu_count() or 1),
     threads: Annotated[int, typer.Option(min=1, help="Threads of each notebook.")] = 1,
@@ -56,8 +58,12 @@ def run(
 ) -> None:
     """Execute notebooks without a browser, and compare what they found with what is stored."""
     console = _console()
-    paths = [p.resolve() for p in notebooks or sorted((runtime.PROJECT / "notebooks").glob("[0-9]*.ipynb"))]
     out = out.resolve()
+    with _told(console):
+        runtime.check_environment()
+        paths = execution.find_notebooks(notebooks or [])
+        if runtime.precision(runtime.pick_device("cpu")).startswith("emulated"):
+            console.print("LABKIT_BF16=1: this processor only emulates bfloat16; training is slower than in float32")
     problem = _what_is_wrong(paths, out)
     if problem:
         console.print(problem, style="red")
@@ -351,8 +357,6 @@ def _told(console: Console) -> Iterator[None]:
 def _what_is_wrong(paths: list[Path], out: Path) -> str:
     """Why this run can not be, or nothing."""
     for path in paths:
-        if path.suffix != ".ipynb" or not path.is_file():
-            return f"{path} is not a notebook; give .ipynb files that exist"
         if out / "notebooks" / path.name == path or out == runtime.PROJECT:
             return f"--out is {out}, which holds the notebooks or networks themselves; give another folder"
     if not paths:
@@ -369,27 +373,50 @@ def _what_is_wrong(paths: list[Path], out: Path) -> str:
 def _run_with_bars(
     console: Console, paths: list[Path], out: Path, jobs: int, threads: int, timeout: float
 ) -> list[execution.Outcome]:
-    """Execute all, with one bar a notebook: share of the expected seconds, time taken, time left."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, speed_estimate_period=600) as bars:
-        tasks = {}
-        for path in paths:
-            cells = execution.count_cells(path)
-            tasks[path.stem] = bars.add_task(
-                path.stem, total=sum(execution.expected_seconds(path.stem)) or cells, start=False
-            )
+    """Execute all. In a terminal a bar a notebook and one for all of them; else a line when one starts and ends."""
+    paces: dict[str, execution.Pace] = {}
+    if not console.is_terminal:
+        return asyncio.run(execution.execute_all(paths, out, jobs, threads, timeout, _lines(console, paces, jobs)))
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bars:
+        tasks = {name: bars.add_task(name, total=1, start=False, left="") for name in [p.stem for p in paths]}
+        together = bars.add_task("all", total=1, left="")
 
-        def progress(name: str, done: float) -> None:
-            bars.start_task(tasks[name])
-            bars.update(tasks[name], completed=done)
+        def progress(pace: execution.Pace) -> None:
+            paces[pace.name] = pace
+            if pace.state != "waiting" and not bars.tasks[tasks[pace.name]].started:
+                bars.start_task(tasks[pace.name])
+            ended = pace.state in ("ended", "failed")
+            left = pace.state if ended else f"{_minutes(pace.rate * pace.left)} left" if pace.state == "running" else ""
+            bars.update(tasks[pace.name], total=pace.done + pace.left or 1, completed=pace.done, left=left)
+            if ended:
+                bars.stop_task(tasks[pace.name])
+            done, to_do = (sum(getattr(one, name) for one in paces.values()) for name in ("done", "left"))
+            left = f"{_minutes(execution.seconds_left(paces.values(), jobs))} left"
+            bars.update(together, total=done + to_do or 1, completed=done, left=left)
 
         return asyncio.run(execution.execute_all(paths, out, jobs, threads, timeout, progress))
+
+
+def _lines(console: Console, paces: dict[str, execution.Pace], jobs: int) -> execution.Progress:
+    """Progress for a log file: a line when a notebook starts, and one when it ends."""
+    states: dict[str, str] = {}
+
+    def progress(pace: execution.Pace) -> None:
+        paces[pace.name] = pace
+        if pace.state == states.get(pace.name, "waiting"):
+            return
+        states[pace.name] = pace.state
+        left = f"about {_minutes(execution.seconds_left(paces.values(), jobs))} left for all"
+        after = "" if pace.state == "running" else f" after {_minutes(sum(pace.taken))}"
+        console.print(f"{pace.name}: {'started' if pace.state == 'running' else pace.state}{after}, {left}")
+
+    return progress
+
+
+def _minutes(seconds: float) -> str:
+    """Such as 2:05, or 1:02:05."""
+    return str(timedelta(seconds=round(seconds))).removeprefix("0:").removeprefix("0")
 
 
 def _print_table(console: Console, rows: list[execution.Verdict]) -> None:

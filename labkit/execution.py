@@ -4,11 +4,12 @@ Knows notebooks and records, not what they are about.
 """
 
 import asyncio
+import atexit
 import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,7 @@ from labkit.marks import difference
 
 PICTURES = ("image/png", "image/jpeg")
 # Beyond these a test accuracy is reported as differing: by whether the notebook trained the network.
-TOLERANCES = {True: 0.010, False: 0.0010}
-Progress = Callable[[str, float], None]
+TOLERANCES = {True: 0.0030, False: 0.0003}
 
 
 @dataclass
@@ -42,6 +42,81 @@ class Outcome:
     notebook: NotebookNode
     seconds: list[float] = field(default_factory=list)
     error: str = ""
+
+
+@dataclass
+class Pace:
+    """How far the execution of a notebook has come.
+
+    Attributes:
+        name: of the notebook.
+        expected: seconds that each code cell took when its outputs were stored.
+        taken: seconds of the cells that have ended here.
+        running: seconds of the cell that runs.
+        state: "waiting", "running", "ended", "failed" or "interrupted".
+    """
+
+    name: str
+    expected: list[float]
+    taken: list[float] = field(default_factory=list)
+    running: float = 0.0
+    state: str = "waiting"
+
+    @property
+    def rate(self) -> float:
+        """Seconds needed here for an expected one; at least what the running cell shows, once it is late."""
+        spent, planned = sum(self.taken), sum(self.expected[: len(self.taken)])
+        now = sum(self.expected[len(self.taken) : len(self.taken) + 1])
+        rate = spent / planned if planned else 1.0
+        return rate if self.running <= rate * now else (spent + self.running) / max(planned + now, 0.01)
+
+    @property
+    def done(self) -> float:
+        """Expected seconds of what has been done."""
+        now = sum(self.expected[len(self.taken) : len(self.taken) + 1])
+        return sum(self.expected[: len(self.taken)]) + min(self.running / self.rate, now)
+
+    @property
+    def left(self) -> float:
+        """Expected seconds of what has not been done."""
+        return 0.0 if self.state in ("ended", "failed") else sum(self.expected) - self.done
+
+
+Progress = Callable[[Pace], None]
+
+
+def seconds_left(paces: Iterable[Pace], jobs: int) -> float:
+    """Seconds until all these notebooks are done, at the speed that this machine has shown so far.
+
+    The stored seconds are those of another machine: what they say of the cells to come is scaled by what the cells done
+    have needed here.
+    """
+    paces = list(paces)
+    begun = [pace for pace in paces if pace.done > 0]
+    done = sum(pace.done for pace in begun)
+    rate = sum(pace.rate * pace.done for pace in begun) / done if done else 1.0
+    # No notebook can be divided among two jobs.
+    return rate * max([sum(pace.left for pace in paces) / jobs, *(pace.left for pace in paces)], default=0.0)
+
+
+def find_notebooks(names: Sequence[str]) -> list[Path]:
+    """Notebooks by number, name or path, such as ``03``, ``03_l1_pruning`` or ``x.ipynb``; without names the series.
+
+    Raises:
+        ValueError: there is no such notebook.
+    """
+    series = sorted((runtime.PROJECT / "notebooks").glob("[0-9]*.ipynb"))
+    found = [] if names else series
+    for name in names:
+        fits = [path for path in series if path.stem == name or path.stem.startswith(f"{name.zfill(2)}_")]
+        path = Path(name)
+        if path.suffix == ".ipynb" and path.is_file():
+            fits = [path.resolve()]
+        if len(fits) != 1:
+            known = ", ".join(path.stem[:2] for path in series)
+            raise ValueError(f"{name} is not a notebook; give a number ({known}) or .ipynb files that exist")
+        found += fits
+    return found
 
 
 def kernel_environment(models: Path, threads: int) -> dict[str, str]:
@@ -68,7 +143,7 @@ def count_cells(path: Path) -> int:
         return 0
 
 
-async def execute(path: Path, out: Path, threads: int, timeout: float, progress: Progress) -> Outcome:
+async def execute(path: Path, out: Path, threads: int, timeout: float, pace: Pace, progress: Progress) -> Outcome:
     """Run one notebook and write the executed copy to ``out/notebooks/``, whole, also if a cell fails.
 
     Args:
@@ -76,11 +151,13 @@ async def execute(path: Path, out: Path, threads: int, timeout: float, progress:
         out: folder for the copy, and for the notebook's own ``models/``.
         threads: of the kernel's computations.
         timeout: seconds for one cell.
-        progress: called with the name and the seconds of expected work that are done.
+        pace: of this notebook; kept up to date.
+        progress: called with it at the start, every second and at the end.
     """
     notebook = nbformat.read(path, as_version=4)
     outcome = Outcome(path.stem, notebook)
-    expected, started = expected_seconds(path.stem) or [1.0] * count_cells(path), [time.monotonic()]
+    started = [time.monotonic()]
+    pace.taken, pace.state = outcome.seconds, "running"
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in cells:
         cell.outputs, cell.execution_count = [], None
@@ -90,13 +167,12 @@ async def execute(path: Path, out: Path, threads: int, timeout: float, progress:
 
     def on_end(**_: Any) -> None:
         outcome.seconds.append(round(time.monotonic() - started[0], 2))
+        started[0] = time.monotonic()
 
     async def tick() -> None:
-        """Move the bar every second, within a cell up to the seconds that this cell should take."""
         while True:
-            done = len(outcome.seconds)
-            running = min(time.monotonic() - started[0], *expected[done : done + 1], 1e9)
-            progress(path.stem, sum(expected[:done]) + running)
+            pace.running = time.monotonic() - started[0]
+            progress(pace)
             await asyncio.sleep(1)
 
     client = NotebookClient(
@@ -120,10 +196,21 @@ async def execute(path: Path, out: Path, threads: int, timeout: float, progress:
         outcome.error = f"cell {len(outcome.seconds) + 1}: the kernel died"
     finally:
         ticker.cancel()
-        progress(path.stem, sum(expected[: len(outcome.seconds)]))
+        # An interrupt while the kernel starts leaves this behind, and it fails when the process ends.
+        atexit.unregister(client._cleanup_kernel)
+        if _is_interrupted():
+            pace.state = "interrupted"
+        else:
+            pace.running, pace.state = 0.0, "failed" if outcome.error else "ended"
+            progress(pace)
         clean(notebook)
         write_notebook(notebook, out / "notebooks" / path.name)
     return outcome
+
+
+def _is_interrupted() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def execute_all(
@@ -140,12 +227,19 @@ async def execute_all(
     # Every NotebookClient would take the interrupt for itself and stop its own kernel only.
     asyncio.get_running_loop().add_signal_handler = refuse  # type: ignore[method-assign, assignment]
     places = asyncio.Semaphore(jobs)
+    paces = {path: Pace(path.stem, expected_seconds(path.stem) or [1.0] * count_cells(path)) for path in paths}
+    for pace in paces.values():
+        progress(pace)
 
     async def one(path: Path) -> Outcome:
         async with places:
             try:
-                return await execute(path, out, threads, timeout, progress)
+                return await execute(path, out, threads, timeout, paces[path], progress)
             except Exception as error:  # no kernel, an unreadable notebook, a full disk: the other notebooks go on
+                if _is_interrupted():
+                    raise  # whatever breaks when a kernel is stopped half-way
+                paces[path].state = "failed"
+                progress(paces[path])
                 return Outcome(path.stem, nbformat.v4.new_notebook(), error=f"{type(error).__name__}: {error}")
 
     longest_first = sorted(paths, key=lambda path: -sum(expected_seconds(path.stem)))

@@ -20,8 +20,8 @@ def save_record(
     Args:
         notebook: the notebook's name, such as ``"02_random_pruning"``.
         networks: name -> ``sparsity`` and ``test_accuracy``, both in [0, 1], and ``trained``: 1 if the notebook trained
-            it, 0 if it only pruned and evaluated. A trained accuracy may differ by 0.010 elsewhere, an evaluated one
-            by 0.0010.
+            it, 0 if it only pruned and evaluated. A trained accuracy may differ by 0.003 elsewhere, an evaluated one
+            by 0.0003.
         curves: name -> one dict of numbers a step, for a notebook that compares.
 
     Raises:

@@ -140,7 +140,7 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
 
 
 def check_environment() -> None:
-    """Make sure that the variables that choose instructions say something: torch and oneDNN ignore what they do not know.
+    """Make sure that the variables that choose instructions mean something: torch and oneDNN ignore all else.
 
     Raises:
         ValueError: one says what nobody understands, or what this processor can not do.
@@ -229,18 +229,17 @@ def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
-        name = f"{_processor()}, {torch.get_num_threads()} thread(s)"
+        name = f"{processor()}, {torch.get_num_threads()} thread(s)"
     return f"{name}, {precision(device)} training"
 
 
 def footer() -> str:
-    """The line that ends each notebook. What only this machine has carries its mark; records hold all ``versions``."""
-    python, torch_version = (".".join(versions()[name].split(".")[:2]) for name in ("python", "torch"))
-    threads, how = torch.get_num_threads(), precision(pick_device()).replace(" ", "-")
-    return f"labkit {version('labkit')}  python ⏱{python}  torch ⏱{torch_version}  threads ⏱{threads}  training ⏱{how}"
+    """The line that ends each notebook. Versions and hardware stand in the notebook's record (``versions``)."""
+    return f"labkit {version('labkit')}, training in ⏱{precision(pick_device())}; more: labkit.versions()"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of the processor, as the system gives it."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -107,6 +107,16 @@ def die_in_writing(point: Point, scratch: Path, epoch: int) -> None:
     run.run_point(point, scratch=scratch)
 
 
+def do_dask(what: str, options: list[str], log: Path) -> None:
+    """Be a Dask scheduler or worker, as the command ``dask scheduler`` or ``dask worker`` starts one."""
+    from distributed.cli import dask_scheduler, dask_worker
+
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    {"scheduler": dask_scheduler, "worker": dask_worker}[what].main(options)
+
+
 def do_plan(
     points: list[Point], path: Path, said: Path, kills: tuple[int, int], deaf: bool, options: dict[str, Any]
 ) -> None:

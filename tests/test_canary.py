@@ -19,9 +19,11 @@ pytestmark = pytest.mark.slow  # starts pytest, and kernels
 CELLS = {
     "exact digit": ("print('zeros 31,112')", "zeros 31,112\n", "zeros 31,113\n", True),
     "dropped output": ("print('zeros 31,112')", "zeros 31,112\n", None, True),
-    "≈ within tolerance": ("print('accuracy ≈0.985')", "accuracy ≈0.985\n", "accuracy ≈0.975\n", False),
-    "≈ beyond tolerance": ("print('accuracy ≈0.985')", "accuracy ≈0.985\n", "accuracy ≈0.974\n", True),
+    "≈ within tolerance": ("print('accuracy ≈0.985')", "accuracy ≈0.985\n", "accuracy ≈0.982\n", False),
+    "≈ beyond tolerance": ("print('accuracy ≈0.985')", "accuracy ≈0.985\n", "accuracy ≈0.981\n", True),
     "⏱ other number": ("print('took ⏱3.2 s')", "took ⏱3.2 s\n", "took ⏱71 s\n", False),
+    "⏱ other precision": ("print('in ⏱float32')", "in ⏱float32\n", "in ⏱bfloat16\n", False),
+    "⏱ no precision": ("print('in ⏱float32')", "in ⏱float32\n", "in ⏱float33\n", True),
     "⏱ no number": ("print('took ⏱3.2 s')", "took ⏱3.2 s\n", "took ⏱long s\n", True),
     "verdict": ("print('✓ it holds')", "✓ it holds\n", "✗ it holds\n", True),
     "last character": ("print('a b ')", "a b \n", "a b\n", True),

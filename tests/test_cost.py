@@ -615,7 +615,7 @@ ROWS = [
     "file [KB]",
     "file, gzip [KB]",
     "sparse file [KB]",
-    *(f"{way} [ms]" for way in WAYS),
+    *(f"{way} [ms]" for way in WAYS if "all threads" not in way),
 ]
 
 
@@ -640,9 +640,11 @@ def test_table_shows_the_numbers_of_the_ledger(dense, masked):
         for cell, number in zip(shown[4:7], (one.raw_bytes, one.gzip_bytes, one.sparse_bytes), strict=True):
             assert cell[0] == "≈"
             assert cell[1:].strip() == f"{number / 1000:.1f}"
-        for cell, way in zip(shown[7:], WAYS, strict=True):
+        for cell, way in zip(shown[7:], WAYS[::2], strict=True):
             assert cell[0] == "⏱"
-            assert cell[1:].strip() == f"{one.latencies[way].median:.3f}"
+            number = float(cell[1:])
+            assert number == pytest.approx(one.latencies[way].median, rel=0.05)  # two digits that count
+            assert len(cell[1:].strip().replace(".", "").lstrip("0")) == 2
 
 
 def with_times(ledger, factor):

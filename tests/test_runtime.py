@@ -85,6 +85,108 @@ def test_mixed_precision_is_bfloat16_exactly_where_the_processor_has_it(monkeypa
     assert product() == (torch.bfloat16 if labkit.has_native_bfloat16(CPU) else torch.float32)
 
 
+AVX2 = {"avx2": True, "avx512_f": False, "avx512_bf16": False, "amx_bf16": False}
+AVX512 = AVX2 | {"avx512_f": True}
+# Kind of processor -> what torch.cpu.get_capabilities() has, whether oneDNN says that it does bfloat16, what oneDNN was
+# told, and whether bfloat16 is multiplied by the processor itself.
+PROCESSORS = {
+    "Haswell, Zen 2, Zen 3": (AVX2, False, "", False),
+    "Arrow Lake: converts bfloat16 and does not multiply it": (AVX2 | {"avx_ne_convert": True}, True, "", False),
+    "Skylake-X": (AVX512, True, "", False),
+    "Ice Lake, Tiger Lake": (AVX512 | {"avx512_vnni": True}, True, "", False),
+    "a virtual machine that masks the flag": (AVX512 | {"cpu_name": "Intel Xeon"}, True, "", False),
+    "Cooper Lake, Zen 4, Zen 5": (AVX512 | {"avx512_bf16": True}, True, "", True),
+    "Zen 4, oneDNN told AVX2": (AVX512 | {"avx512_bf16": True}, False, "AVX2", False),
+    "Zen 4, oneDNN told to emulate": (AVX512 | {"avx512_bf16": True}, True, "AVX512_CORE", False),
+    "Zen 4, in lower case": (AVX512 | {"avx512_bf16": True}, True, "avx512_core_vnni", False),
+    "Zen 4, oneDNN told what it has": (AVX512 | {"avx512_bf16": True}, True, "AVX512_CORE_BF16", True),
+    "Sapphire Rapids": (AVX512 | {"avx512_bf16": True, "amx_bf16": True}, True, "", True),
+    "Sapphire Rapids without its tiles": (AVX512 | {"avx512_bf16": True}, True, "AVX512_CORE_FP16", True),
+    "Graviton 3, Grace": ({"neon": True, "bf16": True}, True, "", True),
+    "Graviton 2": ({"neon": True, "bf16": False}, False, "", False),
+    "Apple M2, whose torch has no oneDNN": ({"neon": True, "bf16": True}, None, "", False),
+}
+
+
+@pytest.fixture
+def on_processor(monkeypatch):
+    """Pretends to be on another kind of processor."""
+
+    def pretend(kind):
+        has, onednn, told, native = PROCESSORS[kind]
+        for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "LABKIT_BF16"):
+            monkeypatch.delenv(name, raising=False)
+        if told:
+            monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", told)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn is not None)
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: bool(onednn), raising=False)
+        return native
+
+    return pretend
+
+
+@pytest.mark.parametrize("kind", PROCESSORS)
+def test_training_is_bfloat16_only_where_the_processor_multiplies_it(kind, on_processor, monkeypatch):
+    native = on_processor(kind)
+    assert labkit.has_native_bfloat16(CPU) is native
+    assert runtime.precision(CPU) == ("bfloat16" if native else "float32")
+    assert product() == (torch.bfloat16 if native else torch.float32)
+    monkeypatch.setenv("LABKIT_BF16", "0")
+    assert runtime.precision(CPU) == "float32"
+    assert product() == torch.float32
+    monkeypatch.setenv("LABKIT_BF16", "1")
+    assert runtime.precision(CPU) == ("bfloat16" if native else "emulated bfloat16")
+    assert product() == torch.bfloat16
+
+
+def test_the_older_name_of_the_variable_of_onednn_counts_too(on_processor, monkeypatch):
+    on_processor("Sapphire Rapids")
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX512_CORE")
+    assert not labkit.has_native_bfloat16(CPU)
+
+
+def test_forced_emulation_says_so_in_one_line(on_processor, monkeypatch, capsys):
+    on_processor("Ice Lake, Tiger Lake")
+    monkeypatch.setenv("LABKIT_BARS", "1")
+    labkit.loaders()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("LABKIT_BF16", "1")
+    labkit.loaders()
+    said = capsys.readouterr().out
+    assert said == "LABKIT_BF16=1: this processor only emulates bfloat16; training is slower than in float32\n"
+    assert runtime.hardware(CPU).endswith(", emulated bfloat16 training")
+    assert ", training in ⏱emulated bfloat16; " in runtime.footer()
+
+
+@pytest.mark.parametrize("value", ["yes", "true", "2", "float32"])
+def test_precision_that_is_neither_0_nor_1_is_refused(monkeypatch, value):
+    monkeypatch.setenv("LABKIT_BF16", value)
+    for ask in (lambda: labkit.mixed_precision(CPU), runtime.check_environment):
+        with pytest.raises(ValueError, match=f"LABKIT_BF16 is '{value}'; it must be 0 or 1"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("ATEN_CPU_CAPABILITY", "nonsense", "ATEN_CPU_CAPABILITY is 'nonsense'; it must be one of avx2, avx512"),
+        ("ATEN_CPU_CAPABILITY", "avx512", "ATEN_CPU_CAPABILITY is 'avx512', which this processor has not"),
+        ("ONEDNN_MAX_CPU_ISA", "AVX3", "ONEDNN_MAX_CPU_ISA is 'avx3'; it must be a name of oneDNN's"),
+        ("DNNL_MAX_CPU_ISA", "none", "DNNL_MAX_CPU_ISA is 'none'"),
+    ],
+)
+def test_instructions_that_nobody_has_are_refused(name, value, words, monkeypatch, on_processor):
+    on_processor("Haswell, Zen 2, Zen 3")
+    runtime.check_environment()
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    runtime.check_environment()
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=words):
+        runtime.check_environment()
+
+
 def test_mixed_precision_can_be_switched_off(monkeypatch):
     monkeypatch.setenv("LABKIT_BF16", "0")
     assert isinstance(labkit.mixed_precision(CPU), nullcontext)
@@ -131,10 +233,7 @@ def test_folders_are_the_projects_unless_the_environment_says_otherwise(monkeypa
 
 def test_footer_marks_all_that_differs_between_machines():
     footer = labkit.footer()
-    assert footer.startswith(f"labkit {labkit.__version__}  python ⏱")
-    for name, number in labkit.versions().items():
-        assert f"{name} ⏱{number}" in footer
-    assert f"threads ⏱{torch.get_num_threads()}" in footer
+    assert footer.startswith(f"labkit {labkit.__version__}, training in ⏱{runtime.precision(CPU)}; ")
 
 
 def test_versions_name_python_and_the_packages_that_numbers_depend_on():

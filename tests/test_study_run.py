@@ -211,7 +211,9 @@ def test_networks_that_are_made_at_the_same_time_in_threads_are_their_own():
 # Masks and budgets
 
 
-@pytest.mark.parametrize("name", KILLED)
+@pytest.mark.parametrize(
+    "name", [name if name in ("rewind", "gradual") else pytest.param(name, marks=pytest.mark.full) for name in KILLED]
+)
 def test_network_has_no_more_weights_than_the_target(whole, name):
     record, seen, _ = whole(POINTS[name])
     assert 0 < record.nonzero <= POINTS[name].target
@@ -474,7 +476,9 @@ def children():
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
-@pytest.mark.parametrize("name", KILLED)
+@pytest.mark.parametrize(
+    "name", [name if name in ("rewind", "gradual") else pytest.param(name, marks=pytest.mark.full) for name in KILLED]
+)
 def test_run_of_a_killed_process_goes_on_as_if_it_had_never_stopped(name, tmp_path, whole):
     point, scratch = POINTS[name], tmp_path / "unfinished"
     whole(point)
@@ -496,7 +500,7 @@ def test_run_of_a_killed_process_goes_on_as_if_it_had_never_stopped(name, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
-@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.full), 3])
 def test_process_that_is_killed_while_it_writes_the_state_leaves_the_older_one(epoch, tmp_path, whole):
     point, scratch = POINTS["rewind"], tmp_path / "unfinished"
     process = children().Process(target=few_images.die_in_writing, args=(point, scratch, epoch))
@@ -684,7 +688,7 @@ def test_seconds_of_an_epoch_leaves_the_threads_as_they_were():
     assert torch.get_num_threads() == 2
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_memory_stays_flat_over_many_runs(monkeypatch, tmp_path):
     monkeypatch.setattr(few_images, "TRAINING", 128)
     process, sizes = psutil.Process(), []

@@ -191,7 +191,7 @@ def test_run_that_was_refused_or_broke_lets_go_of_the_file(path):
     assert run_plan(of_seeds(0), path) == {}
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.full)])
 def test_interrupt_goes_up_and_what_is_finished_is_kept(path, count, tmp_path, alone):
     def interrupt(_point, _outcome):
         raise KeyboardInterrupt
@@ -353,7 +353,7 @@ def test_worker_that_dies_is_told_and_the_same_call_goes_on(path, tmp_path, alon
     assert files(scratch) == ["died"]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 def test_killed_child_is_told_and_the_same_call_goes_on(path, alone):
     points = [*of_seeds(0), *of_seeds(1, 2, epochs=4)]
@@ -416,15 +416,20 @@ def test_full_disk_of_a_worker_fails_its_point_only(path, tmp_path):
 # Runs in processes of their own
 
 
+def ready_processes():
+    """Processes that start at once, since what they need is imported already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["few_images"])
+    return context
+
+
 def in_a_process(points, path, tmp_path, seconds, kills=(0, 0), deaf=False, **options):
     """Run a plan in a process of its own; gives what it said in the end, and the numbers of records on the way.
 
     ``kills`` and ``deaf``: as ``few_images.do_plan``.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["few_images"])
     said, counts = tmp_path / "said.json", []
-    process = context.Process(target=few_images.do_plan, args=(points, path, said, kills, deaf, options))
+    process = ready_processes().Process(target=few_images.do_plan, args=(points, path, said, kills, deaf, options))
     process.start()
     end = time.monotonic() + seconds
     while process.is_alive() and time.monotonic() < end:
@@ -441,7 +446,10 @@ def in_a_process(points, path, tmp_path, seconds, kills=(0, 0), deaf=False, **op
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
-@pytest.mark.parametrize(("count", "deaf"), [(1, False), (2, False), (2, True)])
+@pytest.mark.parametrize(
+    ("count", "deaf"),
+    [pytest.param(1, False, marks=pytest.mark.full), pytest.param(2, False, marks=pytest.mark.full), (2, True)],
+)
 def test_killed_run_keeps_its_records_and_the_next_call_completes_them(path, count, deaf, tmp_path, alone):
     points = of_seeds(*range(6))
     folders = {"scratch": tmp_path / "unfinished", "networks": tmp_path / "networks"}
@@ -474,7 +482,7 @@ class Cluster:
         self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))
         wait = time.monotonic() + 120
         while not file.exists() or not file.read_text(encoding="utf-8").strip():
-            assert self.processes[0].poll() is None and time.monotonic() < wait
+            assert self.processes[0].is_alive() and time.monotonic() < wait
             time.sleep(0.05)
         self.address = json.loads(file.read_text(encoding="utf-8"))["address"]
         for _ in range(count):
@@ -485,19 +493,16 @@ class Cluster:
         self.start("worker", self.address, *common, "--local-directory", str(self.folder), *options)
 
     def start(self, what, *options):
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-            "LABKIT_BF16": "0",
-            "OMP_NUM_THREADS": "1",
-        }
-        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *options, "--no-dashboard"]
-        with (self.folder / f"{what}{len(self.processes)}.log").open("wb") as log:
-            self.processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+        log = self.folder / f"{what}{len(self.processes)}.log"
+        arguments = (what, [*options, "--no-dashboard"], log)
+        process = ready_processes().Process(target=few_images.do_dask, args=arguments)
+        process.start()
+        self.processes.append(process)
 
     def stop(self):
         for process in self.processes:
             process.kill()
-            process.wait()
+            process.join()
 
 
 @pytest.fixture

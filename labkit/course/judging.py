@@ -590,7 +590,7 @@ def cut_weights(weights: Any, before: Weights | None) -> Verdict:
 
 
 def _norms_tie(before: Weights) -> bool:
-    """Whether the last channel that goes and the first that stays have norms that only the order of sums tells apart."""
+    """Whether the last channel that goes and the first that stays have norms that may change places elsewhere."""
     for name in CONVOLUTIONS:
         norms = channel_norms(before[name]).sort().values
         if norms[len(norms) // 2] <= norms[len(norms) // 2 - 1] * (1 + NORM_TOLERANCE):
