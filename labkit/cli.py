@@ -60,7 +60,7 @@ def run(
     console = _console()
     out = out.resolve()
     with _told(console):
-        runtime.check_environment()
+        execution.check_environment()
         paths = execution.find_notebooks(notebooks or [])
         if runtime.precision(runtime.pick_device("cpu")).startswith("emulated"):
             console.print("LABKIT_BF16=1: this processor only emulates bfloat16; training is slower than in float32")

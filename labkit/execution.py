@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -117,6 +118,27 @@ def find_notebooks(names: Sequence[str]) -> list[Path]:
             raise ValueError(f"{name} is not a notebook; give a number ({known}) or .ipynb files that exist")
         found += fits
     return found
+
+
+def check_environment() -> None:
+    """Make sure that the variables that choose instructions mean something: torch and oneDNN ignore all else.
+
+    Raises:
+        ValueError: one says what nobody understands, or what this processor can not do.
+    """
+    runtime.precision(torch.device("cpu"))
+    processor = torch.cpu.get_capabilities()
+    wanted = os.environ.get("ATEN_CPU_CAPABILITY", "default")
+    needs = {"avx2": "avx2", "avx512": "avx512_f", "sve256": "sve", "vsx": "", "zvector": "", "default": ""}
+    if wanted not in needs:
+        raise ValueError(f"ATEN_CPU_CAPABILITY is {wanted!r}; it must be one of {', '.join(needs)}")
+    if needs[wanted] and not processor.get(needs[wanted], False):
+        raise ValueError(f"ATEN_CPU_CAPABILITY is {wanted!r}, which this processor has not; unset it")
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        limit = os.environ.get(name, "all").lower()
+        known = limit in (*runtime.ISA_WITHOUT_BF16, "all", "default") or limit.startswith(("avx512_core_", "avx10_"))
+        if not known:
+            raise ValueError(f"{name} is {limit!r}; it must be a name of oneDNN's, such as AVX2 or AVX512_CORE")
 
 
 def kernel_environment(models: Path, threads: int) -> dict[str, str]:

@@ -16,7 +16,6 @@ Knows nothing of networks or data. What the environment may say:
 import os
 import platform
 import random
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -115,8 +114,8 @@ def has_native_bfloat16(device: torch.device) -> bool:
     if not (onednn.is_available() and onednn.enabled and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return False
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "all"
-    has = torch.cpu.get_capabilities()
-    return limit.lower() not in ISA_WITHOUT_BF16 and any(has.get(name, False) for name in BF16_PRODUCTS)
+    products = [torch.cpu.get_capabilities().get(name, False) for name in BF16_PRODUCTS]
+    return limit.lower() not in ISA_WITHOUT_BF16 and any(products)
 
 
 def precision(device: torch.device) -> str:
@@ -137,26 +136,6 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
     Weights, sums of gradients and batch statistics stay float32.
     """
     return nullcontext() if precision(device) == "float32" else torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def check_environment() -> None:
-    """Make sure that the variables that choose instructions mean something: torch and oneDNN ignore all else.
-
-    Raises:
-        ValueError: one says what nobody understands, or what this processor can not do.
-    """
-    _switch("LABKIT_BF16", default="0")
-    processor = torch.cpu.get_capabilities()
-    wanted = os.environ.get("ATEN_CPU_CAPABILITY", "default")
-    needs = {"avx2": "avx2", "avx512": "avx512_f", "sve256": "sve", "vsx": "", "zvector": "", "default": ""}
-    if wanted not in needs:
-        raise ValueError(f"ATEN_CPU_CAPABILITY is {wanted!r}; it must be one of {', '.join(needs)}")
-    if needs[wanted] and not processor.get(needs[wanted], False):
-        raise ValueError(f"ATEN_CPU_CAPABILITY is {wanted!r}, which this processor has not; unset it")
-    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
-        limit = os.environ.get(name, "all").lower()
-        if limit not in (*ISA_WITHOUT_BF16, "all", "default") and not limit.startswith(("avx512_core_", "avx10_")):
-            raise ValueError(f"{name} is {limit!r}; it must be a name of oneDNN's, such as AVX2 or AVX512_CORE")
 
 
 def _switch(name: str, default: str) -> bool:
@@ -226,10 +205,8 @@ def versions() -> dict[str, str]:
 
 def hardware(device: torch.device) -> str:
     """One line that names the processor, the threads and the precision of training."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        name = f"{processor()}, {torch.get_num_threads()} thread(s)"
+    cpu = f"{processor()}, {torch.get_num_threads()} thread(s)"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     return f"{name}, {precision(device)} training"
 
 
@@ -239,9 +216,5 @@ def footer() -> str:
 
 
 def processor() -> str:
-    """Name of the processor, as the system gives it."""
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    """Name of the processor, as it gives it itself; a virtual machine may say the name of the family only."""
+    return torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()

@@ -117,8 +117,8 @@ def sparsity_table(model: nn.Module, layers: Sequence[str] | None = None, *, mov
     Args:
         model: as in ``sparsity_report``.
         layers: as in ``sparsity_report``.
-        movable: print each layer's sparsity with one digit and ``≈``, and not its number of zeros: after training, how
-            a global mask divides its zeros among the layers differs a little between processors. The total is exact.
+        movable: print each layer's sparsity as a whole number with ``≈``, and not its number of zeros: after training,
+            how a global mask divides its zeros among the layers differs between processors. The total is exact.
     """
     report = sparsity_report(model, layers)
     mark = "≈" if movable else ""
@@ -127,7 +127,7 @@ def sparsity_table(model: nn.Module, layers: Sequence[str] | None = None, *, mov
             row.name,
             f"{row.weights:,}",
             "" if movable else f"{row.zeros:>7,}",
-            f"≈{100 * row.sparsity:5.1f} %" if movable else f"{100 * row.sparsity:6.2f} %",
+            f"≈{100 * row.sparsity:5.0f} %" if movable else f"{100 * row.sparsity:6.2f} %",
             f"{mark}{row.zero_channels:>3} of {row.channels:>3}",
         )
         for row in report

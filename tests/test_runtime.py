@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import labkit
-from labkit import runtime
+from labkit import execution, runtime
 
 CPU = torch.device("cpu")
 
@@ -162,7 +162,7 @@ def test_forced_emulation_says_so_in_one_line(on_processor, monkeypatch, capsys)
 @pytest.mark.parametrize("value", ["yes", "true", "2", "float32"])
 def test_precision_that_is_neither_0_nor_1_is_refused(monkeypatch, value):
     monkeypatch.setenv("LABKIT_BF16", value)
-    for ask in (lambda: labkit.mixed_precision(CPU), runtime.check_environment):
+    for ask in (lambda: labkit.mixed_precision(CPU), execution.check_environment):
         with pytest.raises(ValueError, match=f"LABKIT_BF16 is '{value}'; it must be 0 or 1"):
             ask()
 
@@ -178,13 +178,13 @@ def test_precision_that_is_neither_0_nor_1_is_refused(monkeypatch, value):
 )
 def test_instructions_that_nobody_has_are_refused(name, value, words, monkeypatch, on_processor):
     on_processor("Haswell, Zen 2, Zen 3")
-    runtime.check_environment()
+    execution.check_environment()
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    runtime.check_environment()
+    execution.check_environment()
     monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=words):
-        runtime.check_environment()
+        execution.check_environment()
 
 
 def test_mixed_precision_can_be_switched_off(monkeypatch):

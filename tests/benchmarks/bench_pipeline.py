@@ -1,4 +1,8 @@
-"""Measure labkit's pipeline beside the original's, in one process, taking turns. It reports; it is not a test.
+"""Measure labkit's pipeline beside the original's, in one process, taking turns.
+
+It reports, and fails (exit status 1) only if what labkit chooses by itself is over 10 % slower than what it could have
+chosen: both precisions of training are measured, also where bfloat16 must be emulated, and with them what else a
+library decides without a word: kernels of oneDNN that are its slow reference, and denormal numbers.
 
     make bench                    # or: python tests/benchmarks/bench_pipeline.py --steps 200
 
@@ -11,6 +15,8 @@ import argparse
 import contextlib
 import io
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -22,13 +28,15 @@ import psutil
 import torch
 from tabulate import tabulate
 from torch import nn
+from torch.nn.utils import prune
 
 import labkit
-from labkit import runtime, training
+from labkit import execution, runtime, training
 
 BATCH = 64
 TURN = 6  # steps of one pipeline before the next one's turn; the first refills the caches and is not counted
 CPU = torch.device("cpu")
+SLOWER = 1.10  # what is chosen may take this much longer than the other choice
 TARGETS = {("train", 1, "float32"): 1.6, ("train", 1, "bfloat16"): 2.4, ("evaluate", 1, "float32"): 2.5}
 
 
@@ -56,20 +64,36 @@ class Clocked:
 class Pipeline:
     """One way to train or evaluate, with the precision that it asks for."""
 
-    def __init__(self, name: str, precision: str, loader: Iterable, loop: Callable) -> None:
-        self.name, self.precision = name, precision
+    def __init__(self, name: str, precision: str, loader: Iterable, loop: Callable, flush: bool = False) -> None:
+        self.name, self.precision, self.flush = name, precision, flush
         self.loader, self.loop = Clocked(loader), loop
 
     def turn(self) -> None:
         os.environ["LABKIT_BF16"] = "1" if self.precision == "bfloat16" else "0"
+        torch.set_flush_denormal(self.flush)
         with contextlib.redirect_stderr(io.StringIO()):  # bars are drawn on both sides, and not shown
             self.loop(self.loader)
+        torch.set_flush_denormal(False)
+
+
+def precisions_here() -> list[str]:
+    """What training can be measured in: bfloat16 also where oneDNN has to emulate it, but not where it has none."""
+    has = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return ["float32", "bfloat16"] if has else ["float32"]
+
+
+def pruned() -> nn.Module:
+    """A network of whose weights 90 % are masked: where tiny numbers would come from."""
+    network = labkit.CNN()
+    for layer in labkit.prunable_layers(network).values():
+        prune.l1_unstructured(layer, "weight", amount=0.9)
+    return network
 
 
 def pipelines() -> dict[str, list[Pipeline]]:
     """The original first, then labkit in each precision; networks, optimizers and batches of their own."""
     loss_fn = nn.CrossEntropyLoss()
-    precisions = ["float32", "bfloat16"] if runtime.has_native_bfloat16(CPU) else ["float32"]
+    precisions = precisions_here()
     with contextlib.redirect_stdout(io.StringIO()):
         sources = {precision: labkit.loaders(batch_size=BATCH) for precision in precisions}
     train_loader, test_loader = original.original_loaders(runtime.data_dir() / "MNIST" / "raw", BATCH)
@@ -87,6 +111,9 @@ def pipelines() -> dict[str, list[Pipeline]]:
     for precision, (train_part, _, _) in sources.items():
         loop = train(labkit.CNN(), training, labkit.AccuracyMetric())
         training_rows.append(Pipeline("labkit", precision, train_part, loop))
+    for name, flush in (("90 % masked", False), ("… denormals are 0", True)):
+        loop = train(pruned(), training, labkit.AccuracyMetric())
+        training_rows.append(Pipeline(name, "float32", sources["float32"][0], loop, flush))
     test_part = sources["float32"][2]
     evaluation_rows = [
         old(test_loader, evaluate(original.OriginalCNN(), original, accuracy)),
@@ -128,9 +155,7 @@ def matmul_peak(dtype: torch.dtype, seconds: float = 0.5) -> float:
 def measure(steps: int, threads: int) -> list[list[object]]:
     """Rows of the table for one number of threads."""
     torch.set_num_threads(threads)
-    precisions = {"float32": torch.float32}
-    if runtime.has_native_bfloat16(CPU):
-        precisions["bfloat16"] = torch.bfloat16
+    precisions = {name: getattr(torch, name) for name in precisions_here()}
     peaks = {name: matmul_peak(dtype) for name, dtype in precisions.items()}
     work, rows = work_per_image(), []
     for job, sides in pipelines().items():
@@ -153,6 +178,41 @@ def measure(steps: int, threads: int) -> list[list[object]]:
     return rows
 
 
+KERNELS = """
+import torch, labkit
+network = labkit.CNN()
+optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+images, labels = labkit.load_images("MNIST", train=True)
+loader = labkit.Loader(images[:64], labels[:64])
+arguments = (torch.nn.functional.cross_entropy, labkit.AccuracyMetric())
+labkit.train_one_epoch(network, loader, *arguments, optimizer, 1, torch.device("cpu"))
+labkit.test_one_epoch(network, loader, *arguments, torch.device("cpu"))
+"""
+
+
+def print_kernels() -> None:
+    """Which of oneDNN's primitives of a training step and an evaluation are its reference kernels, by its own log."""
+    for precision in precisions_here():
+        forced = {"LABKIT_BF16": str(int(precision == "bfloat16")), "ONEDNN_VERBOSE": "1", "LABKIT_BARS": "0"}
+        done = subprocess.run([sys.executable, "-c", KERNELS], env=os.environ | forced, capture_output=True, text=True)
+        lines = [line.split(",") for line in done.stdout.splitlines() if ",exec,cpu," in line]
+        parts = [line[line.index("exec") + 2 : line.index("exec") + 4] for line in lines]
+        slow = sorted({f"{kind} {kernel}" for kind, kernel in parts if kernel.startswith("ref")})
+        said = ", ".join(slow) or "none" if done.returncode == 0 and parts else "not known: oneDNN does not tell"
+        print(f"oneDNN, {precision}: {len(parts)} primitives; reference kernels among them: {said}")
+
+
+def slower_choices(rows: list[list[object]]) -> list[str]:
+    """Where the automatic precision is slower than the other one by more than may be, in words."""
+    chosen, found = runtime.precision(CPU), []
+    for threads in sorted({row[1] for row in rows}):
+        taken = {row[3]: float(row[4]) for row in rows if row[:3] == ["train", threads, "labkit"]}
+        other = [precision for precision in taken if precision != chosen]
+        if other and taken[chosen] > SLOWER * taken[other[0]]:
+            found.append(f"{threads} thread(s): {chosen} {taken[chosen]} ms, {other[0]} {taken[other[0]]} ms a step")
+    return found
+
+
 def print_machine(busy: float) -> None:
     """Where this was measured, and whether something else was going on (percent of the processor, before)."""
     print(f"\n{runtime.hardware(CPU).partition(',')[0]}, {runtime.cores()} cores")
@@ -163,6 +223,7 @@ def print_machine(busy: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    execution.check_environment()
     parser.add_argument("--steps", type=int, default=60, help="steps of each pipeline (default: %(default)s)")
     steps = parser.parse_args().steps
     if steps < 1:
@@ -190,7 +251,13 @@ def main() -> None:
     ]
     print(tabulate(rows, headers=columns, tablefmt="simple", disable_numparse=True, colalign=["left"] * 9))
     os.environ.pop("LABKIT_BF16", None)
+    print_kernels()
     print_machine(busy)
+    found = slower_choices(rows)
+    print(
+        f"training chooses {runtime.precision(CPU)}: {'the faster one' if not found else 'the SLOWER one, ' + found[0]}"
+    )
+    sys.exit(bool(found))
 
 
 if __name__ == "__main__":
