@@ -109,7 +109,7 @@ def find_notebooks(names: Sequence[str]) -> list[Path]:
     series = sorted((runtime.PROJECT / "notebooks").glob("[0-9]*.ipynb"))
     found = [] if names else series
     for name in names:
-        fits = [path for path in series if path.stem == name or path.stem.startswith(f"{name.zfill(2)}_")]
+        fits = [path for path in series if name in (path.stem, path.stem[:2]) or name == path.stem[:2].lstrip("0")]
         path = Path(name)
         if path.suffix == ".ipynb" and path.is_file():
             fits = [path.resolve()]

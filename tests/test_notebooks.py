@@ -1,7 +1,10 @@
 """What can be said of a notebook without running it; also what nbval does not look at, such as cells never run."""
 
 import ast
+import copy
+import random
 import re
+import string
 from collections.abc import Iterator
 
 import nbformat
@@ -10,7 +13,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from labkit import runtime
-from labkit.execution import PICTURES
+from labkit.execution import PICTURES, outputs_differ
 
 FOLDER = runtime.PROJECT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -268,3 +271,41 @@ def test_checker_takes_these_for_harmless(good):
     good.cells[1].source = "x = 5 % 3  # not a magic!\nimport matplotlib.pyplot as plt\nplt.show()\n" + "\n" * 20
     good.cells[2].outputs = [new_output("display_data", data={"image/png": "0xabcdef12", "text/plain": "<Figure>"})]
     assert complaints(good) == []
+
+
+# How much of an altered output is noticed
+
+
+def altered(
+    cells: list[NotebookNode], dice: random.Random, digits: bool
+) -> Iterator[tuple[NotebookNode, NotebookNode]]:
+    """Pairs of outputs and the same with one character changed, at places drawn by lot; a digit becomes another."""
+    places = []
+    for cell in cells:
+        for number, output in enumerate(cell.outputs):
+            key = None if output.output_type == "stream" else "text/plain"
+            text = output.text if key is None else output.get("data", {}).get(key, "")
+            places += [(cell, number, key, at) for at, sign in enumerate(text) if sign.isdigit() or not digits]
+    for cell, number, key, at in dice.choices(places, k=EDITS):
+        outputs = copy.deepcopy(cell.outputs)
+        holder, name = (outputs[number], "text") if key is None else (outputs[number].data, key)
+        signs = string.digits if digits else string.ascii_letters + string.digits + string.punctuation + " "
+        new = dice.choice(signs.replace(holder[name][at], ""))
+        holder[name] = holder[name][:at] + new + holder[name][at + 1 :]
+        yield cell.outputs, outputs
+
+
+EDITS = 400  # a notebook
+
+
+@pytest.mark.parametrize(("digits", "least"), [(True, 0.95), (False, 0.99)], ids=["digits", "characters"])
+def test_altered_outputs_are_noticed(digits, least):
+    """One changed digit or character is told, but for the last digits after ≈ and what ⏱ marks."""
+    shares = {}
+    for path in NOTEBOOKS:
+        cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        dice = random.Random(f"{path.stem} {digits}")
+        told = [outputs_differ(*pair) is not None for pair in altered(cells, dice, digits)]
+        shares[path.stem] = sum(told) / len(told)
+    assert sum(shares.values()) / len(shares) >= least, shares
+    assert min(shares.values()) >= least - 0.05, shares
