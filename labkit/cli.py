@@ -53,8 +53,8 @@ def run(
     jobs: Annotated[int, typer.Option(min=1, help="Notebooks at a time.")] = min(2, os.cpu_count() or 1),
     threads: Annotated[int, typer.Option(min=1, help="Threads of each notebook.")] = 1,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds allowed for one cell.")] = 1800,
-    store: Annotated[bool, typer.Option(help="Put outputs that differ beyond their marks into the notebooks.")] = False,
-    fresh: Annotated[bool, typer.Option(help="With --store: put in all outputs, also unchanged ones.")] = False,
+    store: Annotated[bool, typer.Option(help="Put outputs into the notebooks where one differs beyond its marks.")] = False,
+    fresh: Annotated[bool, typer.Option(help="With --store: also into notebooks without a change.")] = False,
 ) -> None:
     """Execute notebooks without a browser, and compare what they found with what is stored."""
     console = _console()

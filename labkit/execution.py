@@ -312,9 +312,9 @@ def outputs_differ(stored: list[NotebookNode], fresh: list[NotebookNode]) -> str
 
 
 def store(outcome: Outcome, path: Path, out: Path, *, fresh: bool) -> list[str]:
-    """Put new outputs into the notebook itself, where they differ beyond their marks (everywhere, if ``fresh``).
+    """Put new outputs into the notebook itself, all of them, if one differs beyond its marks (or if ``fresh``).
 
-    The record and the cells' seconds go to ``models/reference/records/``.
+    All of them, since a figure is not compared, and must not be older than the table beside it. The record and the cells' seconds go to ``models/reference/records/``.
 
     Returns:
         A line for each cell that changed.
@@ -328,8 +328,10 @@ def store(outcome: Outcome, path: Path, out: Path, *, fresh: bool) -> list[str]:
         what = "not run before" if old.execution_count is None else outputs_differ(old.outputs, new.outputs)
         if what is not None or fresh:
             changes.append(f"{path.stem} cell {count}: {what or 'stored anew'}")
-            old.outputs = new.outputs
         old.execution_count = count
+    for old, new in zip(stored.cells, outcome.notebook.cells, strict=True):
+        if changes and old.cell_type == "code":
+            old.outputs = new.outputs
     clean(stored)
     write_notebook(stored, path)
     folder = runtime.reference_dir() / "records"

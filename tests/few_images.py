@@ -7,6 +7,7 @@ are given ``few_images.attempt``, those of Dask with ``--preload few_images``.
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -107,6 +108,28 @@ def die_in_writing(point: Point, scratch: Path, epoch: int) -> None:
     run.run_point(point, scratch=scratch)
 
 
+def do_command(arguments: list[str], out: Path, err: Path) -> None:
+    """The command ``labkit`` on few images, as the leader of a group, as a terminal starts it."""
+    from labkit.cli import app
+
+    os.setsid()
+    # A shell's background jobs ignore interrupts, and so would their children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, path in ((1, out), (2, err)):
+        with path.open("wb") as file:
+            os.dup2(file.fileno(), number)
+    use()
+    run.seconds_of_an_epoch = lambda _device: 36.0  # the timing takes more images than there are
+    status = 0
+    try:
+        app(arguments)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # a forked process runs no exit handlers, and would wait for its workers for ever
+
+
 def do_dask(what: str, options: list[str], log: Path) -> None:
     """Be a Dask scheduler or worker, as the command ``dask scheduler`` or ``dask worker`` starts one."""
     from distributed.cli import dask_scheduler, dask_worker
@@ -125,6 +148,7 @@ def do_plan(
     ``kills``: after so many points this process (0: this one). ``deaf``: to interrupts, as a job in the background is.
     """
     use()
+    workers.SECONDS_FOR_THE_SCHEDULER = options.pop("patience", workers.SECONDS_FOR_THE_SCHEDULER)
     if deaf:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     told = []

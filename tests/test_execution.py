@@ -302,11 +302,11 @@ def test_unrun_cells_are_all_stored_and_numbered(stored):
     assert [cell.execution_count for cell in cells(stored)] == [1, 2, 3]
 
 
-def test_storing_changes_only_what_differs_beyond_its_marks(stored, project):
+def test_storing_names_what_differs_beyond_its_marks_and_takes_all_outputs_of_that_run(stored, project):
     outcome = run_by_hand(stored, [stdout("6")], [stdout("≈0.53")], [stdout("⏱7 s")])
     changes = execution.store(outcome, stored, project, fresh=False)
     assert changes == ["good cell 1: stdout: line '5' is now '6'"]
-    assert [cell.outputs[0].text for cell in cells(stored)] == ["6", "≈0.50", "⏱3 s"]
+    assert [cell.outputs[0].text for cell in cells(stored)] == ["6", "≈0.53", "⏱7 s"]
 
 
 def test_storing_the_same_again_changes_no_byte(stored, project):
