@@ -6,7 +6,7 @@
 
 A notebook under a setting is a row of data/results/reexecution.csv. What has a row for this processor, these versions
 and the notebook as it is now is not run again (``--again`` does); rows of other processors stay. What differs is
-printed, and kept with the executed copies in build/matrix/.
+printed, gives exit status 1, and is kept with the executed copies in build/matrix/.
 """
 
 import argparse
@@ -407,8 +407,11 @@ def main() -> None:
     except (OSError, ValueError) as error:
         console.print(f"{error}; what is finished is kept, the same command goes on", style="red")
         sys.exit(2)
-    differ = sum(row.differ for row in read_rows(asked.out) if row.notebook in {path.stem for path in paths})
-    console.print(f"{differ} cells differ in all rows of these notebooks in {asked.out}")
+    now = {(path.stem, digest(path)) for path in paths}
+    rows = [row for row in read_rows(asked.out) if (row.notebook, row.stored) in now]
+    cells, differ = sum(row.cells for row in rows), sum(row.differ for row in rows)
+    console.print(f"{len(rows)} rows of these notebooks as they are now: {cells} cells compared, {differ} differ")
+    sys.exit(differ > 0)
 
 
 if __name__ == "__main__":

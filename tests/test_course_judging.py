@@ -703,7 +703,7 @@ def test_norms_of_l1_and_l2_disagree_in_the_base_of_these_tests():
 
 @pytest.mark.parametrize("task", ITERATED)
 def test_rounds_that_ruined_the_network_lose_one_point(task):
-    assert_lost(judge(task, right(task), score=0.5), [3], "does every round train for an epoch")
+    assert_lost(judge(task, right(task), score=0.5), [3], "does every round train after it has pruned")
 
 
 def test_network_of_other_widths_can_not_be_judged():

@@ -119,7 +119,8 @@ def test_without_a_terminal_a_line_tells_when_a_notebook_starts_and_ends(finishe
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
-@pytest.mark.parametrize("seconds", [0.2, 1.5])
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [pytest.param(0.2, marks=pytest.mark.full), 1.5])
 def test_interrupt_while_a_kernel_starts_is_told_in_one_line(tmp_path, seconds):
     path = write(tmp_path, "slow", "import time; time.sleep(60)")
     command = [sys.executable, "-u", "-m", "labkit.cli", "run", str(path), "--out", str(tmp_path / "out")]

@@ -959,7 +959,9 @@ golf.submit(file, 'eve', 'tests', board)
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 @quick
-@pytest.mark.parametrize("when", KILLED)
+@pytest.mark.parametrize(
+    "when", [*list(KILLED)[:1], *(pytest.param(when, marks=pytest.mark.full) for when in list(KILLED)[1:])]
+)
 def test_process_that_is_killed_leaves_a_board_that_can_be_read_and_goes_on(when, file, board):
     before = contents(board)
     process = started(STOPS, file, board, *KILLED[when])
@@ -1334,7 +1336,7 @@ def test_command_tells_where_the_board_is_in_one_line_however_narrow_the_termina
     assert f"{board / 'golf.html'}" in command(file, "--player", "ada", "--board", board, columns="60").output
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_command_line_plays_with_all_images(tmp_path):
     arguments = ["golf", "submit", str(grown(tmp_path)), "--player", "ada", "--board", "board"]
     done = subprocess.run(

@@ -212,7 +212,7 @@ def test_networks_that_are_made_at_the_same_time_in_threads_are_their_own():
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in ("rewind", "gradual") else pytest.param(name, marks=pytest.mark.full) for name in KILLED]
+    "name", [name if name == "rewind" else pytest.param(name, marks=pytest.mark.full) for name in KILLED]
 )
 def test_network_has_no_more_weights_than_the_target(whole, name):
     record, seen, _ = whole(POINTS[name])
@@ -452,7 +452,11 @@ def stop_after(point, scratch, epochs, batches=2):
 
 @pytest.mark.parametrize(
     ("name", "epochs"),
-    [(name, epochs) for name in KILLED for epochs in range(1, POINTS[name].epochs)],
+    [
+        pytest.param(name, epochs, marks=() if name == "rewind" or epochs == 2 else pytest.mark.full)
+        for name in KILLED
+        for epochs in range(1, POINTS[name].epochs)
+    ],
 )
 @pytest.mark.slow
 def test_run_that_broke_in_any_epoch_goes_on_as_if_it_had_not(name, epochs, tmp_path, whole):
@@ -477,7 +481,7 @@ def children():
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 @pytest.mark.parametrize(
-    "name", [name if name in ("rewind", "gradual") else pytest.param(name, marks=pytest.mark.full) for name in KILLED]
+    "name", [name if name == "rewind" else pytest.param(name, marks=pytest.mark.full) for name in KILLED]
 )
 def test_run_of_a_killed_process_goes_on_as_if_it_had_never_stopped(name, tmp_path, whole):
     point, scratch = POINTS[name], tmp_path / "unfinished"

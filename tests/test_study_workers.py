@@ -573,7 +573,7 @@ def test_scheduler_that_dies_is_told_within_a_minute_and_finished_points_are_kep
     assert all(record == alone(point) for point, record in found(path).items())
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 def test_other_workers_take_over_from_one_that_dies(path, tmp_path, cluster, alone):
     points, one = of_seeds(*range(6), epochs=2), cluster()

@@ -80,7 +80,7 @@ def check_second_round(mask: Any, base: Any) -> float:
 
 
 def check_iterative_network(network: Any, base: Any) -> float:
-    """Ten rounds of 10 % of what is left in each convolution, one epoch after each."""
+    """Ten rounds of 10 % of what is left in each convolution, trained after each."""
     return _checked("05-network", lambda: judging.iterative_network(_cnn(network), _candidates(base), _validation))
 
 
@@ -95,7 +95,7 @@ def check_global_network(network: Any, base: Any) -> float:
 
 
 def check_global_rounds(network: Any, base: Any) -> float:
-    """Ten global rounds of 10 % of what is left in the convolutions, one epoch after each."""
+    """Ten global rounds of 10 % of what is left in the convolutions, trained after each."""
     return _checked("06-rounds", lambda: judging.global_rounds(_cnn(network), _candidates(base), _validation))
 
 

@@ -338,7 +338,7 @@ def _was_trained(network: CNN, found: Pruned, candidates: Mapping[str, Weights],
 
 def _still_useful(network: CNN, accuracy: Accuracy, points: float) -> Finding:
     reached = accuracy(network)
-    hint = "does every round train for an epoch after it has pruned, with the gradients of this network?"
+    hint = "does every round train after it has pruned, with the gradients of this network?"
     return Finding(reached >= USEFUL, f"at least {USEFUL:.0%} of the images right after the last round", hint, points)
 
 
@@ -355,7 +355,7 @@ def _small_went(found: Pruned, counts: Finding, points: float) -> Finding:
 
 
 def iterative_network(network: CNN, candidates: Mapping[str, Weights], accuracy: Accuracy) -> Verdict:
-    """05: ten rounds of 10 % of what is left in each convolution, one epoch of training after each."""
+    """05: ten rounds of 10 % of what is left in each convolution, with training after each."""
     task, found, _ = _pruned("05-network", network, candidates)
     if _is_blank(found):
         return Verdict(task)
@@ -396,7 +396,7 @@ def _in_one_step(task: str, found: Pruned) -> list[str]:
 
 
 def global_rounds(network: CNN, candidates: Mapping[str, Weights], accuracy: Accuracy) -> Verdict:
-    """06: ten rounds of 10 % of what is left in all three convolutions together, one epoch after each."""
+    """06: ten rounds of 10 % of what is left in all three convolutions together, with training after each."""
     task, found, _ = _pruned("06-rounds", network, candidates)
     if _is_blank(found):
         return Verdict(task)
