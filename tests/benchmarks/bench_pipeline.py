@@ -168,7 +168,8 @@ def measure(steps: int, threads: int) -> list[list[object]]:
         for side in sides:
             low, median, high = np.percentile(side.loader.seconds, [10, 50, 90])
             ratio = np.median(sides[0].loader.seconds) / median
-            target = TARGETS.get((job, threads, side.precision)) if side.name == "labkit" else None
+            emulated = side.precision == "bfloat16" and not runtime.has_native_bfloat16(CPU)
+            target = TARGETS.get((job, threads, side.precision)) if side.name == "labkit" and not emulated else None
             share = work[job] * BATCH / median / peaks[side.precision]
             rows.append([job, threads, side.name, side.precision, f"{1000 * median:.1f}"])
             rows[-1] += [f"{1000 * low:.1f}–{1000 * high:.1f}", f"{ratio:.2f}"]
