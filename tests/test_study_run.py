@@ -38,6 +38,7 @@ POINTS = {
     "shuffled": Point(**REWOUND, control="shuffled"),
     "reinitialised": Point(**REWOUND, control="reinitialised"),
 }
+pytestmark = pytest.mark.slow  # everything trains, if only a little
 KILLED = [name for name in POINTS if name != "dense"]
 
 
@@ -137,7 +138,6 @@ def test_same_point_gives_the_same_record_and_the_same_file(whole, tmp_path):
     assert record.seconds > 0
 
 
-@pytest.mark.slow
 def test_another_seed_gives_another_network(whole):
     record, seen, network = whole(POINTS["gradual"])
     other, others, others_network = whole(dataclasses.replace(POINTS["gradual"], seed=1))
@@ -239,7 +239,6 @@ def test_masked_weight_never_comes_back(whole, name):
         assert all(bool((newer[key] <= older[key]).all()) for key in newer)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", list(POINTS))
 def test_every_schedule_trains_for_equally_many_passes(name, monkeypatch):
     passes, images, given = 0, 0, Loader.__iter__
@@ -320,7 +319,7 @@ def stopped_before(point, epoch):
     return seen.starts[epoch]
 
 
-@pytest.mark.parametrize("k", [*(pytest.param(k, marks=pytest.mark.slow) for k in (0, 1)), 2])
+@pytest.mark.parametrize("k", [0, 1, 2])
 def test_ticket_goes_back_to_the_weights_of_epoch_k_bit_for_bit(whole, k):
     point = dataclasses.replace(POINTS["rewind"], rewind=k)
     _, seen, _ = whole(point)
@@ -338,7 +337,6 @@ def test_ticket_goes_back_to_the_weights_of_epoch_k_bit_for_bit(whole, k):
         assert not equal(part(before, ending), part(then, ending)), ending
 
 
-@pytest.mark.slow
 def test_ticket_of_epoch_0_is_the_network_before_training(whole):
     point = dataclasses.replace(POINTS["rewind"], rewind=0)
     _, seen, _ = whole(point)
@@ -370,7 +368,6 @@ def test_shuffled_control_has_as_many_weights_in_each_layer_at_other_places(whol
     assert all(equal(part(control.ends[epoch], "weight_mask"), shuffled) for epoch in (3, 4, 5))
 
 
-@pytest.mark.slow
 def test_shuffled_control_is_shuffled_otherwise_for_another_seed(whole):
     _, control, _ = whole(POINTS["shuffled"])
     _, other, _ = whole(dataclasses.replace(POINTS["shuffled"], seed=1))
@@ -458,7 +455,6 @@ def stop_after(point, scratch, epochs, batches=2):
         for epochs in range(1, POINTS[name].epochs)
     ],
 )
-@pytest.mark.slow
 def test_run_that_broke_in_any_epoch_goes_on_as_if_it_had_not(name, epochs, tmp_path, whole):
     stop_after(POINTS[name], tmp_path / "unfinished", epochs)
     folders = (tmp_path / "unfinished", tmp_path / "networks")
@@ -478,7 +474,6 @@ def children():
     return context
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 @pytest.mark.parametrize(
     "name", [name if name == "rewind" else pytest.param(name, marks=pytest.mark.full) for name in KILLED]
@@ -502,7 +497,6 @@ def test_run_of_a_killed_process_goes_on_as_if_it_had_never_stopped(name, tmp_pa
     assert kept < point.epochs
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 @pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.full), 3])
 def test_process_that_is_killed_while_it_writes_the_state_leaves_the_older_one(epoch, tmp_path, whole):
@@ -653,7 +647,6 @@ def test_state_that_fits_is_taken_up(tmp_path, started):
     assert run._Run(point, torch.device("cpu"), tmp_path).epoch == 2
 
 
-@pytest.mark.slow
 def test_damaged_state_gives_the_same_record_in_the_end(tmp_path, whole):
     (tmp_path / f"{POINTS['gradual'].name}.run").write_bytes(b"PK\x03\x04 garbage")
     assert but_seconds(run_point(POINTS["gradual"], scratch=tmp_path)) == but_seconds(whole(POINTS["gradual"])[0])
@@ -666,7 +659,7 @@ def test_folder_that_is_a_file_is_an_error(where, tmp_path):
         run_point(Point(epochs=2), **{where: tmp_path / "file"})
 
 
-@pytest.mark.parametrize("most", [0, *(pytest.param(most, marks=pytest.mark.slow) for most in (100_000, 1_000_000))])
+@pytest.mark.parametrize("most", [0, 100_000, 1_000_000])
 def test_full_disk_is_an_os_error_and_the_older_state_stays(most, tmp_path, whole):
     point = POINTS["oneshot"]
     stop_after(point, tmp_path, 3, batches=0)

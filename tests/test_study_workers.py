@@ -24,6 +24,8 @@ from labkit.study.records import PROTOCOL, Record, add_record, read_records
 from labkit.study.run import run_point
 from labkit.study.workers import run_plan
 
+pytestmark = pytest.mark.slow  # everything trains, if only a little
+
 QUICK = Point(criterion="random", schedule="before", target=3_000, epochs=1)
 DEAD = dataclasses.replace(QUICK, scope="local", target=100)  # leaves conv1 empty
 RECORD = Record(QUICK, 3_000, 1, 1, 0.5, 0.5, "", 0, "cpu", "2", 1.0)
@@ -216,7 +218,7 @@ def test_state_of_a_finished_point_is_removed_by_the_next_call(path, tmp_path, m
     assert files(scratch) == []
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, 2])
 def test_threads_of_the_caller_stay_as_they_were(path, count):
     torch.set_num_threads(2)
     run_plan(of_seeds(0), path, count)
@@ -317,7 +319,6 @@ def test_address_of_a_sort_that_is_not_to_be_had_is_told(address, path, monkeypa
 # Several workers on this machine
 
 
-@pytest.mark.slow
 def test_workers_give_the_same_records_as_one(path, tmp_path, alone):
     points = [*of_seeds(0, 1, 2), DEAD, Point(epochs=2, target=1_000, criterion="lamp")]
     told, folders = [], {"scratch": tmp_path / "unfinished", "networks": tmp_path / "networks"}
@@ -336,7 +337,6 @@ def full_state(point, scratch):
     return torch.load(scratch / f"{point.name}.run", weights_only=True)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 def test_worker_that_dies_is_told_and_the_same_call_goes_on(path, tmp_path, alone):
     points, told = of_seeds(0, 1, few_images.DIES, 2, 3), []
@@ -370,7 +370,6 @@ def test_killed_child_is_told_and_the_same_call_goes_on(path, alone):
     assert found(path) == {point: alone(point) for point in points}
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="limits of files are POSIX's")
 def test_full_disk_keeps_earlier_records_and_the_state_of_the_finished_point(path, tmp_path, alone):
     points, scratch = of_seeds(0, 1, 2), tmp_path / "unfinished"
@@ -443,7 +442,6 @@ def in_a_process(points, path, tmp_path, seconds, kills=(0, 0), deaf=False, **op
     return json.loads(said.read_text(encoding="utf-8")), counts
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 @pytest.mark.parametrize(
     ("count", "deaf"),
@@ -524,7 +522,6 @@ def lasting_cluster(tmp_path_factory):
     one.stop()
 
 
-@pytest.mark.slow
 def test_dask_workers_give_the_same_records_as_this_process(path, tmp_path, alone, lasting_cluster):
     points = [*of_seeds(0, 1, 2), DEAD, Point(epochs=2, target=1_000, criterion="lamp")]
     folders = {"scratch": tmp_path / "unfinished", "networks": tmp_path / "networks"}
@@ -535,7 +532,6 @@ def test_dask_workers_give_the_same_records_as_this_process(path, tmp_path, alon
     assert len(files(tmp_path / "networks")) == 4
 
 
-@pytest.mark.slow
 def test_second_call_on_a_cluster_runs_nothing_and_needs_no_scheduler(path, no_work):
     add_record(path, RECORD)
     no_work()
@@ -552,14 +548,13 @@ def test_address_without_a_scheduler_is_told_at_once(address, path, monkeypatch)
     assert not path.exists()
 
 
-@pytest.mark.slow
 def test_cluster_without_workers_is_told(path, tmp_path, cluster):
     (kind, words), _ = in_a_process(of_seeds(0), path, tmp_path, 120, scheduler=cluster(0).address, patience=3)
     assert kind in ("OSError", "TimeoutError")
     assert "no worker" in words
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 def test_scheduler_that_dies_is_told_within_a_minute_and_finished_points_are_kept(path, tmp_path, cluster, alone):
     points, one = of_seeds(*range(8), epochs=3), cluster()
@@ -717,7 +712,6 @@ def ended(process, folder, seconds):
     return process.exitcode, *((folder / f"{name}.txt").read_text(encoding="utf-8") for name in ("out", "err"))
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="interrupts are sent to a group")
 def test_small_plan_is_interrupted_and_goes_on(tmp_path):
     process = command(tmp_path)

@@ -204,13 +204,14 @@ def print_kernels() -> None:
 
 
 def slower_choices(rows: list[list[object]]) -> list[str]:
-    """Where the automatic precision is slower than the other one by more than may be, in words."""
-    chosen, found = runtime.precision(CPU), []
+    """Where the precision that labkit chooses is slower than the other one by more than may be, in words."""
+    chosen, found = runtime.precision(CPU).removeprefix("emulated "), []
     for threads in sorted({row[1] for row in rows}):
         taken = {row[3]: float(row[4]) for row in rows if row[:3] == ["train", threads, "labkit"]}
-        other = [precision for precision in taken if precision != chosen]
-        if other and taken[chosen] > SLOWER * taken[other[0]]:
-            found.append(f"{threads} thread(s): {chosen} {taken[chosen]} ms, {other[0]} {taken[other[0]]} ms a step")
+        for other, milliseconds in taken.items():
+            if taken[chosen] > SLOWER * milliseconds:
+                words = f"{chosen} {taken[chosen]:.1f} ms, {other} {milliseconds:.1f} ms a step"
+                found.append(f"{threads} thread(s): {words}")
     return found
 
 
