@@ -28,7 +28,7 @@ help:  ## this list
 run: .venv/installed  ## set up .venv and run every notebook, compared with what is stored
 	@$(BIN) -m labkit.cli run $(ARGS)
 
-notebooks: .venv/installed  ## run every notebook and store its outputs where they changed
+notebooks: .venv/installed  ## run every notebook, and store the outputs of those where one changed
 	@$(BIN) -m labkit.cli run --store $(ARGS)
 
 lab: .venv/installed  ## open JupyterLab in notebooks/

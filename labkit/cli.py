@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ def run(
     jobs: Annotated[int, typer.Option(min=1, help="Notebooks at a time.")] = min(2, os.cpu_count() or 1),
     threads: Annotated[int, typer.Option(min=1, help="Threads of each notebook.")] = 1,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds allowed for one cell.")] = 1800,
-    store: Annotated[bool, typer.Option(help="Put outputs into the notebooks where one differs beyond its marks.")] = False,
+    store: Annotated[bool, typer.Option(help="Put outputs into notebooks where one differs beyond its marks.")] = False,
     fresh: Annotated[bool, typer.Option(help="With --store: also into notebooks without a change.")] = False,
 ) -> None:
     """Execute notebooks without a browser, and compare what they found with what is stored."""
@@ -63,13 +64,15 @@ def run(
         execution.check_environment()
         paths = execution.find_notebooks(notebooks or [])
         if runtime.precision(runtime.pick_device("cpu")).startswith("emulated"):
-            console.print("LABKIT_BF16=1: this processor only emulates bfloat16; training is slower than in float32")
+            console.print(runtime.EMULATED)
     problem = _what_is_wrong(paths, out)
     if problem:
         console.print(problem, style="red")
         raise typer.Exit(2)
     for path in paths:
         shutil.rmtree(out / "models" / path.stem, ignore_errors=True)
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, signal.default_int_handler)  # a closed terminal leaves no kernel behind
     try:
         outcomes = _run_with_bars(console, paths, out, jobs, threads, timeout)
     except KeyboardInterrupt:
@@ -204,6 +207,7 @@ def study(
     console = _console()
     with _told(console), _one_bar_for_all():
         run.refuse_quick_mode()
+        execution.check_environment()
         points, path, out = plans.plan(plan), (records or out / f"{plan}.csv").resolve(), out.resolve()
         runtime.pick_device(device)
         done = {record.point for record in read_records(path)}
@@ -357,6 +361,8 @@ def _told(console: Console) -> Iterator[None]:
 def _what_is_wrong(paths: list[Path], out: Path) -> str:
     """Why this run can not be, or nothing."""
     for path in paths:
+        if not path.stem.strip("."):
+            return f"{path} has no name but its ending; give it one"
         if out / "notebooks" / path.name == path or out == runtime.PROJECT:
             return f"--out is {out}, which holds the notebooks or networks themselves; give another folder"
     if not paths:

@@ -277,9 +277,9 @@ def ledger_table(found: Mapping[str, Ledger]) -> str:
 
 
 def _two_digits(number: float) -> str:
-    """Rounded to two digits that count; more would be noise, and hide an altered digit."""
-    decimals = max(0, 1 - math.floor(math.log10(number))) if number > 0 else 0
-    return f"{number:.{decimals}f}"
+    """Rounded to two significant digits, whole above 10: more would be noise."""
+    exponent = int(f"{number:.1e}".partition("e")[2])
+    return f"{number:.{max(0, 1 - exponent)}f}"
 
 
 def _ledger(model: nn.Module, counted: tuple[LayerCost, ...], latencies: Mapping[str, Latency]) -> Ledger:

@@ -198,8 +198,9 @@ def loaders(name: str = "MNIST", batch_size: int = 64, seed: int = 0) -> tuple[L
     if runtime.quick_mode():
         training //= 10
         print(f"QUICK MODE: {training:,} training images instead of 55,000; every number below will differ")
+    # For people, as bars are: what is stored and compared must not depend on the processor.
     if runtime.bars_are_on() and runtime.precision(runtime.pick_device()) == "emulated bfloat16":
-        print("LABKIT_BF16=1: this processor only emulates bfloat16; training is slower than in float32")
+        print(runtime.EMULATED)
     train = Loader(images[:training], labels[:training], batch_size, shuffle=True, augmented=True, seed=seed)
     return train, validation, Loader(*load_images(name, train=False), batch_size)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import nbformat
 import torch
+from jupyter_core.utils import ensure_async
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -23,6 +24,11 @@ from nbformat import NotebookNode
 from labkit import records, runtime
 from labkit.marks import difference
 
+# The names of ONEDNN_MAX_CPU_ISA that let it multiply bfloat16, where the processor does.
+ISA_WITH_BF16 = (
+    *("all", "default", "avx512_core_bf16", "avx512_core_fp16", "avx512_core_amx", "avx512_core_amx_fp16"),
+    *("avx10_1_512", "avx10_1_512_amx", "avx10_1_512_amx_fp16", "avx10_2", "avx10_2_512", "avx10_2_512_amx_2"),
+)
 PICTURES = ("image/png", "image/jpeg")
 # Beyond these a test accuracy is reported as differing: by whether the notebook trained the network.
 TOLERANCES = {True: 0.0030, False: 0.0003}
@@ -68,7 +74,7 @@ class Pace:
         """Seconds needed here for an expected one; at least what the running cell shows, once it is late."""
         spent, planned = sum(self.taken), sum(self.expected[: len(self.taken)])
         now = sum(self.expected[len(self.taken) : len(self.taken) + 1])
-        rate = spent / planned if planned else 1.0
+        rate = max(spent / planned, 1e-6) if planned else 1.0
         return rate if self.running <= rate * now else (spent + self.running) / max(planned + now, 0.01)
 
     @property
@@ -96,8 +102,10 @@ def seconds_left(paces: Iterable[Pace], jobs: int) -> float:
     begun = [pace for pace in paces if pace.done > 0]
     done = sum(pace.done for pace in begun)
     rate = sum(pace.rate * pace.done for pace in begun) / done if done else 1.0
-    # No notebook can be divided among two jobs.
-    return rate * max([sum(pace.left for pace in paces) / jobs, *(pace.left for pace in paces)], default=0.0)
+    shared = rate * sum(pace.left for pace in paces) / jobs
+    # No notebook can be divided among two jobs; one that runs knows its own rate.
+    alone = [(pace.rate if pace.done > 0 else rate) * pace.left for pace in paces]
+    return max([shared, *alone])
 
 
 def find_notebooks(names: Sequence[str]) -> list[Path]:
@@ -117,7 +125,7 @@ def find_notebooks(names: Sequence[str]) -> list[Path]:
             known = ", ".join(path.stem[:2] for path in series)
             raise ValueError(f"{name} is not a notebook; give a number ({known}) or .ipynb files that exist")
         found += fits
-    return found
+    return list(dict.fromkeys(found))
 
 
 def check_environment() -> None:
@@ -128,16 +136,15 @@ def check_environment() -> None:
     """
     runtime.precision(torch.device("cpu"))
     processor = torch.cpu.get_capabilities()
-    wanted = os.environ.get("ATEN_CPU_CAPABILITY", "default")
+    wanted = os.environ.get("ATEN_CPU_CAPABILITY") or "default"
     needs = {"avx2": "avx2", "avx512": "avx512_f", "sve256": "sve", "vsx": "", "zvector": "", "default": ""}
     if wanted not in needs:
         raise ValueError(f"ATEN_CPU_CAPABILITY is {wanted!r}; it must be one of {', '.join(needs)}")
     if needs[wanted] and not processor.get(needs[wanted], False):
         raise ValueError(f"ATEN_CPU_CAPABILITY is {wanted!r}, which this processor has not; unset it")
     for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
-        limit = os.environ.get(name, "all").lower()
-        known = limit in (*runtime.ISA_WITHOUT_BF16, "all", "default") or limit.startswith(("avx512_core_", "avx10_"))
-        if not known:
+        limit = os.environ.get(name) or "all"
+        if limit.lower() not in (*runtime.ISA_WITHOUT_BF16, *ISA_WITH_BF16):
             raise ValueError(f"{name} is {limit!r}; it must be a name of oneDNN's, such as AVX2 or AVX512_CORE")
 
 
@@ -189,7 +196,7 @@ async def execute(path: Path, out: Path, threads: int, timeout: float, pace: Pac
 
     def on_end(**_: Any) -> None:
         outcome.seconds.append(round(time.monotonic() - started[0], 2))
-        started[0] = time.monotonic()
+        started[0], pace.running = time.monotonic(), 0.0
 
     async def tick() -> None:
         while True:
@@ -218,15 +225,17 @@ async def execute(path: Path, out: Path, threads: int, timeout: float, pace: Pac
         outcome.error = f"cell {len(outcome.seconds) + 1}: the kernel died"
     finally:
         ticker.cancel()
-        # An interrupt while the kernel starts leaves this behind, and it fails when the process ends.
-        atexit.unregister(client._cleanup_kernel)
+        # An interrupt while the kernel starts leaves the kernel behind, and a handler that fails when the process ends.
+        atexit.unregister(getattr(client, "_cleanup_kernel", atexit.unregister))
+        clean(notebook)
+        write_notebook(notebook, out / "notebooks" / path.name)
         if _is_interrupted():
             pace.state = "interrupted"
+            if client.km is not None and client.km.has_kernel:
+                await ensure_async(client.km.shutdown_kernel(now=True))
         else:
             pace.running, pace.state = 0.0, "failed" if outcome.error else "ended"
             progress(pace)
-        clean(notebook)
-        write_notebook(notebook, out / "notebooks" / path.name)
     return outcome
 
 
@@ -314,7 +323,8 @@ def outputs_differ(stored: list[NotebookNode], fresh: list[NotebookNode]) -> str
 def store(outcome: Outcome, path: Path, out: Path, *, fresh: bool) -> list[str]:
     """Put new outputs into the notebook itself, all of them, if one differs beyond its marks (or if ``fresh``).
 
-    All of them, since a figure is not compared, and must not be older than the table beside it. The record and the cells' seconds go to ``models/reference/records/``.
+    All of them, since a figure is not compared, and must not be older than the table beside it. The record and the
+    cells' seconds go to ``models/reference/records/``.
 
     Returns:
         A line for each cell that changed.

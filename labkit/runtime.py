@@ -28,8 +28,7 @@ import numpy as np
 import torch
 
 PROJECT = Path(__file__).resolve().parent.parent
-# What torch.cpu.get_capabilities() calls a processor's own products of bfloat16: x86, x86 with tiles, Arm.
-BF16_PRODUCTS = ("avx512_bf16", "amx_bf16", "bf16")
+EMULATED = "LABKIT_BF16=1: this processor only emulates bfloat16; training is slower than in float32"
 # What ONEDNN_MAX_CPU_ISA may say, and oneDNN then does without those; every other of its names lets it use them.
 ISA_WITHOUT_BF16 = ("sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni")
 
@@ -114,7 +113,8 @@ def has_native_bfloat16(device: torch.device) -> bool:
     if not (onednn.is_available() and onednn.enabled and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return False
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "all"
-    products = [torch.cpu.get_capabilities().get(name, False) for name in BF16_PRODUCTS]
+    # A processor's own products of bfloat16: x86, x86 with tiles, Arm.
+    products = [torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16")]
     return limit.lower() not in ISA_WITHOUT_BF16 and any(products)
 
 

@@ -6,7 +6,8 @@
 
 A notebook under a setting is a row of data/results/reexecution.csv. What has a row for this processor, these versions
 and the notebook as it is now is not run again (``--again`` does); rows of other processors stay. What differs is
-printed, gives exit status 1, and is kept with the executed copies in build/matrix/.
+printed, gives exit status 1, and is kept with the executed copies in build/matrix/. A notebook that could not be run to
+its end here (no memory, no disk, a killed kernel) gives no row, and exit status 1.
 """
 
 import argparse
@@ -23,19 +24,25 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import torch
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from labkit import execution, runtime
+from labkit import execution, marks, runtime
 
 BUILD = runtime.PROJECT / "build" / "matrix"
 RECORDS = runtime.PROJECT / "data" / "results" / "reexecution.csv"
 CHOOSING = ("LABKIT_BF16", "LABKIT_QUICK", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+# What decides the numbers beside the notebook itself; a change of these makes old rows old.
+COMPUTING = ("labkit/cnn.py", "labkit/data.py", "labkit/training.py", "models/reference/**/*.pth")
+# Errors of a machine, and not of a notebook.
+ACCIDENTS = ("OSError", "MemoryError", "OutOfMemoryError", "KeyboardInterrupt")
 CAPABILITIES = {
     "avx2": "AVX2",
     "avx512_f": "AVX-512",
@@ -98,7 +105,7 @@ class Row:
         python: version.
         torch: version.
         precision: of training.
-        stored: digest of the notebook's code and stored outputs.
+        stored: digest of the notebook's code and stored outputs, and of what computes them.
         cells: code cells compared.
         differ: how many of them differ beyond their marks.
         seconds: of the cells, one notebook beside another where they have one thread each.
@@ -129,11 +136,14 @@ def read_rows(path: Path) -> list[Row]:
     """
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
+    columns = [column.name for column in fields(Row)]
     try:
-        return [row_of(line) for line in lines]
-    except (TypeError, ValueError, KeyError) as error:
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            if table.fieldnames != columns:
+                raise ValueError(f"its columns are not {', '.join(columns)}")
+            return [row_of(line) for line in table]
+    except (TypeError, ValueError, KeyError, csv.Error) as error:
         raise ValueError(f"{path} is not a table of re-executions ({error}); put it aside") from None
 
 
@@ -151,23 +161,45 @@ def add_row(path: Path, row: Row) -> None:
         table.writerows(asdict(one) for one in sorted(rows, key=lambda one: (one.processor, one.setting, one.notebook)))
 
 
+@cache
+def computing() -> str:
+    """Digest of the code and the networks that a notebook computes with, and of how it is compared."""
+    found = hashlib.sha256(str(marks.TOLERANCE_UNITS).encode())
+    for pattern in COMPUTING:
+        for path in sorted(runtime.PROJECT.glob(pattern)):
+            found.update(path.read_bytes())
+    return found.hexdigest()
+
+
 def digest(path: Path) -> str:
-    """Of a notebook's code and the outputs that are compared."""
+    """Of a notebook's code, the outputs that are compared, and what computes them."""
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     content = json.dumps([[cell.source, execution.comparable(cell.outputs)] for cell in cells], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+    return hashlib.sha256((content + computing()).encode()).hexdigest()[:12]
 
 
 def differences(stored: Path, executed: Path) -> tuple[int, list[str]]:
-    """Number of code cells, and a line for each whose outputs differ beyond their marks."""
+    """Number of code cells, and a line for each whose outputs differ beyond their marks.
+
+    Raises:
+        ValueError: the notebook was not run to its end, and not by an error of its own.
+    """
     pairs = zip(*(nbformat.read(path, as_version=4).cells for path in (stored, executed)), strict=True)
     cells = [(old, new) for old, new in pairs if old.cell_type == "code"]
     found = []
     for number, (old, new) in enumerate(cells, start=1):
+        accident = [output.ename for output in new.outputs if output.get("ename") in ACCIDENTS]
+        if accident or (new.execution_count is None and not errors_before(cells[: number - 1])):
+            raise ValueError(f"cell {number} was not run to its end: {', '.join(accident) or 'the kernel died'}")
         what = "never run" if new.execution_count is None else execution.outputs_differ(old.outputs, new.outputs)
         if what:
             found.append(f"cell {number}: {what}")
     return len(cells), found
+
+
+def errors_before(cells: list[tuple[Any, Any]]) -> bool:
+    """Whether one of these cells raised an error, behind which no cell is run."""
+    return any(output.output_type == "error" for _, new in cells for output in new.outputs)
 
 
 # Environments
@@ -189,18 +221,18 @@ def platform_python(python: Path) -> str:
     return done.stdout.strip()
 
 
-def python_of(setting: Setting) -> Path | str:
-    """The interpreter of a setting, its environment made if need be; or why there is none."""
+def python_of(setting: Setting) -> Path:
+    """The interpreter of a setting, its environment made if need be.
+
+    Raises:
+        ValueError: its packages can not be resolved or installed.
+    """
     if not setting.own_packages:
         return Path(sys.executable)
-    base = interpreter(setting.python) if setting.python else Path(sys.executable)
-    if base is None:
-        return f"Python {setting.python} is not on this machine"
+    base = (interpreter(setting.python) if setting.python else None) or Path(sys.executable)
     folder, uv = BUILD / "environments" / setting.name.replace(" ", "-"), [sys.executable, "-m", "uv"]
     python, stamp = folder / "bin" / "python", folder / "made-from.txt"
     wanted = requirements(setting, platform_python(base))
-    if wanted.startswith("error"):
-        return f"its packages can not be resolved: {wanted}"
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         steps = [[*uv, "venv", "--quiet", "--python", str(base), str(folder)]]
@@ -212,20 +244,28 @@ def python_of(setting: Setting) -> Path | str:
         for step in steps:
             done = subprocess.run(step, capture_output=True, text=True)
             if done.returncode:
-                return f"its packages can not be installed: {' '.join(done.stderr.split())[-400:]}"
+                raise ValueError(f"its packages can not be installed: {' '.join(done.stderr.split())[-400:]}")
         stamp.write_text(wanted, encoding="utf-8")
     return python
 
 
 def requirements(setting: Setting, python: str) -> str:
-    """The packages of a setting with their versions, or "error" and why there are none."""
+    """The packages of a setting with their versions.
+
+    Raises:
+        ValueError: there are none that fit.
+    """
     if setting.versions == "locked":
         return (runtime.PROJECT / "requirements.lock").read_text(encoding="utf-8")
     way = ["--resolution", "lowest-direct"] if setting.versions == "lowest" else ["--upgrade"]
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", *way]
     command += ["--extra", "edge", "--python-version", python, str(runtime.PROJECT / "pyproject.toml")]
+    backend = os.environ.get("TORCH_BACKEND")
+    command += [f"--torch-backend={backend}"] if backend else []
     done = subprocess.run(command, capture_output=True, text=True)
-    return f"error: {' '.join(done.stderr.split())[-400:]}" if done.returncode else done.stdout
+    if done.returncode:
+        raise ValueError(f"its packages can not be resolved: {' '.join(done.stderr.split())[-400:]}")
+    return done.stdout
 
 
 def surroundings(setting: Setting) -> dict[str, str]:
@@ -300,7 +340,10 @@ class Runner:
         # 1: a cell failed or a result moved, which is what we want to know. All else is no result.
         if self.ended or process.returncode not in (0, 1) or not executed.exists():
             return f"no result (exit status {process.returncode}): {' '.join(said.split())[-300:]}"
-        return (*differences(notebook, executed), time.monotonic() - started)
+        try:
+            return (*differences(notebook, executed), time.monotonic() - started)
+        except ValueError as error:
+            return f"no result: {error}"
 
     def end(self) -> None:
         """Interrupt what runs; each process ends its kernel."""
@@ -308,7 +351,7 @@ class Runner:
             self.ended = True
             running = list(self.running)
         for process in running:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # SIGINT is ignored by what was started in the background of a shell
         for process in running:
             try:
                 process.wait(timeout=20)
@@ -318,19 +361,24 @@ class Runner:
 
 def run_setting(
     setting: Setting, notebooks: Iterable[Path], rows: Path, console: Console, bars: Progress, bar: TaskID, again: bool
-) -> None:
-    """Run what has no row yet; one row is written as soon as its notebook ends."""
-    notebooks = list(notebooks)
-    machine = torch.cpu.get_capabilities()
-    python = python_of(setting) if machine.get(setting.needs, not setting.needs) else f"no {setting.needs} here"
-    try:
-        about = what_runs(setting, python) if isinstance(python, Path) else None
-    except ValueError as error:
-        python, about = str(error), None
-    if isinstance(python, str) or about is None:
-        console.print(f"{setting.name}: skipped, {python}", style="yellow")
+) -> int:
+    """Run what has no row yet; one row is written as soon as its notebook ends. Number of those without a result."""
+    notebooks, missing = list(notebooks), 0
+    if not torch.cpu.get_capabilities().get(setting.needs, not setting.needs):
+        console.print(f"{setting.name}: skipped, no {setting.needs} here", style="yellow")
         bars.update(bar, advance=len(notebooks))
-        return
+        return 0
+    if setting.python and interpreter(setting.python) is None:
+        console.print(f"{setting.name}: skipped, Python {setting.python} is not on this machine", style="yellow")
+        bars.update(bar, advance=len(notebooks))
+        return 0
+    try:
+        python = python_of(setting)
+        about = what_runs(setting, python)
+    except ValueError as error:
+        console.print(f"{setting.name}: {error}", style="red")
+        bars.update(bar, advance=len(notebooks))
+        return len(notebooks)
     done = {row.place: row.stored for row in read_rows(rows)}
     runner, futures = Runner(), dict[Future[tuple[int, list[str], float] | str], Row]()
     jobs = max(1, runtime.cores() // setting.threads)
@@ -346,18 +394,19 @@ def run_setting(
             while left:
                 finished, left = wait(left, timeout=1, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    keep(futures[future], future.result(), rows, console)
+                    missing += not keep(futures[future], future.result(), rows, console)
                     bars.update(bar, advance=1)
         except BaseException:
             runner.end()
             raise
+    return missing
 
 
-def keep(row: Row, result: tuple[int, list[str], float] | str, rows: Path, console: Console) -> None:
-    """Write a row, and say what differs."""
+def keep(row: Row, result: tuple[int, list[str], float] | str, rows: Path, console: Console) -> bool:
+    """Write a row, and say what differs; or say why there is no result, and give False."""
     if isinstance(result, str):
         console.print(f"{row.setting}, {row.notebook}: {result}", style="red")
-        return
+        return False
     cells, found, seconds = result
     row = replace(row, cells=cells, differ=len(found), seconds=round(seconds))
     add_row(rows, row)
@@ -366,6 +415,7 @@ def keep(row: Row, result: tuple[int, list[str], float] | str, rows: Path, conso
         console.print(f"  {line}", style="red")
     report = BUILD / row.setting.replace(" ", "-") / f"{row.notebook}.txt"
     report.write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
+    return True
 
 
 def main() -> None:
@@ -390,28 +440,46 @@ def main() -> None:
         paths = execution.find_notebooks(asked.notebooks)
     except ValueError as error:
         parser.error(str(error))
+    if len({path.stem for path in paths}) < len(paths):
+        parser.error("two of these notebooks share a name; each name can be run only once")
+    for path in paths:
+        try:
+            digest(path)
+        except Exception as error:  # whatever nbformat says of a file that is no notebook
+            parser.error(f"{path} can not be read as a notebook ({type(error).__name__})")
     BUILD.mkdir(parents=True, exist_ok=True)
+    missing = 0
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, signal.default_int_handler)  # a closed terminal is an interrupt: nothing runs on
     chosen = [setting for setting in SETTINGS if setting.name in asked.settings]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         read_rows(asked.out)
         runtime.check_writable(asked.out)
-        with Progress(*columns, console=console) as bars:
+        # One matrix at a time: they would write one table and run in one folder.
+        lock = FileLock(BUILD / "matrix.lock", timeout=0)
+        with lock, Progress(*columns, console=console) as bars:
             bar = bars.add_task("matrix", total=len(chosen) * len(paths))
             for setting in chosen:
                 bars.update(bar, description=setting.name)
-                run_setting(setting, paths, asked.out, console, bars, bar, asked.again)
+                missing += run_setting(setting, paths, asked.out, console, bars, bar, asked.again)
+    except Timeout:
+        console.print("another matrix runs in this folder; wait for it", style="red")
+        sys.exit(2)
     except KeyboardInterrupt:
         console.print(f"interrupted; what is finished is kept in {asked.out}, the same command goes on", style="red")
         sys.exit(130)
     except (OSError, ValueError) as error:
-        console.print(f"{error}; what is finished is kept, the same command goes on", style="red")
+        goes_on = "; what is finished is kept, the same command goes on" if isinstance(error, OSError) else ""
+        console.print(f"{error}{goes_on}", style="red")
         sys.exit(2)
-    now = {(path.stem, digest(path)) for path in paths}
-    rows = [row for row in read_rows(asked.out) if (row.notebook, row.stored) in now]
+    now, ran = {(path.stem, digest(path)) for path in paths}, {setting.name for setting in chosen}
+    rows = [row for row in read_rows(asked.out) if (row.notebook, row.stored) in now and row.setting in ran]
     cells, differ = sum(row.cells for row in rows), sum(row.differ for row in rows)
     console.print(f"{len(rows)} rows of these notebooks as they are now: {cells} cells compared, {differ} differ")
-    sys.exit(differ > 0)
+    if missing:
+        console.print(f"{missing} notebooks gave no result; the same command tries them again", style="red")
+    sys.exit(differ > 0 or missing > 0)
 
 
 if __name__ == "__main__":

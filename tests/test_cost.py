@@ -642,9 +642,26 @@ def test_table_shows_the_numbers_of_the_ledger(dense, masked):
             assert cell[1:].strip() == f"{number / 1000:.1f}"
         for cell, way in zip(shown[7:], WAYS[::2], strict=True):
             assert cell[0] == "⏱"
-            number = float(cell[1:])
-            assert number == pytest.approx(one.latencies[way].median, rel=0.05)  # two digits that count
-            assert len(cell[1:].strip().replace(".", "").lstrip("0")) == 2
+            assert float(cell[1:]) == pytest.approx(one.latencies[way].median, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "shown"),
+    [
+        (0.3368, "0.34"),
+        (0.0996, "0.10"),
+        (0.05441, "0.054"),
+        (9.449, "9.4"),
+        (9.96, "10"),
+        (12.6, "13"),
+        (123.4, "123"),
+    ],
+)
+def test_times_have_two_significant_digits(dense, milliseconds, shown):
+    ledger = dataclasses.replace(
+        dense[1], latencies={"batch of 1, 1 thread": labkit.Latency("cpu", 1, 1, milliseconds, 0.0, 1.0)}
+    )
+    assert cells(labkit.ledger_table({"a": ledger}))[-1] == ["batch of 1, 1 thread [ms]", f"⏱{shown:>8}"]
 
 
 def with_times(ledger, factor):

@@ -138,6 +138,14 @@ def test_interrupt_while_a_kernel_starts_is_told_in_one_line(tmp_path, seconds):
     said, _ = process.communicate(timeout=30)
     assert (process.returncode, said.count("\n")) == (130, 1), said
     assert said.startswith("interrupted; ")
+    assert [kernel for kernel in psutil.process_iter() if str(tmp_path) in " ".join(_words(kernel))] == []
+
+
+def _words(process):
+    try:
+        return [*process.cmdline(), process.cwd()]
+    except psutil.Error:
+        return []
 
 
 # How long it still takes
@@ -158,6 +166,7 @@ def pace(expected, taken=(), running=0.0, state="running"):
         ([10, 20, 30], [], 40, 200),  # the first cell is late: at least four times slower
         ([10, 20, 30], [10, 20, 30], 0, 0),
         ([], [], 3, 0),
+        ([1], [0.0], 0, 0),
         ([0, 0], [0], 2, 0),
     ],
 )
@@ -171,6 +180,8 @@ def test_time_left_of_those_that_wait_is_scaled_by_those_that_run():
     running, waiting = pace([10, 90], [20]), pace([100], state="waiting")
     assert execution.seconds_left([running, waiting], jobs=1) == pytest.approx(380)
     assert execution.seconds_left([running, waiting], jobs=2) == pytest.approx(200)  # the longest can not be divided
+    slow, fast = pace([10, 100], [100]), pace([10, 1], [1])
+    assert execution.seconds_left([slow, fast], jobs=2) == pytest.approx(1000)  # the slow one at its own rate
     assert execution.seconds_left([pace([5], [50], state="ended")], jobs=2) == 0
     assert execution.seconds_left([], jobs=2) == 0
 

@@ -38,7 +38,7 @@ def test_every_headline_network_is_committed_and_every_committed_network_has_its
     assert files <= RECORDS.keys()
 
 
-SOME = {8}  # seeds whose networks are looked at each time; the others in make test-full
+SOME = {0}  # seeds whose networks are looked at each time; the others in make test-full
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from pathlib import Path
 import matrix
 import nbformat
 import pytest
+from filelock import FileLock
 from matrix import SETTINGS, Row, add_row, differences, digest, main, read_rows, surroundings
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -74,7 +75,7 @@ def test_a_full_disk_loses_no_row(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("content", ["a,b\n1,2\n", "notebook,setting\n03,float32\n"])
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", "notebook,setting\n03,float32\n", "hello", ""])
 def test_a_file_that_is_no_such_table_is_refused_and_not_touched(content, tmp_path, capsys):
     path = tmp_path / "rows.csv"
     path.write_text(content, encoding="utf-8")
@@ -109,10 +110,29 @@ def test_cells_behind_an_error_count_as_differing(tmp_path):
     notebook = nbformat.read(fresh, as_version=4)
     notebook.cells[2].execution_count = None
     fresh.write_text(nbformat.writes(notebook), encoding="utf-8")
-    assert differences(stored, fresh) == (2, ["cell 2: never run"])
+    with pytest.raises(ValueError, match="cell 2 was not run to its end: the kernel died"):
+        differences(stored, fresh)
+    for error, counts in (("ValueError", True), ("OSError", False), ("MemoryError", False)):
+        notebook.cells[1].outputs = [new_output("error", ename=error, evalue="x", traceback=[])]
+        fresh.write_text(nbformat.writes(notebook), encoding="utf-8")
+        if counts:
+            count, found = differences(stored, fresh)
+            assert (count, [line.partition(":")[0] for line in found]) == (2, ["cell 1", "cell 2"])
+        else:  # an accident of this machine tells nothing of the notebook
+            with pytest.raises(ValueError, match=f"cell 1 was not run to its end: {error}"):
+                differences(stored, fresh)
 
 
-def test_digest_follows_code_and_outputs_and_nothing_else(tmp_path):
+def test_digest_follows_what_computes(tmp_path, monkeypatch):
+    path = toy(tmp_path, "toy", ("print(1)", "1\n"))
+    first = digest(path)
+    matrix.computing.cache_clear()
+    monkeypatch.setattr(matrix.marks, "TOLERANCE_UNITS", 10)
+    assert digest(path) != first
+    matrix.computing.cache_clear()
+
+
+def test_digest_follows_code_and_outputs_and_not_the_prose(tmp_path):
     path = toy(tmp_path, "toy", ("print(1)", "1\n"))
     first = digest(path)
     notebook = nbformat.read(path, as_version=4)
@@ -135,7 +155,14 @@ def test_a_setting_is_not_disturbed_by_what_is_set_here(monkeypatch):
     assert "LABKIT_BF16" not in surroundings(avx2)
 
 
-def test_every_kind_of_run_that_the_readme_names_is_a_setting():
+def test_a_second_matrix_is_refused_with_a_line(build, tmp_path, capsys):
+    build.mkdir()
+    with FileLock(build / "matrix.lock"):
+        assert run(["--settings", "float32", "--notebooks", "03", "--out", str(tmp_path / "rows.csv")]) == 2
+    assert "another matrix runs in this folder; wait for it" in capsys.readouterr().out
+
+
+def test_every_kind_of_run_of_the_issue_is_a_setting():
     names = [setting.name for setting in SETTINGS]
     wanted = {
         "as chosen",
@@ -152,6 +179,7 @@ def test_every_kind_of_run_that_the_readme_names_is_a_setting():
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.full  # asks the package index
 def test_lowest_versions_are_those_of_the_bounds():
     lowest = next(setting for setting in SETTINGS if setting.name == "lowest")
     text = matrix.requirements(lowest, "3.11.7")
@@ -204,6 +232,7 @@ def test_what_the_processor_has_not_is_skipped_with_a_line(tmp_path, monkeypatch
     [
         (["--settings", "float64"], "setting is 'float64'; it must be one of"),
         (["--notebooks", "33"], "33 is not a notebook"),
+        (["--notebooks", str(runtime.PROJECT / "README.md")], "README.md is not a notebook"),
     ],
 )
 def test_what_is_not_in_the_matrix_is_refused(arguments, words, capsys):
@@ -240,7 +269,7 @@ def test_a_run_is_recorded_once_and_differences_are_told(tmp_path, capsys):
     assert time.monotonic() - started < 30
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_an_interrupted_matrix_goes_on(tmp_path):
     quick = toy(tmp_path, "quick", ("print(1)", "1\n"))

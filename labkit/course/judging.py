@@ -16,10 +16,8 @@ from labkit.course.methods import (
     ALL_LAYERS,
     CONVOLUTIONS,
     METHODS,
-    NORM_TOLERANCE,
     Pruned,
     Weights,
-    channel_norms,
     dense_weights,
     empty_channels,
     follows_the_start,
@@ -115,7 +113,7 @@ def _pruned(task: str, network: CNN, candidates: Mapping[str, Weights]) -> tuple
     _check_shapes(network)
     found = read_pruning(network, candidates)
     flags = []
-    if not found.origin and found.zeros():
+    if not found.origin and _something_went(found, ALL_LAYERS):
         flags.append(f"{TASKS[task].network} was not made from the CNN_MNIST that was handed in, nor from a reference")
     return TASKS[task], found, flags
 
@@ -137,13 +135,13 @@ def _amounts(found: Pruned, points: float, slack: int = 0) -> Finding:
     return Finding(not wrong, text, hint, points)
 
 
-def _something_went(found: Pruned) -> bool:
-    """Whether the convolutions were pruned, be it by a single weight.
+def _something_went(found: Pruned, layers: Sequence[str] = CONVOLUTIONS) -> bool:
+    """Whether these layers were pruned, be it by a single weight.
 
     Where a mask was removed and training went on, a few weights are still exactly zero, or none: that depends on the
-    last digits of the processor. Only in weights that were not trained since is a single zero a deed.
+    last digits of the processor. A single zero is a deed only where a mask holds it, or the weights before are known.
     """
-    return found.zeros(CONVOLUTIONS) > (0 if found.certain else found.weights(CONVOLUTIONS) // 100)
+    return found.zeros(layers) > (0 if found.before is not None else found.weights(layers) // 100)
 
 
 def _hint_for_amount(share: float, layer: str, zeros: int) -> str:
@@ -375,7 +373,7 @@ def iterative_network(network: CNN, candidates: Mapping[str, Weights], accuracy:
 
 def _hint_for_rounds(share: float) -> str:
     if share < 0.01:
-        return "no weight is zero: were the masks removed before training? Training revives what no mask holds down"
+        return "hardly any weight is zero: were the masks removed before training? It revives what no mask holds down"
     if share > 0.99:
         return "nearly nothing is left: each round takes a tenth of what is left, not of all"
     rounds = torch.log(torch.tensor(1 - share)) / torch.log(torch.tensor(0.9))
@@ -568,9 +566,10 @@ def cut_weights(weights: Any, before: Weights | None) -> Verdict:
         raise Unfit("the tensors of cut must hold decimal numbers, as the weights do")
     if all(tuple(weights[name].shape) == SHAPES[name] for name in CUT_SHAPES):
         return Verdict(task)  # as they were
-    right = {}
+    right = []
     if before is not None and all(tuple(before[name].shape) == shape for name, shape in SHAPES.items()):
-        right = _cut_by_norm(before)
+        # Norms that are nearly equal change places with the precision and the order of their sums.
+        right = [_cut_by_norm(before, precision) for precision in (torch.float32, torch.float64)]
     hints = {
         "conv2": "its own channels that stay are rows; those of conv1 that stay are its inputs",
         "fc": "input h·(5·128) + w·128 + c belongs to channel c: view it as (10, 25, 128) first",
@@ -581,26 +580,14 @@ def cut_weights(weights: Any, before: Weights | None) -> Verdict:
         holds: bool | None = shape == CUT_SHAPES[name]
         hint = hints[name]
         if holds:
-            holds = torch.equal(given.double(), right[name].double()) if right else None
-            if before is not None and holds is False and _norms_tie(before):
-                holds = None
+            holds = any(torch.equal(given.double(), one[name].double()) for one in right) if right else None
             hint = f"the shape is right; were the channels those of `keep`, in their order? {hint}"
         findings.append(Finding(holds, f"{name}: {' × '.join(map(str, shape))} weights", hint, points))
     return Verdict(task, findings)
 
 
-def _norms_tie(before: Weights) -> bool:
-    """Whether the last channel that goes and the first that stays have norms that may change places elsewhere."""
-    for name in CONVOLUTIONS:
-        norms = channel_norms(before[name]).sort().values
-        if norms[len(norms) // 2] <= norms[len(norms) // 2 - 1] * (1 + NORM_TOLERANCE):
-            return True
-    return False
-
-
-def _cut_by_norm(before: Weights) -> dict[str, torch.Tensor]:
-    # In float32, as ln_structured computes it: norms that are nearly equal would else change places.
-    norms = {name: before[name].flatten(1).norm(dim=1) for name in CONVOLUTIONS}
+def _cut_by_norm(before: Weights, precision: torch.dtype) -> dict[str, torch.Tensor]:
+    norms = {name: before[name].to(precision).flatten(1).norm(dim=1) for name in CONVOLUTIONS}
     kept = {name: norms[name].argsort()[len(norms[name]) // 2 :].sort().values for name in CONVOLUTIONS}
     fc = before["fc"].unflatten(1, (25, 128))[:, :, kept["conv3"]].flatten(1)
     return {"conv2": before["conv2"][kept["conv2"]][:, kept["conv1"]], "fc": fc}

@@ -42,7 +42,8 @@ COPIED = (
     "environment.yml",
     "LICENSE",
 )
-FOR_AUTHORS = ("test", "lint", "notebooks", "matrix", "bench", "lock", "run", "course")  # first words of the Makefile's targets
+# First words of the Makefile's targets.
+FOR_AUTHORS = ("test", "lint", "notebooks", "matrix", "bench", "lock", "run", "course")
 CELL_KEYS = ("nbgrader",)  # all other metadata of a cell stays behind
 
 
