@@ -277,7 +277,8 @@ def test_an_interrupted_matrix_goes_on(tmp_path):
         tmp_path, "slow", ("import pathlib, time", ""), ("time.sleep(0 if pathlib.Path('go').exists() else 90)", "")
     )
     rows = tmp_path / "rows.csv"
-    command = [sys.executable, str(runtime.PROJECT / "scripts" / "matrix.py"), "--settings", "float32"]
+    code = "import matrix, pathlib, sys; matrix.BUILD = pathlib.Path(sys.argv.pop(1)); matrix.main()"
+    command = [sys.executable, "-c", code, str(tmp_path / "build"), "--settings", "float32"]
     command += ["--notebooks", str(quick), str(slow), "--out", str(rows)]
 
     def start():
@@ -286,7 +287,7 @@ def test_an_interrupted_matrix_goes_on(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {"COLUMNS": "200"},
+            env=os.environ | {"COLUMNS": "200", "PYTHONPATH": str(runtime.PROJECT / "scripts")},
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
