@@ -262,11 +262,9 @@ def test_a_run_is_recorded_once_and_differences_are_told(tmp_path, capsys):
     assert "cell 1: stdout: ≈0.99 is now ≈0.95" in said
     assert "2 rows of these notebooks as they are now: 4 cells compared, 3 differ" in said
     before = (tmp_path / "rows.csv").read_bytes()
-    started = time.monotonic()
     assert run(options) == 1
     assert (tmp_path / "rows.csv").read_bytes() == before
     assert "cells, 3 differ" not in capsys.readouterr().out
-    assert time.monotonic() - started < 30
 
 
 @pytest.mark.slow
@@ -291,19 +289,19 @@ def test_an_interrupted_matrix_goes_on(tmp_path):
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
-    process, end = start(), time.monotonic() + 120
+    process, end = start(), time.monotonic() + 300
     while not read_rows(rows):
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "interrupted; what is finished is kept in" in said
     assert "Traceback" not in said
     assert [row.notebook for row in read_rows(rows)] == ["quick"]
     (tmp_path / "go").touch()
     process = start()
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert sorted(row.notebook for row in read_rows(rows)) == ["quick", "slow"]
     assert {row.differ for row in read_rows(rows)} == {0}
