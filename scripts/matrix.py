@@ -171,11 +171,18 @@ def computing() -> str:
     return found.hexdigest()
 
 
-def digest(path: Path) -> str:
-    """Of a notebook's code, the outputs that are compared, and what computes them."""
+def environment_of(setting: Setting) -> Path:
+    """Folder of a setting's own packages."""
+    return BUILD / "environments" / setting.name.replace(" ", "-")
+
+
+def digest(path: Path, setting: Setting | None = None) -> str:
+    """Of a notebook's code, the outputs that are compared, what computes them, and a setting's own packages."""
+    stamp = environment_of(setting) / "made-from.txt" if setting is not None and setting.own_packages else None
+    packages = stamp.read_text(encoding="utf-8") if stamp is not None and stamp.exists() else ""
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     content = json.dumps([[cell.source, execution.comparable(cell.outputs)] for cell in cells], sort_keys=True)
-    return hashlib.sha256((content + computing()).encode()).hexdigest()[:12]
+    return hashlib.sha256((content + computing() + packages).encode()).hexdigest()[:12]
 
 
 def differences(stored: Path, executed: Path) -> tuple[int, list[str]]:
@@ -230,7 +237,7 @@ def python_of(setting: Setting) -> Path:
     if not setting.own_packages:
         return Path(sys.executable)
     base = (interpreter(setting.python) if setting.python else None) or Path(sys.executable)
-    folder, uv = BUILD / "environments" / setting.name.replace(" ", "-"), [sys.executable, "-m", "uv"]
+    folder, uv = environment_of(setting), [sys.executable, "-m", "uv"]
     python, stamp = folder / "bin" / "python", folder / "made-from.txt"
     wanted = requirements(setting, platform_python(base))
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
@@ -384,7 +391,7 @@ def run_setting(
     jobs = max(1, runtime.cores() // setting.threads)
     with ThreadPoolExecutor(jobs) as pool:
         for notebook in sorted(notebooks, key=lambda path: -sum(execution.expected_seconds(path.stem))):
-            row = Row(notebook.stem, setting.name, processor(), *about, digest(notebook), 0, 0, 0)
+            row = Row(notebook.stem, setting.name, processor(), *about, digest(notebook, setting), 0, 0, 0)
             if not again and done.get(row.place) == row.stored:
                 bars.update(bar, advance=1)
             else:
@@ -473,8 +480,8 @@ def main() -> None:
         goes_on = "; what is finished is kept, the same command goes on" if isinstance(error, OSError) else ""
         console.print(f"{error}{goes_on}", style="red")
         sys.exit(2)
-    now, ran = {(path.stem, digest(path)) for path in paths}, {setting.name for setting in chosen}
-    rows = [row for row in read_rows(asked.out) if (row.notebook, row.stored) in now and row.setting in ran]
+    now = {(path.stem, setting.name, digest(path, setting)) for path in paths for setting in chosen}
+    rows = [row for row in read_rows(asked.out) if (row.notebook, row.setting, row.stored) in now]
     cells, differ = sum(row.cells for row in rows), sum(row.differ for row in rows)
     console.print(f"{len(rows)} rows of these notebooks as they are now: {cells} cells compared, {differ} differ")
     if missing:

@@ -132,6 +132,18 @@ def test_digest_follows_what_computes(tmp_path, monkeypatch):
     matrix.computing.cache_clear()
 
 
+def test_digest_follows_the_packages_of_a_setting(build, tmp_path):
+    path, setting = toy(tmp_path, "toy", ("print(1)", "1\n")), matrix.Setting("lowest", versions="lowest")
+    folder = matrix.environment_of(setting)
+    folder.mkdir(parents=True)
+    found = []
+    for packages in ("torch==2.11.0", "torch==2.11.1"):
+        (folder / "made-from.txt").write_text(packages, encoding="utf-8")
+        found.append(digest(path, setting))
+    assert len({*found, digest(path), digest(path, matrix.Setting("float32"))}) == 3
+    assert str(folder).startswith(str(build))
+
+
 def test_digest_follows_code_and_outputs_and_not_the_prose(tmp_path):
     path = toy(tmp_path, "toy", ("print(1)", "1\n"))
     first = digest(path)
