@@ -4,11 +4,12 @@ Needs onnx, onnxscript and onnxruntime, and asks for them when they are missing;
 """
 
 import importlib
+import io
 import logging
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,7 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # onnxscript 0.6 prints what it has rewritten
             warnings.simplefilter("ignore")
             yield
     finally:
