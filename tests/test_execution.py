@@ -118,19 +118,24 @@ def test_without_a_terminal_a_line_tells_when_a_notebook_starts_and_ends(finishe
     assert [line for line in lines if "started" not in line][-1].endswith(" 0:00 left for all")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
-@pytest.mark.slow
-@pytest.mark.parametrize("seconds", [pytest.param(0.2, marks=pytest.mark.full), 1.5])
-def test_interrupt_while_a_kernel_starts_is_told_in_one_line(tmp_path, seconds):
-    path = write(tmp_path, "slow", "import time; time.sleep(60)")
-    command = [sys.executable, "-u", "-m", "labkit.cli", "run", str(path), "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(
+def started_by_hand(command):
+    """A process that takes interrupts, as one in a terminal does; a shell's background jobs ignore them."""
+    return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [pytest.param(0.2, marks=pytest.mark.full), 1.5])
+def test_interrupt_while_a_kernel_starts_is_told_in_one_line(tmp_path, seconds):
+    path = write(tmp_path, "slow", "import time; time.sleep(60)")
+    command = [sys.executable, "-u", "-m", "labkit.cli", "run", str(path), "--out", str(tmp_path / "out")]
+    process = started_by_hand(command)
     first = process.stdout.readline()
     assert first.startswith("slow: started")
     time.sleep(seconds)
@@ -437,13 +442,7 @@ def test_interrupt_ends_all_notebooks_and_starts_no_other(tmp_path):
         "--jobs",
         "2",
     ]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    process = started_by_hand(command)
     started = [path.with_suffix(".pid") for path in paths]
     deadline = time.monotonic() + 60
     while sum(path.exists() and path.read_text() != "" for path in started) < 2 and time.monotonic() < deadline:
