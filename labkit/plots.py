@@ -34,18 +34,17 @@ def draw_loss_test(
         axes: two axes.
 
     Raises:
-        ValueError: the four curves and the epochs do not have the same length.
+        ValueError: a curve that is neither empty (and left out) nor as long as the epochs.
     """
     lengths = {key: len(history[key]) for key in ("loss_train", "loss_test", "acc_train", "acc_test")}
-    if set(lengths.values()) != {len(epochs)}:
-        raise ValueError(f"curves have {lengths} points for {len(epochs)} epochs; all must be equal")
+    if not set(lengths.values()) <= {0, len(epochs)}:
+        raise ValueError(f"curves have {lengths} points for {len(epochs)} epochs; each must have as many, or none")
     axes = axes_for(axes, 2, (10, 3.6))
     for ax, key, label in zip(axes, ("loss", "acc"), ("loss [nats]", "accuracy [%]"), strict=True):
-        scale = 100 if key == "acc" else 1
-        train = [scale * value for value in history[f"{key}_train"]]
-        test = [scale * value for value in history[f"{key}_test"]]
-        ax.plot(epochs, train, color=VERMILION, marker="s", linestyle="--", label="train (augmented, while training)")
-        ax.plot(epochs, test, color=BLUE, marker="o", label=test_name)
+        lines = {"train (augmented, while training)": ("train", VERMILION, "s--"), test_name: ("test", BLUE, "o-")}
+        for name, (part, colour, look) in lines.items():
+            values = [(100 if key == "acc" else 1) * value for value in history[f"{key}_{part}"]]
+            ax.plot(epochs if values else [], values, look, color=colour, label=name)
         ax.set(xlabel="epoch", ylabel=label, xticks=list(epochs))
         tidy(ax)
         ax.legend()
@@ -119,7 +118,7 @@ def draw_weight_histograms(
     """
     axes = axes_for(axes, len(weights), (3.3 * len(weights), 3.2))
     for ax, (name, tensor) in zip(axes, weights.items(), strict=True):
-        values, threshold = tensor.detach().flatten().cpu().numpy(), thresholds[name]
+        values, threshold = tensor.detach().flatten().cpu().numpy(), float(thresholds[name])
         edges = np.linspace(-np.abs(values).max(), np.abs(values).max(), bins + 1)
         small = np.abs(values) <= threshold
         ax.hist([values[~small], values[small]], edges, stacked=True, color=[BLUE, ORANGE])
@@ -144,13 +143,10 @@ def draw_sparsity(models: Mapping[str, nn.Module], layers: Sequence[str] | None 
     for number, (name, report) in enumerate(reports.items()):
         where = np.arange(len(report)) + (number - (len(reports) - 1) / 2) * width
         heights = [100 * row.sparsity for row in report]
-        style: dict[str, Any] = {
-            "color": COLOURS[number % 6],
-            "hatch": ("", "//", "..", "xx", "\\\\", "--")[number % 6],
-            "edgecolor": "white",
-        }
-        ax.bar_label(ax.bar(where, heights, width * 0.95, label=name, **style), fmt="%.1f", fontsize=8, padding=1)
-    ax.set(ylabel="zero weights [%]", ylim=(0, max(1.0, 1.1 * ax.get_ylim()[1])))
+        hatch = ("", "//", "..", "xx", "\\\\", "--")[number % 6]
+        drawn = ax.bar(where, heights, 0.95 * width, label=name, color=COLOURS[number % 6], hatch=hatch, ec="white")
+        ax.bar_label(drawn, fmt="%.1f", fontsize=8, padding=2, rotation=90 if len(reports) > 3 else 0)
+    ax.set(ylabel="zero weights [%]", ylim=(0, max(1.0, 1.15 * ax.get_ylim()[1])))
     ax.set_xticks(range(len(report)), [f"{row.name}\n{row.weights:,} weights" for row in report])
     tidy(ax)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars, whose numbers it must not hide
@@ -177,17 +173,15 @@ def draw_accuracy_sparsity(
     for number, (name, points) in enumerate(runs.items()):
         if not points:
             raise ValueError(f"run {name!r} has no points; it must have at least one")
-        colour, marker, style = COLOURS[number % 6], MARKERS[number % 6], STYLES[number % 6]
         height = [100 * point["sparsity"] for point in points]
         fallen = first_drop(points, drop)
         label = name if fallen is not None else f"{name} (never)"
         for ax, key, scale in zip(axes, ("accuracy", "loss"), (100, 1), strict=True):
             x = [scale * point[key] for point in points]
-            ax.plot(x, height, color=colour, marker=marker, linestyle=style, label=label, markersize=5)
+            ax.plot(x, height, label=label, markersize=5, **style(number))
             if fallen is not None:
-                ax.plot(
-                    x[fallen], height[fallen], "o", markersize=15, fillstyle="none", color=colour, markeredgewidth=1.8
-                )
+                ring = {"color": style(number)["color"], "fillstyle": "none", "markeredgewidth": 1.8}
+                ax.plot(x[fallen], height[fallen], "o", markersize=15, **ring)
     for ax, label in zip(axes, ("accuracy [%]", "loss [nats]"), strict=True):
         ax.set(xlabel=f"validation {label}", ylabel="sparsity [%]")
         tidy(ax)
@@ -252,19 +246,10 @@ def draw_lines(
     ax = axes_for(None if ax is None else [ax], 1, (8, 4))[0]
     for number, (name, points) in enumerate(lines.items()):
         if len(points) != len(x):
-            raise ValueError(
-                f"line {name!r} has {len(points)} points for {len(x)} x values; there must be one for each"
-            )
-        colour = COLOURS[number % 6]
-        ax.plot(
-            x,
-            [np.mean(p) for p in points],
-            color=colour,
-            marker=MARKERS[number % 6],
-            linestyle=STYLES[number % 6],
-            label=name,
-        )
-        ax.fill_between(x, [min(p) for p in points], [max(p) for p in points], color=colour, alpha=0.18, linewidth=0)
+            raise ValueError(f"line {name!r} has {len(points)} points for {len(x)} x values; there must be one each")
+        ax.plot(x, [np.mean(p) for p in points], label=name, **style(number))
+        band = [min(p) for p in points], [max(p) for p in points]
+        ax.fill_between(x, *band, color=style(number)["color"], alpha=0.18, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, xticks=list(x))
     tidy(ax)
     several = any(len(values) > 1 for points in lines.values() for values in points)
@@ -282,10 +267,10 @@ def draw_channel_norms(norms: Mapping[str, torch.Tensor], pruned: Mapping[str, S
     """
     axes = axes_for(axes, len(norms), (3.8 * len(norms), 3))
     for ax, (name, values) in zip(axes, norms.items(), strict=True):
+        values, gone = torch.as_tensor(values).detach().cpu(), {int(channel) for channel in pruned[name]}
         order = values.argsort()
-        gone = {int(channel) for channel in pruned[name]}
         colours = [ORANGE if int(channel) in gone else BLUE for channel in order]
-        ax.bar(range(len(values)), values[order].cpu().numpy(), color=colours, width=0.9)
+        ax.bar(range(len(values)), values[order].numpy(), color=colours, width=0.9)
         ax.set(
             title=f"{name}: {len(gone)} of {len(values)} channels",
             xlabel="channels, smallest norm first",
@@ -294,6 +279,11 @@ def draw_channel_norms(norms: Mapping[str, torch.Tensor], pruned: Mapping[str, S
         tidy(ax)
     axes[0].legend(handles=[Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")], fontsize=8)
     return axes
+
+
+def style(number: int) -> dict[str, Any]:
+    """Colour, marker and stroke of a figure's so many-th line."""
+    return {"color": COLOURS[number % 6], "marker": MARKERS[number % 6], "linestyle": STYLES[number % 6]}
 
 
 def axes_for(axes: Any, count: int, size: tuple[float, float]) -> Any:

@@ -10,7 +10,7 @@ import torch
 from matplotlib.axes import Axes
 
 from labkit.cost import Ledger
-from labkit.plots import COLOURS, MARKERS, STYLES, axes_for, tidy
+from labkit.plots import COLOURS, axes_for, style, tidy
 
 
 def draw_ledger(ledgers: Mapping[str, Ledger], axes: Any = None) -> Any:
@@ -110,9 +110,8 @@ def draw_sensitivity(curves: Mapping[str, Sequence[Mapping[str, float]]], ax: Ax
     ax = axes_for(None if ax is None else [ax], 1, (7.5, 4))[0]
     for number, (name, points) in enumerate(curves.items()):
         shares = [100 * (1 - point["channels"] / points[0]["channels"]) for point in points]
-        style: dict[str, Any] = {"color": COLOURS[number % 6], "marker": MARKERS[number % 6]}
         label = f"{name} ({points[0]['channels']:.0f} channels)"
-        ax.plot(shares, [100 * p["accuracy"] for p in points], linestyle=STYLES[number % 6], label=label, **style)
+        ax.plot(shares, [100 * p["accuracy"] for p in points], label=label, **style(number))
     ax.set(xlabel="pruned channels of this one layer [%]", ylabel="validation accuracy [%]")
     tidy(ax)
     ax.legend()
