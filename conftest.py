@@ -18,7 +18,7 @@ THREADS = int(os.environ.get("LABKIT_TEST_THREADS", "1"))
 
 
 class Marked(str):
-    """An output that equals another one up to the marks ≈ and ⏱."""
+    """An output that equals another one up to the marks ≈ and †."""
 
     __hash__ = str.__hash__
 
