@@ -118,7 +118,8 @@ def draw_weight_histograms(
     """
     axes = axes_for(axes, len(weights), (3.3 * len(weights), 3.2))
     for ax, (name, tensor) in zip(axes, weights.items(), strict=True):
-        values, threshold = tensor.detach().flatten().cpu().numpy(), float(thresholds[name])
+        values = tensor.detach().flatten().cpu().numpy()
+        threshold = float(torch.as_tensor(thresholds[name]).detach())
         edges = np.linspace(-np.abs(values).max(), np.abs(values).max(), bins + 1)
         small = np.abs(values) <= threshold
         ax.hist([values[~small], values[small]], edges, stacked=True, color=[BLUE, ORANGE])
