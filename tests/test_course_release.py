@@ -686,7 +686,7 @@ def test_labkit_pack_shows_the_points_that_grading_gives(half_right, tmp_path, m
     assert shown == {name: (task["points"], task["of"], task["attempted"]) for name, task in graded["tasks"].items()}
     assert f"{graded['points']:g} of {TOTAL:g} points, {graded['bonus']:g} bonus" in done.output
     assert 0 < graded["points"] < TOTAL
-    for line in packing.missing(graded):
+    for line in packing.missing(graded, packing.this_course()):
         assert f"missing: {line}" in done.output
 
 
