@@ -99,7 +99,7 @@ def copies(notebooks: Path) -> list[str]:
             lines.append(f"{found} found: is this your {name[:2]}? pack takes {right.name}; rename the file to that")
             continue
         times = [datetime.datetime.fromtimestamp(one.stat().st_mtime).astimezone() for one in (path, right)]
-        newer = "; {} is newer ({:%d %b %H:%M}, the other {:%d %b %H:%M})".format(found, *times)
+        newer = "; the first one is newer ({:%Y-%m-%d %H:%M}, the second {:%Y-%m-%d %H:%M})".format(*times)
         line = f"{found} found: is this your {name[:2]}? pack takes {right.name}"
         lines.append(line + (newer if times[0] > times[1] else ""))
     return lines
@@ -168,7 +168,8 @@ def unanswered(result: dict[str, Any], course: Mapping[str, Any]) -> list[str]:
         place = places(given)
         for spec in given if result["notebooks"].get(name) == "read" else []:
             if spec["role"] == "answer" and spec["points"] and spec["name"] not in result["answers"]:
-                asked = [line for line in spec["head"].splitlines() if line.strip() and not line.startswith("#")]
+                text = spec["head"].replace("**", "")
+                asked = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
                 lines.append(f"{name}, {place[spec['id']]!r}: {intake.shown(asked[0]) if asked else spec['name']}")
     return lines
 

@@ -162,7 +162,7 @@ def _chosen_by_id(cells: Sequence[Cell], given: Sequence[Spec]) -> tuple[dict[in
         best = next((n for n in numbers if _as_given(cells[n], spec) != _is_yours(spec)), numbers[0])
         chosen[best] = id
         doubles = [number for number in numbers if number != best]
-        spare |= {number for number in doubles if not _is_yours(spec) or _as_given(cells[number], spec)}
+        spare |= {number for number in doubles if _as_given(cells[number], spec)}  # any other may hold work
     return chosen, spare
 
 

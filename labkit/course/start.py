@@ -97,7 +97,7 @@ def page(folder: Path) -> str:
     bonus = {task.notebook for task in TASKS.values() if task.bonus}
     counted = [row for row in table if row.name not in bonus]
     got, of = sum(row.points for row in counted), sum(row.of for row in counted)
-    extra = sum(row.points for row in table if row.name in bonus)
+    extra = [f"{row.points:g} of {row.of:g} bonus, " for row in table if row.name in bonus]
     student = who()
     nobody = "**Nobody has signed in yet:** write your ID in the first cells of notebook 01."
     lines = [
@@ -107,7 +107,7 @@ def page(folder: Path) -> str:
         "|:--|:--|--:|:--|",
         *(_line(row, bonus=row.name in bonus) for row in table),
         "",
-        f"**{got:g} of {of:g} points**, {extra:g} bonus, by your check cells.",
+        f"**{got:g} of {of:g} points**, {''.join(extra)}by your check cells.",
         *(_not_saved(row) for row in table if row.unsaved),
         "",
         _next(table),
@@ -126,7 +126,7 @@ def _line(row: Row, *, bonus: bool) -> str:
 
 def _not_saved(row: Row) -> str:
     names = ", ".join(f"`{name}`" for name in row.unsaved)
-    return f"\nNot saved yet: {names}. Its points count once you have run the cell of {row.name[:2]} that saves it."
+    return f"\nNot saved yet: {names}. The points count once you have run the cell of {row.name[:2]} that saves."
 
 
 def _next(table: list[Row]) -> str:
