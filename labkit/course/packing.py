@@ -155,7 +155,7 @@ def _words(spec: Mapping[str, Any], given: Sequence[Mapping[str, Any]]) -> str:
     place = places(given)
     kind = {"given": "given cell", "open": "cell"}.get(spec["role"], spec["role"])
     alike = [one["id"] for one in given if one["role"] == spec["role"] and place[one["id"]] == place[spec["id"]]]
-    number = alike.index(spec["id"]) if len(alike) > 1 else -1
+    number = alike.index(spec["id"]) if len(alike) > 1 and place[spec["id"]] else -1
     nth = ("first ", "second ", "third ")[number] if 0 <= number < 3 else "" if number < 0 else f"{number + 1}th "
     named = f"below {place[spec['id']]!r}" if place[spec["id"]] else spec["name"] or spec["id"]
     return f"the {nth}{kind} {named}"

@@ -1,6 +1,7 @@
 """The page that a student opens first: what there is, how far the work is, what comes next, how to hand in.
 
-Points are those that the check cells kept; it judges nothing itself.
+Points are those that the check cells kept; it judges nothing itself. Every notebook imports this module, so it does
+without nbformat, whose import takes long.
 """
 
 import json
@@ -9,13 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from labkit import runtime
 from labkit.course import intake
 from labkit.course.answers import points_so_far
-from labkit.course.release import handed_out
-from labkit.course.students import who
+from labkit.course.students import course_files, who
 from labkit.course.tasks import NOTEBOOKS, TASKS
 
 NAME = "START.ipynb"
@@ -58,10 +56,21 @@ def rows(folder: Path) -> list[Row]:
     Args:
         folder: of the notebooks.
     """
-    course = handed_out()
-    names = [name for name in NOTEBOOKS if course is None or name in course["notebooks"]]
     kept = points_so_far()
-    return [_row(folder / f"{name}.ipynb", kept) for name in names]
+    return [_row(folder / f"{name}.ipynb", kept) for name in NOTEBOOKS if name in (_handed_out() or NOTEBOOKS)]
+
+
+def _handed_out() -> list[str]:
+    """Names of the notebooks that the course of this folder has; none in the project itself.
+
+    Raises:
+        ValueError: the course's file can not be read.
+    """
+    path = next((path for path in course_files() if path.is_file()), None)
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8-sig"))["notebooks"]) if path else []
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); get the course's folder again") from None
 
 
 def _row(path: Path, kept: dict[str, dict[str, Any]]) -> Row:
@@ -141,7 +150,7 @@ def _next(table: list[Row]) -> str:
 
 
 def _handing_in(student: str) -> list[str]:
-    if handed_out() is None:
+    if not _handed_out():
         return ["In this folder the notebooks are solved; `labkit release` makes the exercises from them."]
     command = "make pack" if student else "make pack STUDENT=ab1234"
     other = ".venv/bin/labkit pack" if student else ".venv/bin/labkit pack --student ab1234"
@@ -186,15 +195,20 @@ def write_start(folder: Path) -> Path:
         raise FileNotFoundError(f"{folder} is no folder")
     if (path.exists() or path.is_symlink()) and not _is_ours(path):
         raise FileExistsError(f"{path} was not made by labkit start; move it away to get a new one")
-    output = nbformat.v4.new_output("display_data", data=_shown(page(folder)))
-    code = nbformat.v4.new_code_cell("from labkit import course\n\ncourse.start()", outputs=[output], id="start-code")
-    cells = [nbformat.v4.new_markdown_cell(WELCOME, id="start-text"), code]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata[MARK] = True
+    text = json.dumps(_notebook(_shown(page(folder))), indent=1, ensure_ascii=False) + "\n"
     with runtime.written_whole(path) as temporary:
-        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
     return path
+
+
+def _notebook(shown: dict[str, str]) -> dict[str, Any]:
+    code: dict[str, Any] = {"cell_type": "code", "id": "start-code", "metadata": {}, "execution_count": None}
+    code["source"] = "from labkit import course\n\ncourse.start()"
+    code["outputs"] = [{"output_type": "display_data", "metadata": {}, "data": shown}]
+    text = {"cell_type": "markdown", "id": "start-text", "metadata": {}, "source": WELCOME}
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, MARK: True}
+    return {"cells": [text, code], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 
 def _is_ours(path: Path) -> bool:
