@@ -923,12 +923,13 @@ def test_changed_cells_are_named_by_their_headings_with_the_way_back(whole, tmp_
     said = [line.removeprefix("your instructor may ask: ") for line in packed(tmp_path, whole) if "may ask" in line]
     version = course_work.course()["version"]
     assert said == [
-        "03_l1_pruning: the given cells are in another order; to put that right: labkit repair 03",
         f"04_structured_pruning: of another course version (0123456789ab instead of {version}), so its cells are not "
         "compared; to put that right: labkit repair 04",
         "02_random_pruning: the given cell below 'Look: the network before', the check below 'Act, by hand: one mask' "
-        "was changed; the first given cell below 'Look again: are some weights zero?' is there 2 times; the task "
-        "below 'Predict' is missing; to get back what was handed out: labkit repair 02",
+        "were changed; the first given cell below 'Look again: are some weights zero?' is there 2 times; the task "
+        "below 'Predict' is missing; the given cells are in another order; to get back what was handed out: "
+        "labkit repair 02",
+        "03_l1_pruning: the given cells are in another order; to get back what was handed out: labkit repair 03",
     ]
 
 

@@ -25,6 +25,7 @@ HOME = re.compile(
 A_NOTEBOOK = re.compile(r"(?<!\.before-repair)(?<!\.before-repair-\d)\.ipynb(\.\w+)?$", re.IGNORECASE)
 # The grader's words about one cell; the name of the cell, and what is odd about it.
 A_CELL = re.compile(r"cell (\S+?)(?:, a (?:check|given cell),)? (was changed|is missing|is there \d+ times)")
+IN_ANOTHER_ORDER = "the given cells are in another order"
 
 
 def without_homes(text: str) -> str:
@@ -154,7 +155,8 @@ def _words(spec: Mapping[str, Any], given: Sequence[Mapping[str, Any]]) -> str:
     """A cell as a reader of the notebook finds it, such as "the second check below 'Act, by hand'"."""
     place = places(given)
     kind = {"given": "given cell", "open": "cell"}.get(spec["role"], spec["role"])
-    alike = [one["id"] for one in given if one["role"] == spec["role"] and place[one["id"]] == place[spec["id"]]]
+    sort = spec["role"], spec["type"], place[spec["id"]]
+    alike = [one["id"] for one in given if (one["role"], one["type"], place[one["id"]]) == sort]
     number = alike.index(spec["id"]) if len(alike) > 1 and place[spec["id"]] else -1
     nth = ("first ", "second ", "third ")[number] if 0 <= number < 3 else "" if number < 0 else f"{number + 1}th "
     named = f"below {place[spec['id']]!r}" if place[spec["id"]] else spec["name"] or spec["id"]
@@ -185,11 +187,17 @@ def _flags(result: dict[str, Any], course: Mapping[str, Any]) -> list[str]:
             given = course["notebooks"][name]
             spec = next(spec for spec in given if found[1] in (spec["name"], spec["id"]))
             cells.setdefault(name, {}).setdefault(found[2], []).append(_words(spec, given))
-        elif name in course["notebooks"] and said.startswith(("of another course version", "the given cells are")):
+        elif name in course["notebooks"] and said == IN_ANOTHER_ORDER:
+            cells.setdefault(name, {})["in another order"] = ["the given cells are"]
+        elif name in course["notebooks"] and said.startswith("of another course version"):
             lines.append(f"{flag}; to put that right: labkit repair {name[:2]}")
         elif not any(flag.startswith(f"{file} was refused: ") for file in result["refused"]):
             lines.append(flag)
     for name, found_cells in cells.items():
-        said = "; ".join(f"{', '.join(words)} {what}" for what, words in found_cells.items())
+        said = "; ".join(f"{', '.join(words)} {_plural(what, len(words))}" for what, words in found_cells.items())
         lines.append(f"{name}: {said}; to get back what was handed out: labkit repair {name[:2]}")
     return lines
+
+
+def _plural(verb: str, count: int) -> str:
+    return verb if count == 1 else verb.replace("was ", "were ", 1).replace("is ", "are ", 1)
