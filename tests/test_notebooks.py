@@ -17,7 +17,7 @@ from labkit import runtime
 from labkit.execution import PICTURES, outputs_differ
 
 FOLDER = runtime.PROJECT / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 SERIES = [
     "01_training",
     "02_random_pruning",
