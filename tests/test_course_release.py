@@ -246,7 +246,6 @@ def test_course_json_describes_the_released_cells(released):
         assert [row["marks"] for row in told] == [cell.metadata.get("nbgrader", {}) for cell in student.cells]
 
 
-@pytest.mark.xfail(strict=False, reason="the notebooks' answer cells do not say their points yet")
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_answer_cell_says_its_points(name, released):
     count = 0
@@ -260,7 +259,6 @@ def test_every_answer_cell_says_its_points(name, released):
     assert count
 
 
-@pytest.mark.xfail(strict=False, reason="not every notebook links the next one yet")
 @pytest.mark.parametrize(("name", "following"), list(itertools.pairwise(NOTEBOOKS)))
 def test_last_words_of_a_notebook_link_the_next_one(name, following, released):
     prose = [c for c in read(released / "notebooks" / f"{name}.ipynb").cells if c.cell_type == "markdown"]
