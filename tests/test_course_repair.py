@@ -18,7 +18,7 @@ from labkit.course import grading, intake, release, repair
 
 NAME = "02_random_pruning"
 FILE = f"{NAME}.ipynb"
-GIVEN, CHECK, PROSE, TASK, ANSWER = "nb02-004", "nb02-check-mask", "nb02-005", "nb02-006", "nb02-011"
+GIVEN, CHECK, PROSE, TASK, ANSWER = "nb02-004", "nb02-check-mask", "nb02-005", "nb02-006", "nb02-013"
 Cells = list[dict[str, Any]]
 
 
