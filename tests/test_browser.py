@@ -50,13 +50,13 @@ def browser():
         opened.close()
 
 
-def axe(page, where=None, rules=None):
-    """What axe-core finds wrong: rule -> the elements."""
+def axe(page, where=None, rules=None, kind="violations"):
+    """What axe-core finds wrong, or right (``kind`` "passes"): rule -> the elements."""
     if not page.evaluate("() => typeof axe === 'object'"):
         page.evaluate(AXE)
-    options = {"resultTypes": ["violations"]} | ({"runOnly": rules} if rules else {})
+    options = {"resultTypes": [kind]} | ({"runOnly": rules} if rules else {})
     found = page.evaluate("([where, options]) => axe.run(where || document, options)", [where, options])
-    return {rule["id"]: [node["html"] for node in rule["nodes"]] for rule in found["violations"]}
+    return {rule["id"]: [node["html"] for node in rule["nodes"]] for rule in found[kind]}
 
 
 # Our own pages
@@ -219,6 +219,13 @@ def wait_for_server(url, process, log):
     raise AssertionError(f"JupyterLab did not start: {log.read_text(encoding='utf-8')[-2_000:]}")
 
 
+DRAWN = """() => jupyterapp.shell.currentWidget.content.widgets.every(cell => {
+  const drawn = [...cell.node.querySelectorAll('.jp-OutputArea-output')];
+  return drawn.length >= Math.min(cell.model.outputs?.length || 0, 1)
+    && !drawn.some(one => /^Loading widget/.test(one.innerText));
+})"""
+
+
 class Notebook:
     """A notebook that is open in JupyterLab, by JupyterLab's own commands."""
 
@@ -238,9 +245,19 @@ class Notebook:
             timeout=60_000,
         )
 
+    def wait_until_drawn(self):
+        """Wait until all outputs are drawn, and JupyterLab's own picture, which covers all at first, has gone."""
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached", timeout=60_000)
+        self.page.wait_for_function(DRAWN, timeout=60_000)
+
+    def close(self):
+        """End its kernel, too: each takes a gigabyte of memory."""
+        self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+
     def reload(self):
         self.page.reload()
         self.wait_until_open()
+        self.wait_until_drawn()
 
     def do(self, command, **arguments):
         """Execute a command, and wait until it has ended, at most five minutes."""
@@ -276,7 +293,9 @@ class Notebook:
 def opened(lab, browser, name):
     context = browser.new_context(viewport=LAPTOP)
     try:
-        yield Notebook(context.new_page(), lab[0], name)
+        notebook = Notebook(context.new_page(), lab[0], name)
+        yield notebook
+        notebook.close()
     finally:
         context.close()
 
@@ -306,13 +325,15 @@ def looked_at(notebook, path, shots):
     assert len(outputs) > 5
     notebook.reload()
     page = notebook.page
-    assert page.locator("text=Error displaying widget").count() == 0
-    assert page.locator(".jp-OutputArea-output").count() >= len(outputs) / 2
+    assert [output for output in outputs if "application/vnd.jupyter.widget-view+json" in output.get("data", {})] == []
+    assert page.get_by_text("Error displaying widget").count() == 0
     assert page.evaluate(TOO_WIDE) == []
     notebook.do("apputils:change-theme", theme="JupyterLab Dark")
     page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    notebook.wait_until_drawn()  # what the picture covers can not be judged
     page.screenshot(path=shots / f"{path.stem}_dark.png")
     assert pale_or_dark(page) == []
+    assert len(readable(page)) > 5
     assert notebook.problems == []
 
 
@@ -320,6 +341,10 @@ def pale_or_dark(page):
     """Outputs of ours whose text can not be told from its ground; tracebacks have JupyterLab's own colours."""
     found = axe(page, [[".jp-OutputArea-output"]], ["color-contrast"])
     return [text for text in found.get("color-contrast", []) if "ansi-" not in text]
+
+
+def readable(page):
+    return axe(page, [[".jp-OutputArea-output"]], ["color-contrast"], "passes").get("color-contrast", [])
 
 
 def test_contrast_of_an_output_is_seen(browser):
@@ -332,6 +357,7 @@ def test_contrast_of_an_output_is_seen(browser):
     )
     (found,) = pale_or_dark(page)
     assert "black" in found
+    assert ["white" in text for text in readable(page)] == [True]
     page.close()
 
 
