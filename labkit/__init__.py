@@ -11,29 +11,28 @@ from labkit.export import OnnxNetwork, check_parity, export_onnx, quantize_onnx
 from labkit.metrics import AccuracyMetric, BaseMetric
 from labkit.plots import (
     draw_accuracy_sparsity,
-    draw_bars,
     draw_channel_norms,
     draw_digits,
     draw_groups,
     draw_kernels,
-    draw_ledger,
     draw_lines,
     draw_loss_test,
-    draw_maps,
-    draw_sensitivity,
     draw_sparsity,
     draw_weight_histograms,
     first_drop,
 )
+from labkit.progress import progress
 from labkit.records import load_record, load_results, save_record
 from labkit.runtime import footer, has_native_bfloat16, mixed_precision, models_dir, pick_device, set_seed, versions
 from labkit.sensitivity import choose_by_norm, choose_by_sensitivity, choose_uniform, scan_sensitivity, with_channels
 from labkit.shrink import dead_channels, remove_dead_channels, silence_channels
+from labkit.smaller_plots import draw_bars, draw_ledger, draw_maps, draw_sensitivity
 from labkit.sparse_files import load_sparse, save_sparse
 from labkit.sparsity import (
     LayerSparsity,
     bake_masks,
     clone,
+    compare_masks,
     effective_weight,
     prunable_layers,
     refresh_weights,
@@ -66,6 +65,7 @@ __all__ = [
     "choose_by_sensitivity",
     "choose_uniform",
     "clone",
+    "compare_masks",
     "dead_channels",
     "draw_accuracy_sparsity",
     "draw_augmentation",
@@ -102,6 +102,7 @@ __all__ = [
     "models_dir",
     "multiply_adds",
     "pick_device",
+    "progress",
     "prunable_layers",
     "quantize_onnx",
     "reestimate_batchnorm",

@@ -3,14 +3,14 @@
 Used by the notebooks' prediction and check cells. Knows no network; it never raises because of what it checks.
 """
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 Claim = tuple[str, Callable[[], bool], str]
 
 
-def show_prediction(
-    prediction: float | None, measured: float, what: str, digits: int = 3, *, exact: bool = False
-) -> None:
+def show_prediction(prediction: Any, measured: float, what: str, digits: int = 3, *, exact: bool = False) -> None:
     """Print a prediction and the measurement side by side.
 
     Args:
@@ -20,6 +20,8 @@ def show_prediction(
         digits: decimals to print, for a number that may move by 3 units of the last one elsewhere.
         exact: the measured number does not move, so it carries no mark.
     """
+    if math.prod(getattr(prediction, "shape", [0])) == 1:  # torch's and NumPy's numbers
+        prediction = prediction.item()
     given = "– (not attempted)"
     if isinstance(prediction, (int, float)) and not isinstance(prediction, bool):
         given = f"{prediction:.{digits}f}"

@@ -255,7 +255,7 @@ def ledgers(
 def ledger_table(found: Mapping[str, Ledger]) -> str:
     """Ledgers as a table: one column for each network, one row for each cost.
 
-    File sizes (1 KB = 1,000 bytes) carry ``≈``, since they move a little with the version of torch; times carry ``⏱``,
+    File sizes (1 KB = 1,000 bytes) carry ``≈``, since they move a little with the version of torch; times carry ``†``,
     and are shown for one thread (and CUDA). Columns have a fixed width, so that the table looks the same everywhere.
     """
     if not isinstance(found, Mapping):
@@ -272,7 +272,7 @@ def ledger_table(found: Mapping[str, Ledger]) -> str:
     for name, key in (("file", "raw_bytes"), ("file, gzip", "gzip_bytes"), ("sparse file", "sparse_bytes")):
         rows.append([f"{name} [KB]", *(f"≈{getattr(one, key) / 1000:7.1f}" for one in several)])
     for way in (way for way in several[0].latencies if "all threads" not in way):
-        rows.append([f"{way} [ms]", *(f"⏱{_two_digits(one.latencies[way].median):>8}" for one in several)])
+        rows.append([f"{way} [ms]", *(f"†{_two_digits(one.latencies[way].median):>8}" for one in several)])
     return tabulate(rows, ["", *found], "pretty", stralign="right", disable_numparse=True)
 
 

@@ -1,6 +1,6 @@
-"""The two marks that let outputs be compared strictly: ``≈`` and ``⏱``.
+"""The two marks that let outputs be compared strictly: ``≈`` and ``†`` (which was once a clock, and may still be one).
 
-``≈`` before a number: it may move by 3 units of its last printed digit between machines. ``⏱`` before a number, or
+``≈`` before a number: it may move by 3 units of its last printed digit between machines. ``†`` before a number, or
 before the name of a precision: only this machine has it, any other one will do. Every other character of an output is
 compared exactly.
 """
@@ -11,8 +11,8 @@ from decimal import Decimal
 TOLERANCE_UNITS = 3
 _HOLE = "\0"  # stands for a digit that may change; no output contains it
 _MOVABLE = re.compile(r"≈ *(-?\d[\d,]*(?:\.\d+)?)")
-_LOCAL = re.compile(r"⏱ *-?\d[\w.+,-]*")
-_LOCAL_PRECISION = re.compile(r"⏱(?:float32|bfloat16|emulated bfloat16)\b")
+_LOCAL = re.compile(r"[†⏱] *-?\d[\w.+,-]*")
+_LOCAL_PRECISION = re.compile(r"[†⏱](?:float32|bfloat16|emulated bfloat16)\b")
 
 
 def equal_up_to_marks(stored: str, fresh: str) -> bool:
@@ -41,4 +41,4 @@ def difference(stored: str, fresh: str) -> str | None:
 def _rigid(text: str) -> str:
     """The text with a hole for each number or precision that may differ."""
     text = _MOVABLE.sub(lambda field: "≈" + _HOLE * (len(field[0]) - 1), text)
-    return _LOCAL_PRECISION.sub(f"⏱{_HOLE}{_HOLE}", _LOCAL.sub(f"⏱{_HOLE}", text))
+    return _LOCAL_PRECISION.sub(f"†{_HOLE}{_HOLE}", _LOCAL.sub(f"†{_HOLE}", text))

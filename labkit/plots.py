@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from torch import nn
 
-from labkit.cost import Ledger
 from labkit.sparsity import effective_weight, prunable_layers, sparsity_report
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
@@ -35,20 +34,19 @@ def draw_loss_test(
         axes: two axes.
 
     Raises:
-        ValueError: the four curves and the epochs do not have the same length.
+        ValueError: a curve that is neither empty (and left out) nor as long as the epochs.
     """
     lengths = {key: len(history[key]) for key in ("loss_train", "loss_test", "acc_train", "acc_test")}
-    if set(lengths.values()) != {len(epochs)}:
-        raise ValueError(f"curves have {lengths} points for {len(epochs)} epochs; all must be equal")
-    axes = _axes(axes, 2, (10, 3.6))
+    if not set(lengths.values()) <= {0, len(epochs)}:
+        raise ValueError(f"curves have {lengths} points for {len(epochs)} epochs; each must have as many, or none")
+    axes = axes_for(axes, 2, (10, 3.6))
     for ax, key, label in zip(axes, ("loss", "acc"), ("loss [nats]", "accuracy [%]"), strict=True):
-        scale = 100 if key == "acc" else 1
-        train = [scale * value for value in history[f"{key}_train"]]
-        test = [scale * value for value in history[f"{key}_test"]]
-        ax.plot(epochs, train, color=VERMILION, marker="s", linestyle="--", label="train (augmented, while training)")
-        ax.plot(epochs, test, color=BLUE, marker="o", label=test_name)
+        lines = {"train (augmented, while training)": ("train", VERMILION, "s--"), test_name: ("test", BLUE, "o-")}
+        for name, (part, colour, look) in lines.items():
+            values = [(100 if key == "acc" else 1) * value for value in history[f"{key}_{part}"]]
+            ax.plot(epochs if values else [], values, look, color=colour, label=name)
         ax.set(xlabel="epoch", ylabel=label, xticks=list(epochs))
-        _tidy(ax)
+        tidy(ax)
         ax.legend()
     return axes
 
@@ -92,7 +90,7 @@ def draw_kernels(before: nn.Module, after: nn.Module, layer: str = "conv1", coun
         if not isinstance(found, nn.Conv2d):
             raise ValueError(f"layer is {layer!r}; it must be a convolution of both networks")
         weights[name] = effective_weight(found)[:count, 0].cpu().numpy()  # (count, 3, 3)
-    axes = _axes(axes, 2, (11, 3.4))
+    axes = axes_for(axes, 2, (11, 3.4))
     limit = max(float(np.abs(w).max()) for w in weights.values())
     for ax, (name, w) in zip(axes, weights.items(), strict=True):
         picture, zeros = _tiled(w), _tiled(w == 0)
@@ -118,9 +116,9 @@ def draw_weight_histograms(
         axes: one for each layer.
         bins: number of bars.
     """
-    axes = _axes(axes, len(weights), (3.3 * len(weights), 3.2))
+    axes = axes_for(axes, len(weights), (3.3 * len(weights), 3.2))
     for ax, (name, tensor) in zip(axes, weights.items(), strict=True):
-        values, threshold = tensor.detach().flatten().cpu().numpy(), thresholds[name]
+        values, threshold = tensor.detach().flatten().cpu().numpy(), float(thresholds[name])
         edges = np.linspace(-np.abs(values).max(), np.abs(values).max(), bins + 1)
         small = np.abs(values) <= threshold
         ax.hist([values[~small], values[small]], edges, stacked=True, color=[BLUE, ORANGE])
@@ -132,28 +130,25 @@ def draw_weight_histograms(
             ylabel="number of weights",
         )
         ax.title.set_fontsize(10)
-        _tidy(ax)
+        tidy(ax)
     axes[0].legend(handles=[Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")], fontsize=8)
     return axes
 
 
 def draw_sparsity(models: Mapping[str, nn.Module], layers: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
     """Bars: sparsity of each layer, one colour and hatch for each network, the number on top."""
-    ax = _axes(None if ax is None else [ax], 1, (8, 3.4))[0]
+    ax = axes_for(None if ax is None else [ax], 1, (8, 3.4))[0]
     reports = {name: sparsity_report(model, layers) for name, model in models.items()}
     width = 0.8 / len(reports)
     for number, (name, report) in enumerate(reports.items()):
         where = np.arange(len(report)) + (number - (len(reports) - 1) / 2) * width
         heights = [100 * row.sparsity for row in report]
-        style: dict[str, Any] = {
-            "color": COLOURS[number % 6],
-            "hatch": ("", "//", "..", "xx", "\\\\", "--")[number % 6],
-            "edgecolor": "white",
-        }
-        ax.bar_label(ax.bar(where, heights, width * 0.95, label=name, **style), fmt="%.1f", fontsize=8, padding=1)
-    ax.set(ylabel="zero weights [%]", ylim=(0, max(1.0, 1.1 * ax.get_ylim()[1])))
+        hatch = ("", "//", "..", "xx", "\\\\", "--")[number % 6]
+        drawn = ax.bar(where, heights, 0.95 * width, label=name, color=COLOURS[number % 6], hatch=hatch, ec="white")
+        ax.bar_label(drawn, fmt="%.1f", fontsize=8, padding=2, rotation=90 if len(reports) > 3 else 0)
+    ax.set(ylabel="zero weights [%]", ylim=(0, max(1.0, 1.15 * ax.get_ylim()[1])))
     ax.set_xticks(range(len(report)), [f"{row.name}\n{row.weights:,} weights" for row in report])
-    _tidy(ax)
+    tidy(ax)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars, whose numbers it must not hide
     return ax
 
@@ -174,24 +169,22 @@ def draw_accuracy_sparsity(
     Raises:
         ValueError: a run without points.
     """
-    axes = _axes(axes, 2, (11, 4.2))
+    axes = axes_for(axes, 2, (11, 4.2))
     for number, (name, points) in enumerate(runs.items()):
         if not points:
             raise ValueError(f"run {name!r} has no points; it must have at least one")
-        colour, marker, style = COLOURS[number % 6], MARKERS[number % 6], STYLES[number % 6]
         height = [100 * point["sparsity"] for point in points]
         fallen = first_drop(points, drop)
         label = name if fallen is not None else f"{name} (never)"
         for ax, key, scale in zip(axes, ("accuracy", "loss"), (100, 1), strict=True):
             x = [scale * point[key] for point in points]
-            ax.plot(x, height, color=colour, marker=marker, linestyle=style, label=label, markersize=5)
+            ax.plot(x, height, label=label, markersize=5, **style(number))
             if fallen is not None:
-                ax.plot(
-                    x[fallen], height[fallen], "o", markersize=15, fillstyle="none", color=colour, markeredgewidth=1.8
-                )
+                ring = {"color": style(number)["color"], "fillstyle": "none", "markeredgewidth": 1.8}
+                ax.plot(x[fallen], height[fallen], "o", markersize=15, **ring)
     for ax, label in zip(axes, ("accuracy [%]", "loss [nats]"), strict=True):
         ax.set(xlabel=f"validation {label}", ylabel="sparsity [%]")
-        _tidy(ax)
+        tidy(ax)
     title = f"○ first more than {100 * drop:g} percentage point below its start"
     axes[1].legend(fontsize=8, title=title, title_fontsize=8)
     return axes
@@ -214,7 +207,7 @@ def draw_groups(groups: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | N
     Raises:
         ValueError: an empty group.
     """
-    ax = _axes(None if ax is None else [ax], 1, (9, 0.8 + 0.75 * len(groups)))[0]
+    ax = axes_for(None if ax is None else [ax], 1, (9, 0.8 + 0.75 * len(groups)))[0]
     for row, (name, values) in enumerate(groups.items()):
         if not values:
             raise ValueError(f"group {name!r} is empty; it must have at least one measurement")
@@ -227,7 +220,7 @@ def draw_groups(groups: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | N
         ax.annotate(text, (median, row - 0.32), ha="center", va="bottom", fontsize=8)
     ax.set_yticks(range(len(groups)), list(groups))
     ax.set(xlabel=xlabel, ylim=(len(groups) - 0.4, -0.75))
-    _tidy(ax)
+    tidy(ax)
     return ax
 
 
@@ -250,132 +243,17 @@ def draw_lines(
     Raises:
         ValueError: a line with another number of points than x.
     """
-    ax = _axes(None if ax is None else [ax], 1, (8, 4))[0]
+    ax = axes_for(None if ax is None else [ax], 1, (8, 4))[0]
     for number, (name, points) in enumerate(lines.items()):
         if len(points) != len(x):
-            raise ValueError(
-                f"line {name!r} has {len(points)} points for {len(x)} x values; there must be one for each"
-            )
-        colour = COLOURS[number % 6]
-        ax.plot(
-            x,
-            [np.mean(p) for p in points],
-            color=colour,
-            marker=MARKERS[number % 6],
-            linestyle=STYLES[number % 6],
-            label=name,
-        )
-        ax.fill_between(x, [min(p) for p in points], [max(p) for p in points], color=colour, alpha=0.18, linewidth=0)
+            raise ValueError(f"line {name!r} has {len(points)} points for {len(x)} x values; there must be one each")
+        ax.plot(x, [np.mean(p) for p in points], label=name, **style(number))
+        band = [min(p) for p in points], [max(p) for p in points]
+        ax.fill_between(x, *band, color=style(number)["color"], alpha=0.18, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, xticks=list(x))
-    _tidy(ax)
+    tidy(ax)
     several = any(len(values) > 1 for points in lines.values() for values in points)
     ax.legend(fontsize=8, title="mean; band: smallest to largest" if several else None, title_fontsize=8)
-    return ax
-
-
-def draw_ledger(ledgers: Mapping[str, Ledger], axes: Any = None) -> Any:
-    """Bars: what each network costs in weights, multiply-adds, bytes and milliseconds, one panel each.
-
-    Below the number of each time a black line reaches from the 10th to the 90th percentile.
-
-    Args:
-        ledgers: name -> ledger; the first one is what the others are compared with.
-        axes: four axes.
-
-    Raises:
-        ValueError: no ledger.
-    """
-    if not ledgers:
-        raise ValueError("no ledger to draw; give at least one")
-    found = list(ledgers.values())
-    way = next(reversed([name for name in found[0].latencies if "1 thread" in name]))
-    times = [one.latencies[way] for one in found]
-    panels = {
-        "nonzero weights [thousands]": [one.nonzero / 1e3 for one in found],
-        "multiply-adds [millions]": [one.multiply_adds / 1e6 for one in found],
-        "file [KB]": [one.raw_bytes / 1e3 for one in found],
-        f"{way} [ms]": [one.median for one in times],
-    }
-    axes = draw_bars(list(ledgers), panels, axes)
-    axes[3].set_xlim(right=max(axes[3].get_xlim()[1], *(1.05 * one.high for one in times)))
-    for place, one in enumerate(times):
-        axes[3].plot([one.low, one.high], [place + 0.25] * 2, color="black", marker="|", linewidth=1.5)
-    return axes
-
-
-def draw_bars(names: Sequence[str], panels: Mapping[str, Sequence[float]], axes: Any = None) -> Any:
-    """Horizontal bars, one panel for each quantity, one bar for each name.
-
-    Beside each bar stands its value, and how many times smaller it is than the first one (``÷ 2``) or larger (``× 2``).
-
-    Args:
-        names: what is compared; the first is what the others are compared with.
-        panels: name and unit of a quantity -> one value >= 0 for each name.
-        axes: one for each panel.
-
-    Raises:
-        ValueError: a panel with another number of values, or a negative value.
-    """
-    axes = _axes(axes, len(panels), (3.4 * len(panels), 0.9 + 0.5 * len(names)))
-    for ax, (label, values) in zip(axes, panels.items(), strict=True):
-        if len(values) != len(names) or not min(values) >= 0:
-            raise ValueError(f"{label} has {list(values)}; there must be a value >= 0 for each of {len(names)} names")
-        bars = ax.barh(range(len(values)), values, color=[COLOURS[i % 6] for i in range(len(values))], height=0.7)
-        ax.bar_label(bars, [_compared(value, values[0]) for value in values], fontsize=8, padding=6)
-        ax.set(xlabel=label, xlim=(0, 1.55 * max(values) or 1), yticks=[])
-        ax.invert_yaxis()
-        _tidy(ax)
-        ax.set_axisbelow(True)
-        ax.grid(axis="y", visible=False)
-    axes[0].set_yticks(range(len(names)), list(names))
-    return axes
-
-
-def _compared(value: float, first: float) -> str:
-    if not first or not value:
-        return f"{value:.3g}"
-    ratio = first / value
-    if abs(ratio - 1) < 0.05:
-        return f"{value:.3g}"
-    return f"{value:.3g}  (÷ {ratio:.1f})" if ratio > 1 else f"{value:.3g}  (× {1 / ratio:.1f})"
-
-
-def draw_maps(maps: Mapping[str, torch.Tensor], label: str, axes: Any = None) -> Any:
-    """Signed maps (H, W) side by side on one colour scale: blue negative, white zero, red positive.
-
-    Args:
-        maps: title -> map.
-        label: name and unit of the colour scale.
-        axes: one for each map.
-    """
-    axes = _axes(axes, len(maps), (4.2 * len(maps), 3.4))
-    limit = max(float(one.abs().max()) for one in maps.values()) or 1.0
-    for ax, (title, one) in zip(axes, maps.items(), strict=True):
-        shown = ax.imshow(one.detach().cpu().numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
-        ax.set(title=title, xlabel="column [pixels]", ylabel="row [pixels]")
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.title.set_fontsize(10)
-    axes[0].figure.colorbar(shown, ax=list(axes), shrink=0.8, label=label)
-    return axes
-
-
-def draw_sensitivity(curves: Mapping[str, Sequence[Mapping[str, float]]], ax: Axes | None = None) -> Axes:
-    """Accuracy against the share of channels that were pruned, one line for each layer.
-
-    Args:
-        curves: layer -> points with ``channels`` and ``accuracy``, the whole layer first, as ``scan_sensitivity``
-            returns them.
-        ax: where to draw.
-    """
-    ax = _axes(None if ax is None else [ax], 1, (7.5, 4))[0]
-    for number, (name, points) in enumerate(curves.items()):
-        shares = [100 * (1 - point["channels"] / points[0]["channels"]) for point in points]
-        style: dict[str, Any] = {"color": COLOURS[number % 6], "marker": MARKERS[number % 6]}
-        label = f"{name} ({points[0]['channels']:.0f} channels)"
-        ax.plot(shares, [100 * p["accuracy"] for p in points], linestyle=STYLES[number % 6], label=label, **style)
-    ax.set(xlabel="pruned channels of this one layer [%]", ylabel="validation accuracy [%]")
-    _tidy(ax)
-    ax.legend()
     return ax
 
 
@@ -387,23 +265,33 @@ def draw_channel_norms(norms: Mapping[str, torch.Tensor], pruned: Mapping[str, S
         pruned: layer -> numbers of the pruned channels.
         axes: one for each layer.
     """
-    axes = _axes(axes, len(norms), (3.8 * len(norms), 3))
+    axes = axes_for(axes, len(norms), (3.8 * len(norms), 3))
     for ax, (name, values) in zip(axes, norms.items(), strict=True):
+        values, gone = torch.as_tensor(values).detach().cpu(), {int(channel) for channel in pruned[name]}
         order = values.argsort()
-        gone = {int(channel) for channel in pruned[name]}
         colours = [ORANGE if int(channel) in gone else BLUE for channel in order]
-        ax.bar(range(len(values)), values[order].cpu().numpy(), color=colours, width=0.9)
+        ax.bar(range(len(values)), values[order].numpy(), color=colours, width=0.9)
         ax.set(
             title=f"{name}: {len(gone)} of {len(values)} channels",
             xlabel="channels, smallest norm first",
             ylabel="L2 norm of a channel",
         )
-        _tidy(ax)
+        tidy(ax)
     axes[0].legend(handles=[Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")], fontsize=8)
     return axes
 
 
-def _axes(axes: Any, count: int, size: tuple[float, float]) -> Any:
+def style(number: int) -> dict[str, Any]:
+    """Colour, marker and stroke of a figure's so many-th line."""
+    return {"color": COLOURS[number % 6], "marker": MARKERS[number % 6], "linestyle": STYLES[number % 6]}
+
+
+def axes_for(axes: Any, count: int, size: tuple[float, float]) -> Any:
+    """The axes that were given, or those of a new figure of this size [inches].
+
+    Raises:
+        ValueError: another number of axes than the figure needs.
+    """
     if axes is None:
         axes = plt.subplots(1, count, figsize=size, squeeze=False, layout="constrained")[1][0]
     if len(axes) != count:
@@ -411,7 +299,8 @@ def _axes(axes: Any, count: int, size: tuple[float, float]) -> Any:
     return axes
 
 
-def _tidy(ax: Axes) -> None:
+def tidy(ax: Axes) -> None:
+    """A light grid, and no frame on top and right."""
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
 

@@ -8,7 +8,7 @@ shows no zero at all. This module always reads the product, so its numbers are r
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from tabulate import tabulate
@@ -171,3 +171,17 @@ def bake_masks(model: M) -> M:
             if isinstance(hook, prune.BasePruningMethod):
                 prune.remove(layer, hook._tensor_name)
     return baked
+
+
+def compare_masks(by_hand: Any, layer: nn.Module) -> str:
+    """Whether a mask has its zeros where the layer has them: ``"True"``, or ``"False"`` and how many differ.
+
+    Args:
+        by_hand: numbers or bools in the shape of the layer's weights: a tensor, a NumPy array or lists.
+        layer: a layer with its mask, or with the mask made permanent.
+    """
+    mine, theirs = torch.as_tensor(by_hand).cpu() != 0, effective_weight(layer).cpu() != 0
+    if mine.shape != theirs.shape:
+        return f"False, the shape is {tuple(mine.shape)} instead of {tuple(theirs.shape)}"
+    wrong = int((mine != theirs).sum())
+    return f"False, {wrong:,} of {theirs.numel():,} weights differ" if wrong else "True"

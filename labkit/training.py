@@ -1,6 +1,6 @@
 """The loops: train, test, and several epochs of both.
 
-Knows models, loaders and optimizers only by what it calls on them; draws nothing but a progress bar.
+Knows models, loaders and optimizers only by what it calls on them; draws nothing but a line of progress.
 """
 
 import copy
@@ -16,11 +16,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from tqdm.auto import tqdm
 
 from labkit import runtime
 from labkit.data import Loader
 from labkit.metrics import AccuracyMetric, BaseMetric
+from labkit.progress import GREEN, RED, progress
 from labkit.sparsity import refresh_weights
 
 History = dict[str, list[float]]
@@ -40,7 +40,7 @@ def train_one_epoch(
     update_period: int,
     device: torch.device,
     scheduler: LRScheduler | None = None,
-    title: str = "train",
+    title: str = "training",
 ) -> tuple[float, float]:
     """Train for one pass over the data, in place.
 
@@ -54,7 +54,7 @@ def train_one_epoch(
             k batches of b are one batch of k·b; a last, smaller group counts its own samples.
         device: where to compute; the model must be there.
         scheduler: stepped after every optimizer step, if given.
-        title: words before the progress bar.
+        title: what the line of progress calls it.
 
     Returns:
         (loss, score), means over the samples as they were seen, that is while the weights changed.
@@ -72,7 +72,7 @@ def train_one_epoch(
         raise ValueError("the optimizer holds none of this model's parameters; make it from model.parameters()")
     total_loss, total_score, samples, samples_in_step = 0.0, 0.0, 0, 0
     optimizer.zero_grad()
-    with in_mode(model, training=True), _bar(train_loader, title, "red") as batches:
+    with in_mode(model, training=True), progress(train_loader, title, colour=RED) as batches:
         for number, (X, y) in enumerate(batches, start=1):
             X, y = X.to(device), y.to(device)
             with runtime.mixed_precision(device):
@@ -97,7 +97,7 @@ def train_one_epoch(
             total_loss += batch_loss * len(y)
             total_score += float(metric(y_pred, y)) * len(y)
             samples += len(y)
-            _show(batches, total_loss / samples, total_score / samples)
+            batches.set_postfix_str(_means(total_loss, total_score, samples), refresh=False)
     refresh_weights(model)
     return total_loss / samples, total_score / samples
 
@@ -109,7 +109,7 @@ def test_one_epoch(
     loss_fn: LossFunction,
     metric: BaseMetric,
     device: torch.device,
-    title: str = "test",
+    title: str = "evaluating",
 ) -> tuple[float, float]:
     """Evaluate in float32, changing nothing.
 
@@ -122,14 +122,14 @@ def test_one_epoch(
     _check_loader(test_loader)
     device = runtime.pick_device(str(device))
     total_loss, total_score, samples = 0.0, 0.0, 0
-    with in_mode(model, training=False), _bar(test_loader, title, "green") as batches:
+    with in_mode(model, training=False), progress(test_loader, title, colour=GREEN) as batches:
         for X, y in batches:
             X, y = X.to(device), y.to(device)
             y_pred = model(X)
             total_loss += loss_fn(y_pred, y).item() * len(y)
             total_score += float(metric(y_pred, y)) * len(y)
             samples += len(y)
-            _show(batches, total_loss / samples, total_score / samples)
+            batches.set_postfix_str(_means(total_loss, total_score, samples), refresh=False)
     if not math.isfinite(total_loss):
         raise FloatingPointError(f"the loss is {total_loss}; are all weights and images finite numbers?")
     return total_loss / samples, total_score / samples
@@ -198,23 +198,23 @@ def test_or_train(
     recipe = [mode, epoch_max, update_period, early_stopping_accuracy, _described(loss_fn), _described(metric)]
     first = run.resume(Path(checkpoint), recipe) if checkpoint is not None else 0
     try:
-        for epoch in range(first + 1, epoch_max + 1):
-            of = f"{epoch}/{epoch_max}"
+        for epoch in progress(range(first + 1, epoch_max + 1), "epoch", done=first):
             if trains:
                 assert train_loader is not None and optimizer is not None
                 loss, score = train_one_epoch(
-                    model, train_loader, loss_fn, metric, optimizer, update_period, device, scheduler, f"train {of}"
+                    model, train_loader, loss_fn, metric, optimizer, update_period, device, scheduler
                 )
                 history["loss_train"].append(loss)
                 history["acc_train"].append(score)
             if tests:
                 assert test_loader is not None
-                loss, test_score = test_one_epoch(model, test_loader, loss_fn, metric, device, f"test {of}")
+                loss, test_score = test_one_epoch(model, test_loader, loss_fn, metric, device)
                 history["loss_test"].append(loss)
                 history["acc_test"].append(test_score)
                 score = score if trains else test_score
             if early_stopping_accuracy is not None and score >= early_stopping_accuracy:
-                print(f"stopped after epoch {of}: accuracy ≈{score:.3f} has reached {early_stopping_accuracy}")
+                said = f"accuracy ≈{score:.3f} has reached {early_stopping_accuracy}"
+                print(f"stopped after epoch {epoch}/{epoch_max}: {said}")
                 break
             run.keep(epoch)
     except BaseException as error:
@@ -381,16 +381,5 @@ def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
             layer.training = mode
 
 
-@contextmanager
-def _bar(loader: Batches, title: str, colour: str) -> Iterator[Any]:
-    """A progress bar that disappears at the end, also when that is an error or an interrupt."""
-    bar = tqdm(loader, desc=title, colour=colour, ncols=100, leave=False, disable=not runtime.bars_are_on())
-    try:
-        yield bar
-    finally:
-        bar.close()
-
-
-def _show(bar: Any, loss: float, score: float) -> None:
-    # Without refresh the bar redraws ten times a second, not at every batch.
-    bar.set_postfix(loss=f"{loss:.4f}", accuracy=f"{score:.4f}", refresh=False)
+def _means(loss: float, score: float, samples: int) -> str:
+    return f"loss {loss / samples:.3f} · accuracy {score / samples:.3f}"

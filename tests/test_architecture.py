@@ -13,6 +13,7 @@ PACKAGE = runtime.PROJECT / "labkit"
 # Each layer may import the ones before it, and its own earlier modules.
 LAYERS = [
     ["runtime", "metrics", "data", "cnn", "sparsity"],
+    ["progress"],
     [
         "training",
         "checkpoints",
@@ -24,6 +25,7 @@ LAYERS = [
         "sensitivity",
         "export",
         "plots",
+        "smaller_plots",
     ],
     ["marks", "execution"],
     ["study.points", "study.schedules", "study.scores", "study.budgets", "study.records"],
@@ -36,8 +38,15 @@ LAYERS = [
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-CORE = {name for names in LAYERS[:2] for name in names}
-SMALLER = {"shrink", "sparse_files", "cost", "sensitivity", "export"}  # what notebook 07 adds: a second sitting
+CORE = {name for names in LAYERS[:3] for name in names}
+SMALLER = {
+    "shrink",
+    "sparse_files",
+    "cost",
+    "sensitivity",
+    "export",
+    "smaller_plots",
+}  # what notebook 07 adds: a second sitting
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     for path in PACKAGE.rglob("*.py")
@@ -114,9 +123,9 @@ def test_base_modules_use_torch_torchvision_numpy_and_tabulate_only():
     assert used - allowed == set()
 
 
-def test_plots_is_the_only_core_module_that_needs_matplotlib():
+def test_only_plots_need_matplotlib():
     users = {m for m in MODULES if any(name.startswith("matplotlib") for name in imports_of(m))}
-    assert users & CORE == {"plots"}
+    assert users & CORE == {"plots", "smaller_plots"}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +142,7 @@ def test_the_core_does_not_know_the_course():
     assert {m: found for m in CORE if (found := {n for n in labkit_imports_of(m) if n not in CORE})} == {}
 
 
-@pytest.mark.parametrize(("modules", "most"), [(CORE - SMALLER, 1_160), (SMALLER, 650)])
+@pytest.mark.parametrize(("modules", "most"), [(CORE - SMALLER, 1_160), (SMALLER, 800)])
 def test_core_is_short_enough_to_read_in_two_sittings(modules, most):
     counts = {module: len(code_lines(path_of(module))) for module in sorted(modules)}  # __init__ only re-exports
     assert sum(counts.values()) < most, counts

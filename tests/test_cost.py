@@ -641,7 +641,7 @@ def test_table_shows_the_numbers_of_the_ledger(dense, masked):
             assert cell[0] == "≈"
             assert cell[1:].strip() == f"{number / 1000:.1f}"
         for cell, way in zip(shown[7:], WAYS[::2], strict=True):
-            assert cell[0] == "⏱"
+            assert cell[0] == "†"
             assert float(cell[1:]) == pytest.approx(one.latencies[way].median, rel=0.06)
 
 
@@ -661,7 +661,7 @@ def test_times_have_two_significant_digits(dense, milliseconds, shown):
     ledger = dataclasses.replace(
         dense[1], latencies={"batch of 1, 1 thread": labkit.Latency("cpu", 1, 1, milliseconds, 0.0, 1.0)}
     )
-    assert cells(labkit.ledger_table({"a": ledger}))[-1] == ["batch of 1, 1 thread [ms]", f"⏱{shown:>8}"]
+    assert cells(labkit.ledger_table({"a": ledger}))[-1] == ["batch of 1, 1 thread [ms]", f"†{shown:>8}"]
 
 
 def with_times(ledger, factor):

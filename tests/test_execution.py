@@ -310,33 +310,33 @@ def run_by_hand(path: Path, *outputs: list[nbformat.NotebookNode]) -> execution.
 def stored(project):
     """A notebook of three executed cells: exact, movable, and of this machine only."""
     path = write(project, "good", "print('exact')", "print('movable')", "print('local')")
-    execution.store(run_by_hand(path, [stdout("5")], [stdout("≈0.50")], [stdout("⏱3 s")]), path, project, fresh=True)
+    execution.store(run_by_hand(path, [stdout("5")], [stdout("≈0.50")], [stdout("†3 s")]), path, project, fresh=True)
     return path
 
 
 def test_unrun_cells_are_all_stored_and_numbered(stored):
-    assert [cell.outputs[0].text for cell in cells(stored)] == ["5", "≈0.50", "⏱3 s"]
+    assert [cell.outputs[0].text for cell in cells(stored)] == ["5", "≈0.50", "†3 s"]
     assert [cell.execution_count for cell in cells(stored)] == [1, 2, 3]
 
 
 def test_storing_names_what_differs_beyond_its_marks_and_takes_all_outputs_of_that_run(stored, project):
-    outcome = run_by_hand(stored, [stdout("6")], [stdout("≈0.53")], [stdout("⏱7 s")])
+    outcome = run_by_hand(stored, [stdout("6")], [stdout("≈0.53")], [stdout("†7 s")])
     changes = execution.store(outcome, stored, project, fresh=False)
     assert changes == ["good cell 1: stdout: line '5' is now '6'"]
-    assert [cell.outputs[0].text for cell in cells(stored)] == ["6", "≈0.53", "⏱7 s"]
+    assert [cell.outputs[0].text for cell in cells(stored)] == ["6", "≈0.53", "†7 s"]
 
 
 def test_storing_the_same_again_changes_no_byte(stored, project):
     before = stored.read_bytes()
-    outcome = run_by_hand(stored, [stdout("5")], [stdout("≈0.51")], [stdout("⏱9 s")])
+    outcome = run_by_hand(stored, [stdout("5")], [stdout("≈0.51")], [stdout("†9 s")])
     assert execution.store(outcome, stored, project, fresh=False) == []
     assert stored.read_bytes() == before
 
 
 def test_storing_afresh_takes_every_output(stored, project):
-    outcome = run_by_hand(stored, [stdout("5")], [stdout("≈0.51")], [stdout("⏱9 s")])
+    outcome = run_by_hand(stored, [stdout("5")], [stdout("≈0.51")], [stdout("†9 s")])
     assert len(execution.store(outcome, stored, project, fresh=True)) == 3
-    assert [cell.outputs[0].text for cell in cells(stored)] == ["5", "≈0.51", "⏱9 s"]
+    assert [cell.outputs[0].text for cell in cells(stored)] == ["5", "≈0.51", "†9 s"]
 
 
 def test_storing_leaves_prose_and_sources_alone(stored, project):
@@ -368,7 +368,7 @@ def picture(content: str, text: str = "<Figure>") -> nbformat.NotebookNode:
         ([], []),
         ([stdout("a"), stdout("b")], [stdout("ab")]),
         ([picture("AAAA")], [picture("BBBB")]),
-        ([stdout("≈1.00 ⏱2")], [stdout("≈1.03 ⏱3")]),
+        ([stdout("≈1.00 †2")], [stdout("≈1.03 †3")]),
         ([stdout("a"), picture("AAAA")], [picture("AAAA"), stdout("a")]),
     ],
 )

@@ -91,10 +91,10 @@ def test_a_file_that_is_no_such_table_is_refused_and_not_touched(content, tmp_pa
 
 def test_cells_that_differ_are_counted_and_named(tmp_path):
     (tmp_path / "run").mkdir()
-    cells = [("print(1)", "1\n"), ("a", "≈0.985\n"), ("b", "≈0.985\n"), ("c", "⏱3\n"), ("d", "")]
+    cells = [("print(1)", "1\n"), ("a", "≈0.985\n"), ("b", "≈0.985\n"), ("c", "†3\n"), ("d", "")]
     stored = toy(tmp_path, "toy", *cells)
     fresh = toy(
-        tmp_path / "run", "toy", ("print(1)", "2\n"), ("a", "≈0.988\n"), ("b", "≈0.989\n"), ("c", "⏱9\n"), ("d", "")
+        tmp_path / "run", "toy", ("print(1)", "2\n"), ("a", "≈0.988\n"), ("b", "≈0.989\n"), ("c", "†9\n"), ("d", "")
     )
     count, found = differences(stored, fresh)
     assert count == 5

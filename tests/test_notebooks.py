@@ -300,7 +300,7 @@ EDITS = 1_000  # a notebook
 
 @pytest.mark.parametrize(("digits", "least"), [(True, 0.95), (False, 0.99)], ids=["digits", "characters"])
 def test_altered_outputs_are_noticed(digits, least):
-    """One changed digit or character is told, but for the last digits after ≈ and what ⏱ marks."""
+    """One changed digit or character is told, but for the last digits after ≈ and what † marks."""
     shares = {}
     for path in NOTEBOOKS:
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]

@@ -156,7 +156,7 @@ def test_forced_emulation_says_so_in_one_line(on_processor, monkeypatch, capsys)
     said = capsys.readouterr().out
     assert said == "LABKIT_BF16=1: this processor only emulates bfloat16; training is slower than in float32\n"
     assert runtime.hardware(CPU).endswith(", emulated bfloat16 training")
-    assert ", training in ⏱emulated bfloat16; " in runtime.footer()
+    assert ", training in †emulated bfloat16; " in runtime.footer()
 
 
 @pytest.mark.parametrize("value", ["yes", "true", "2", "float32"])
@@ -233,7 +233,7 @@ def test_folders_are_the_projects_unless_the_environment_says_otherwise(monkeypa
 
 def test_footer_marks_all_that_differs_between_machines():
     footer = labkit.footer()
-    assert footer.startswith(f"labkit {labkit.__version__}, training in ⏱{runtime.precision(CPU)}; ")
+    assert footer.startswith(f"labkit {labkit.__version__}, training in †{runtime.precision(CPU)}; ")
 
 
 def test_versions_name_python_and_the_packages_that_numbers_depend_on():

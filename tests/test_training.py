@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import prune
 from torch.optim.lr_scheduler import LinearLR
+from tqdm import tqdm
 
 import labkit
 from labkit import training
@@ -281,10 +282,11 @@ def test_bars_go_to_stderr_only_and_are_closed(tiny, small, capfd, monkeypatch):
     run(model, small(), sgd(model), 1)
     out, err = capfd.readouterr()
     assert out == ""
-    assert "train 1/1" in err
-    assert "test 1/1" in err
+    assert "epoch" in err
+    assert "training" in err
+    assert "evaluating" in err
     assert err.endswith("\r")
-    assert not training.tqdm._instances
+    assert not tqdm._instances
 
 
 def test_bar_is_closed_after_an_interrupt(tiny, small, capfd, monkeypatch):
@@ -293,7 +295,7 @@ def test_bar_is_closed_after_an_interrupt(tiny, small, capfd, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         training.train_one_epoch(model, small(), Breaking(3), METRIC, sgd(model), 1, CPU)
     assert capfd.readouterr().err.endswith("\r")
-    assert not training.tqdm._instances
+    assert not tqdm._instances
 
 
 # Several epochs
