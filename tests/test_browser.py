@@ -250,6 +250,13 @@ class Notebook:
         self.page.locator("#jupyterlab-splash").wait_for(state="detached", timeout=60_000)
         self.page.wait_for_function(DRAWN, timeout=60_000)
 
+    def show_all(self):
+        """Make the window so high that nothing has to be scrolled: axe-core passes over what is not in sight."""
+        high = self.page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
+        self.page.set_viewport_size({"width": LAPTOP["width"], "height": high + 300})
+        # JupyterLab's body has no height of its own, so that axe-core takes all in it for cut off.
+        self.page.evaluate("() => { document.body.style.height = '100vh'; }")
+
     def close(self):
         """End its kernel, too: each takes a gigabyte of memory."""
         self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.shutdown()")
@@ -331,6 +338,7 @@ def looked_at(notebook, path, shots):
     notebook.do("apputils:change-theme", theme="JupyterLab Dark")
     page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
     notebook.wait_until_drawn()  # what the picture covers can not be judged
+    notebook.show_all()
     page.screenshot(path=shots / f"{path.stem}_dark.png")
     assert pale_or_dark(page) == []
     assert len(readable(page)) > 5
