@@ -31,8 +31,9 @@ run: .venv/installed  ## set up .venv and run every notebook, compared with what
 notebooks: .venv/installed  ## run every notebook, and store the outputs of those where one changed
 	@$(BIN) -m labkit.cli run --store $(ARGS)
 
-lab: .venv/installed  ## open JupyterLab in notebooks/
-	cd notebooks && ../$(BIN) -m jupyterlab $(ARGS)
+lab: .venv/installed  ## open JupyterLab with a page of all notebooks, your points, and what is next
+	@$(BIN) -m labkit.cli start || true
+	cd notebooks && ../$(BIN) -m jupyterlab $$(ls START.ipynb 2>/dev/null) $(ARGS)
 
 pack: .venv/installed  ## make the zip to hand in: make pack STUDENT=ab1234
 	@$(BIN) -m labkit.cli pack --student "$(STUDENT)" $(ARGS)
@@ -83,7 +84,7 @@ lock: .venv/uv  ## write requirements.lock anew (newest versions: ARGS=--upgrade
 	@if grep -E '^(triton|cuda|nvidia)' requirements.lock; then echo 'add these to CUDA in the Makefile'; exit 1; fi
 
 clean:  ## remove what was generated, but .venv and the networks in models/ stay
-	rm -rf build labkit.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf build labkit.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis notebooks/START.ipynb
 	find $(wildcard labkit tests notebooks) \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # A folder that was moved or copied with its .venv is set up anew (labkit is installed by its path), and so is one whose
