@@ -16,7 +16,7 @@ BY_NOTEBOOK := -n 2 --dist loadfile --no-loadscope-reorder
 unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help run matrix test test-fast test-notebooks test-full test-course lab pack lint notebooks bench lock clean FORCE
+.PHONY: help run matrix test test-fast test-notebooks test-browser test-full test-course lab pack lint notebooks bench lock clean FORCE
 
 help:  ## this list
 	@echo 'make <target>, such as: make run'
@@ -46,6 +46,9 @@ test-fast: .venv/installed  ## tests of labkit only: no notebook is trained, no 
 
 test-notebooks: .venv/installed  ## every notebook executed and compared
 	OMP_NUM_THREADS=1 $(PYTEST) notebooks --nbval $(BY_NOTEBOOK) $(ARGS)
+
+test-browser: .venv/installed  ## JupyterLab and our pages in a real Chromium (part of test, too, where there is one)
+	OMP_NUM_THREADS=1 $(PYTEST) tests/test_browser.py $(ARGS)
 
 test-full: test test-course  ## test, all combinations, the course at full size, and the notebooks as on other machines
 	OMP_NUM_THREADS=1 $(PYTEST) tests -m full $(BY_NOTEBOOK) $(ARGS)

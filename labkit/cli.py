@@ -312,6 +312,9 @@ def golf_submit(
             table.add_row(one.player, *row, style="bold" if one == line else "")
         words = f"{new.player}: {new.weights:,} weights, {new.bytes:,} bytes, {100 * new.accuracy:.2f} % right"
         console.print(words)
+        par = golf.par(new.weights, scores)
+        if par is not None:
+            console.print(f"par: {100 * par:.2f} % with as many weights; to par: {golf.to_par(new, scores)} points")
         if line != new:
             old = f"{line.player}'s line with as many weights, {100 * line.accuracy:.2f} % right"
             console.print(f"not better: {old}, stays on the board")
