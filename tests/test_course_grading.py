@@ -71,7 +71,9 @@ def test_a_mistake_in_the_first_task_costs_nothing_in_later_ones(badly_trained, 
 
 def test_accuracy_is_measured_on_all_images_only_where_claim_and_screen_disagree(honest):
     files = intake.read_submission(honest)
-    assert {row["images"] for row in grading.grade(files, course_work.course())["networks"].values()} == {2_000}
+    rows = grading.grade(files, course_work.course())["networks"]
+    # 800 weights get little more than the 95 % that are asked for, so that 2,000 images may not decide.
+    assert {name for name, row in rows.items() if row["images"] > 2_000} <= {"CNN_MNIST_GOLF"}
     text = files.content["03_l1_pruning.ipynb"]
     start = text.rindex(b"CNN_MNIST_L1: sparsity")  # in the output, not in the source
     place = text.index("≈".encode(), start)
