@@ -124,12 +124,3 @@ def _plain(value: Any) -> Any:
         return int(value) if isinstance(value, int) else float(value)
     plain = value.item() if isinstance(value, np.generic) else None
     return None if isinstance(plain, np.generic) else _plain(plain)
-
-
-def points_so_far() -> dict[str, dict[str, Any]]:
-    """Task -> ``points``, ``of`` and ``attempted``, as its check cell last said; a damaged file counts as empty."""
-    try:
-        found = json.loads((runtime.models_dir() / "answers" / "points.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return {task: row for task, row in found.items() if isinstance(row, dict)} if isinstance(found, dict) else {}

@@ -12,7 +12,7 @@ from typing import Any
 
 from labkit import runtime
 from labkit.course import intake
-from labkit.course.answers import points_so_far
+from labkit.course.answers import Reached, points_so_far
 from labkit.course.students import course_files, who
 from labkit.course.tasks import NOTEBOOKS, TASKS
 
@@ -73,13 +73,13 @@ def _handed_out() -> list[str]:
         raise ValueError(f"{path} is damaged ({error}); get the course's folder again") from None
 
 
-def _row(path: Path, kept: dict[str, dict[str, Any]]) -> Row:
+def _row(path: Path, kept: dict[str, Reached]) -> Row:
     tasks = {name: task for name, task in TASKS.items() if task.notebook == path.stem}
-    points = {name: _points(kept.get(name, {}), task.points) for name, task in tasks.items()}
+    points = {name: _points(kept.get(name), task.points) for name, task in tasks.items()}
     got, of = sum(points.values()), sum(task.points for task in tasks.values())
     networks = [tasks[name].network for name, value in points.items() if value and tasks[name].network]
     unsaved = tuple(name for name in networks if not (runtime.models_dir() / f"{name}.pth").is_file())
-    begun = any(kept.get(name, {}).get("attempted") is True for name in tasks)
+    begun = any(name in kept and kept[name].attempted for name in tasks)
     state = "done" if got >= of else "begun" if begun or got else "not begun"
     try:
         cells = intake.read_notebook(path.read_bytes())["cells"]
@@ -92,12 +92,9 @@ def _row(path: Path, kept: dict[str, dict[str, Any]]) -> Row:
     return Row(path.stem, title, minutes, got, of, state, unsaved)
 
 
-def _points(row: dict[str, Any], most: float) -> float:
-    """Points that a file tells, if they can be."""
-    value = row.get("points")
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value != value:
-        return 0.0
-    return float(min(max(value, 0), most))
+def _points(reached: Reached | None, most: float) -> float:
+    """Points of a task; the file that keeps them may tell more than there are."""
+    return min(reached.points, most) if reached else 0.0
 
 
 def page(folder: Path) -> str:
@@ -145,7 +142,7 @@ def _next(table: list[Row]) -> str:
     link = f"[{row.title}]({row.name}.ipynb)"
     asked = [task for task in TASKS.values() if task.notebook == row.name]
     kept = points_so_far()
-    left = [task.title for task in asked if _points(kept.get(task.name, {}), task.points) < task.points]
+    left = [task.title for task in asked if _points(kept.get(task.name), task.points) < task.points]
     return f"**Next:** {link}. Points to get: {'; '.join(left)}."
 
 
