@@ -12,11 +12,12 @@ import nbformat
 import numpy as np
 import torch
 from torch.nn.utils import prune
+from torch.optim.lr_scheduler import LinearLR
 
 import labkit
 from labkit import data, runtime
 from labkit.course import answers, release, students
-from labkit.course.cases import cases, truth
+from labkit.course.cases import fresh_cases, seed_of_check, truth
 from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, channel_norms, dense_weights
 from labkit.training import accuracy, train_one_epoch
 
@@ -35,14 +36,21 @@ def student_notebooks() -> dict[str, nbformat.NotebookNode]:
 
 
 def train_a_little(
-    network: labkit.CNN, seed: int, steps: int = 10, rate: float = 0.02, *, augmented: bool = True
+    network: labkit.CNN,
+    seed: int,
+    steps: int = 10,
+    rate: float = 0.02,
+    *,
+    augmented: bool = True,
+    momentum: float = 0.0,
 ) -> None:
     """A real training of a few steps, in place."""
     images, labels = data.load_images("MNIST", train=True)
     loader = data.Loader(images[: 64 * steps], labels[: 64 * steps], shuffle=True, augmented=augmented, seed=seed)
-    optimizer = torch.optim.SGD(network.parameters(), lr=rate)
+    optimizer = torch.optim.SGD(network.parameters(), lr=rate, momentum=momentum)
+    falls = LinearLR(optimizer, 1.0, 0.0, total_iters=steps) if momentum else None
     loss, metric = torch.nn.CrossEntropyLoss(), labkit.AccuracyMetric()
-    train_one_epoch(network, loader, loss, metric, optimizer, 1, torch.device("cpu"))
+    train_one_epoch(network, loader, loss, metric, optimizer, 1, torch.device("cpu"), falls)
 
 
 @cache
@@ -110,9 +118,12 @@ def networks_of(start: labkit.CNN, seed: int = 0, steps: int = 6) -> dict[str, l
     }
 
 
+SMALL_WIDTHS = {"conv1": 6, "conv2": 14, "conv3": 48}  # 353,712 multiply-adds
+
+
 def small(start: labkit.CNN, seed: int = 0, steps: int = 150) -> labkit.CNN:
-    """Cut to a tenth of the work, and trained until it is useful again."""
-    network = labkit.with_channels(start, {"conv1": 8, "conv2": 16, "conv3": 64})
+    """Cut to a sixteenth of the work, and trained until it is useful again."""
+    network = labkit.with_channels(start, SMALL_WIDTHS)
     images, labels = data.load_images("MNIST", train=True)
     labkit.reestimate_batchnorm(network, data.Loader(images[:1000], labels[:1000]), torch.device("cpu"))
     network = labkit.remove_dead_channels(network)
@@ -120,13 +131,14 @@ def small(start: labkit.CNN, seed: int = 0, steps: int = 150) -> labkit.CNN:
     return network
 
 
-def golf(start: labkit.CNN, seed: int = 0, steps: int = 120, kept: int = 6_000) -> labkit.CNN:
-    """Pruned to a twentieth by LAMP scores, and trained until it is good again."""
+def golf(start: labkit.CNN, seed: int = 0, kept: int = 800, *, train: bool = True) -> labkit.CNN:
+    """Pruned by LAMP scores: in steps, with training after each until it is good again, or at once and untrained."""
     network = labkit.clone(start)
-    for name, mask in lamp_masks(start, kept).items():
-        prune.custom_from_mask(getattr(network, name), "weight", mask)
-    if steps:
-        train_a_little(network, seed, steps, rate=0.05, augmented=False)
+    for weights, steps in ((4_000, 30), (1_500, 40), (kept, 60)) if train else ((kept, 0),):
+        for name, mask in lamp_masks(labkit.bake_masks(network), weights).items():
+            prune.custom_from_mask(getattr(network, name), "weight", mask)
+        if steps:
+            train_a_little(network, seed, steps, rate=0.1, augmented=False, momentum=0.9)
     return network
 
 
@@ -190,9 +202,11 @@ def random_mask(seed: int = 0) -> torch.Tensor:
 def answers_of(start: labkit.CNN, student: str, seed: int = 0) -> dict[str, tuple[Any, Any]]:
     """Task -> a right answer and the weights that it belongs to, for all tasks that are no network."""
     before, seed_of = dense_weights(start), students.seed_of(student, SALT)
-    found: dict[str, tuple[Any, Any]] = {f"0{number}-prediction": (0.5, None) for number in range(1, 9)}
+    found: dict[str, tuple[Any, Any]] = {f"0{number}-prediction": (0.5, None) for number in range(1, 8)}
     work = {"conv1": 225_792, "conv2": 3_612_672, "conv3": 1_843_200, "fc": 32_000}
+    shown = seed_of_check(seed_of)
     return found | {
+        "08-prediction": (5_000, None),
         "01-work": (work, None),
         "02-mask": (random_mask(seed), before),
         "03-masks": (l1_masks(start), before),
@@ -202,7 +216,7 @@ def answers_of(start: labkit.CNN, student: str, seed: int = 0) -> dict[str, tupl
         "07-work": ({"conv1": 112_896, "conv2": 903_168, "conv3": 460_800, "fc": 16_000}, None),
         "07-cut": (cut_weights(start), before),
         "08-masks": (lamp_masks(start), before),
-        "09-detective": ({"seed": seed_of, "answers": truth(cases(seed_of))}, None),
+        "09-detective": ({"seed": shown, "answers": truth(fresh_cases(shown))}, None),
     }
 
 

@@ -4,7 +4,9 @@ They are written by the check cells and read as data by the grader.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 
 from labkit import runtime
 from labkit.course.methods import Weights
+from labkit.course.tasks import TASKS
 
 FORMAT = "labkit answer 1"
 
@@ -38,6 +41,63 @@ def save_answer(task: str, value: Any, before: Weights | None = None) -> None:
     """
     with runtime.written_whole(answer_path(task)) as temporary:
         torch.save(content_of(task, value, before), temporary)
+
+
+def kept_answer(task: str) -> Any:
+    """The value of an answer that is kept; None if there is none, or none that can be read."""
+    try:
+        return runtime.load_tensors(answer_path(task))["value"]
+    except Exception:  # what a broken file raises depends on where it is broken
+        return None
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What the last check of a task said.
+
+    Attributes:
+        points: the points that it gave.
+        of: the most that the task gives.
+        attempted: whether there was anything to judge.
+    """
+
+    points: float
+    of: float
+    attempted: bool
+
+
+def points_path() -> Path:
+    """Where the points that the checks gave are kept."""
+    return runtime.models_dir() / "answers" / "points.json"
+
+
+def points_so_far() -> dict[str, Reached]:
+    """Task -> what its last check said, in the order of the tasks; a file that is missing or damaged holds none."""
+    try:
+        kept = json.loads(points_path().read_text(encoding="utf-8"))
+        return {name: Reached(**kept[name]) for name in TASKS if name in kept and _is_reached(kept[name])}
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}
+
+
+def _is_reached(row: Any) -> bool:
+    if not isinstance(row, dict) or set(row) != {"points", "of", "attempted"} or type(row["attempted"]) is not bool:
+        return False
+    return all(type(row[x]) in (int, float) and 0 <= row[x] < 1e3 for x in ("points", "of"))
+
+
+def keep_points(task: str, reached: Reached) -> None:
+    """Keep what a check said. One that saw nothing leaves what an earlier one saw, as it leaves the work that it kept.
+
+    Raises:
+        OSError: the folder can not be written.
+    """
+    kept = points_so_far()
+    if not reached.attempted and task in kept and kept[task].attempted:
+        return
+    rows = {name: asdict(row) for name, row in (kept | {task: reached}).items()}
+    with runtime.written_whole(points_path()) as temporary:
+        temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def content_of(task: str, value: Any, before: Weights | None = None) -> dict[str, Any]:

@@ -1,8 +1,12 @@
-"""The six cases of the mask detective: networks pruned by methods drawn from the student's seed."""
+"""The cases of the mask detective: networks pruned by methods drawn from the student's seed.
+
+Six to look at, and twenty fresh ones for each check of a student's function.
+"""
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch.nn.utils import prune
@@ -14,6 +18,8 @@ from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, METHODS, Weights, de
 from labkit.sparsity import clone
 
 BASES = ("CNN_MNIST", "CNN_MNIST_seed1", "CNN_MNIST_seed2", "CNN_MNIST_seed3", "CNN_MNIST_seed4")
+COUNT = 20  # networks that a student's function is checked on
+RUNS = 1_000  # checks with networks of their own, one seed each; then they come again
 SHARES = (0.25, 0.375, 0.5)  # whole channels in every layer of CNN
 
 
@@ -31,11 +37,33 @@ def cases(seed: int) -> list[Case]:
     A method may come more than once. The same seed gives the same cases on every machine.
     """
     dice = random.Random(f"mask detective {seed}")
-    names = [*METHODS[:4], *dice.choices(METHODS, k=2)]
+    return _drawn([*METHODS[:4], *dice.choices(METHODS, k=2)], dice)
+
+
+def fresh_cases(seed: int) -> list[Case]:
+    """Twenty networks, each of the six methods at least twice; the same seed gives the same on every machine."""
+    dice = random.Random(f"mask detective, twenty networks, {seed}")
+    return _drawn([*METHODS, *METHODS, *dice.choices(METHODS, k=COUNT - 2 * len(METHODS))], dice)
+
+
+def seed_of_check(student_seed: int, last: object = None) -> int:
+    """The seed of the networks for the next check; it counts the checks.
+
+    Args:
+        student_seed: the student's own.
+        last: the seed of the last check, if there was one; one of another student counts as none.
+    """
+    run = last % RUNS + 1 if type(last) is int and last // RUNS == student_seed else 0
+    return student_seed * RUNS + run % RUNS
+
+
+def _drawn(names: list[str], dice: random.Random) -> list[Case]:
+    """Networks pruned by these methods, in an order, by amounts and from bases drawn by the dice."""
+    load = cache(load_network)
     dice.shuffle(names)
     found = []
     for method in names:
-        base = load_network(runtime.reference_dir() / f"{dice.choice(BASES)}.pth")
+        base = clone(load(runtime.reference_dir() / f"{dice.choice(BASES)}.pth"))
         network = clone(base)
         _prune(network, method, dice.choice(SHARES), dice.randrange(2**31))
         found.append(Case(base, network))

@@ -1,167 +1,327 @@
 """The check cells: what holds of a piece of work, at once, with reasons.
 
-A check prints ✓ (holds), ✗ (does not, with a hint) or – (not attempted, or not to be decided), keeps the answer for
+A check prints ✓ (holds), ✗ (does not, with a hint) or – (not attempted, or not to be decided), keeps what it judged for
 ``labkit pack``, and returns the points, which nbgrader takes as partial credit. A check never raises.
 """
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
 from labkit import data
+from labkit.checkpoints import load_network, save_network
 from labkit.cnn import CNN
 from labkit.course import judging
-from labkit.course.answers import save_answer
-from labkit.course.cases import cases, references, truth
+from labkit.course.answers import Reached, keep_points, kept_answer, save_answer
+from labkit.course.cases import Case, fresh_cases, references, seed_of_check, truth
 from labkit.course.judging import Finding, Unfit, Verdict
-from labkit.course.methods import Weights, dense_weights
+from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, Weights, dense_weights, has_zeros
 from labkit.course.students import seed
 from labkit.course.tasks import NOTEBOOKS, TASKS
 from labkit.sparsity import clone
 from labkit.training import accuracy
 
+BASE_HAS_ZEROS = "CNN_MNIST itself has zeros: run the cell that loads it again, then the steps below it"
+MARKS = {True: "✓", False: "✗", None: "–"}
+COLOURS = {"✓": "0;158;115", "✗": "213;94;0", "–": "127;127;127"}  # green, vermilion, grey
 
-def check_prediction(notebook: str, prediction: Any) -> float:
+
+class Points(float):
+    """Points that a check gave: a number like any other, which a notebook shows in words.
+
+    Attributes:
+        of: the most that the task gives.
+    """
+
+    of: float
+
+    def __new__(cls, points: float, of: float) -> "Points":
+        """So many points of so many."""
+        made = super().__new__(cls, points)
+        made.of = of
+        return made
+
+    def __str__(self) -> str:
+        return f"{float(self):g} of {self.of:g} points"
+
+    def _repr_html_(self) -> str:
+        return f"<b>{self}</b>"
+
+
+def check_prediction(notebook: str, prediction: Any) -> Points:
     """Whether a prediction was written down, for notebook ``"01"`` to ``"08"``."""
     task = f"{str(notebook)[:2]}-prediction"
     if task not in TASKS:
         asked = ", ".join(name[:2] for name in NOTEBOOKS if f"{name[:2]}-prediction" in TASKS)
         print(f"✗ notebook is {notebook!r:.40}; predictions are asked for in {asked}")
-        return 0.0
-    return _checked(task, lambda: judging.prediction(task, _number(prediction)), _number(prediction))
+        return Points(0, 1)
+    number = _number(prediction)
+    return _answered(task, number, lambda: judging.prediction(task, number))
 
 
-def check_work(work: Any) -> float:
+def check_work(work: Any) -> Points:
     """Multiply-adds of each layer, a dict from layer to number."""
-    plain = {name: _number(value) for name, value in work.items()} if isinstance(work, Mapping) else work
-    return _checked("01-work", lambda: judging.work(plain), plain)
+    plain = _numbers(work)
+    return _answered("01-work", plain, lambda: judging.work(plain))
 
 
-def check_training(network: Any) -> float:
+def check_training(network: Any) -> Points:
     """CNN_MNIST, trained."""
-    return _checked("01-training", lambda: judging.trained_network(_cnn(network), references(), _validation))
+    return _made("01-training", network, lambda made: judging.trained_network(made, references(), _validation))
 
 
-def check_random_mask(mask: Any, base: Any = None) -> float:
+def check_random_mask(mask: Any, base: Any = None) -> Points:
     """A random mask of conv1, by hand."""
-    return _checked("02-mask", lambda: judging.random_mask(_tensor(mask), _before(base)), mask, base)
+    return _masked("02-mask", mask, base, judging.random_mask)
 
 
-def check_random_network(network: Any, base: Any) -> float:
+def check_random_network(network: Any, base: Any) -> Points:
     """25 % of each convolution at random."""
-    return _checked("02-network", lambda: judging.random_network(_cnn(network), _candidates(base)))
+    return _made("02-network", network, lambda made: judging.random_network(made, _candidates(base)), base)
 
 
-def check_l1_masks(masks: Any, base: Any) -> float:
+def check_l1_masks(masks: Any, base: Any) -> Points:
     """L1 masks of the three convolutions, by hand."""
-    return _checked("03-masks", lambda: judging.l1_masks(_tensor(masks), _before(base)), masks, base)
+    return _masked("03-masks", masks, base, judging.l1_masks, CONVOLUTIONS)
 
 
-def check_l1_network(network: Any, base: Any) -> float:
+def check_l1_network(network: Any, base: Any) -> Points:
     """25 % of each convolution by L1."""
-    return _checked("03-network", lambda: judging.l1_network(_cnn(network), _candidates(base)))
+    return _made("03-network", network, lambda made: judging.l1_network(made, _candidates(base)), base)
 
 
-def check_channel_masks(masks: Any, base: Any) -> float:
+def check_channel_masks(masks: Any, base: Any) -> Points:
     """Masks of the channels of least L2 norm, by hand."""
-    return _checked("04-masks", lambda: judging.channel_masks(_tensor(masks), _before(base)), masks, base)
+    return _masked("04-masks", masks, base, judging.channel_masks, CONVOLUTIONS)
 
 
-def check_structured_network(network: Any, base: Any) -> float:
+def check_structured_network(network: Any, base: Any) -> Points:
     """1/8 of the channels of each convolution by L2 norm."""
-    return _checked("04-network", lambda: judging.structured_network(_cnn(network), _candidates(base)))
+    return _made("04-network", network, lambda made: judging.structured_network(made, _candidates(base)), base)
 
 
-def check_second_round(mask: Any, base: Any) -> float:
+def check_second_round(mask: Any, base: Any) -> Points:
     """The mask of conv2 after two rounds, by hand."""
-    return _checked("05-mask", lambda: judging.second_round(_tensor(mask), _before(base)), mask, base)
+    return _masked("05-mask", mask, base, judging.second_round)
 
 
-def check_iterative_network(network: Any, base: Any) -> float:
+def check_iterative_network(network: Any, base: Any) -> Points:
     """Ten rounds of 10 % of what is left in each convolution, trained after each."""
-    return _checked("05-network", lambda: judging.iterative_network(_cnn(network), _candidates(base), _validation))
+    return _made(
+        "05-network", network, lambda made: judging.iterative_network(made, _candidates(base), _validation), base
+    )
 
 
-def check_global_masks(masks: Any, base: Any) -> float:
+def check_global_masks(masks: Any, base: Any) -> Points:
     """One threshold through four layers, by hand."""
-    return _checked("06-masks", lambda: judging.global_masks(_tensor(masks), _before(base)), masks, base)
+    return _masked("06-masks", masks, base, judging.global_masks, ALL_LAYERS)
 
 
-def check_global_network(network: Any, base: Any) -> float:
+def check_global_network(network: Any, base: Any) -> Points:
     """25 % of all weights by one threshold."""
-    return _checked("06-network", lambda: judging.global_network(_cnn(network), _candidates(base)))
+    return _made("06-network", network, lambda made: judging.global_network(made, _candidates(base)), base)
 
 
-def check_global_rounds(network: Any, base: Any) -> float:
+def check_global_rounds(network: Any, base: Any) -> Points:
     """Ten global rounds of 10 % of what is left in the convolutions, trained after each."""
-    return _checked("06-rounds", lambda: judging.global_rounds(_cnn(network), _candidates(base), _validation))
+    return _made("06-rounds", network, lambda made: judging.global_rounds(made, _candidates(base), _validation), base)
 
 
-def check_work_after_cutting(work: Any) -> float:
+def check_work_after_cutting(work: Any) -> Points:
     """Multiply-adds of each layer once half of the channels are cut out, a dict from layer to number."""
-    plain = {name: _number(value) for name, value in work.items()} if isinstance(work, Mapping) else work
-    return _checked("07-work", lambda: judging.work_after_cutting(plain), plain)
+    plain = _numbers(work)
+    return _answered("07-work", plain, lambda: judging.work_after_cutting(plain))
 
 
-def check_cut(weights: Any, base: Any) -> float:
+def check_cut(weights: Any, base: Any) -> Points:
     """The weights of conv2 and fc without the cut channels, by hand, a dict from layer to tensor."""
-    return _checked("07-cut", lambda: judging.cut_weights(_tensor(weights), _before(base)), weights, base)
+    return _masked("07-cut", weights, base, judging.cut_weights, tuple(judging.CUT_SHAPES))
 
 
-def check_small_network(network: Any) -> float:
-    """At most an eighth of the multiply-adds, and trained again."""
-    return _checked("07-network", lambda: judging.small_network(_cnn(network), _validation))
+def check_small_network(network: Any) -> Points:
+    """At most a sixteenth of the multiply-adds, and trained again."""
+    return _made("07-network", network, lambda made: judging.small_network(made, _validation))
 
 
-def check_lamp_masks(masks: Any, base: Any) -> float:
+def check_lamp_masks(masks: Any, base: Any) -> Points:
     """Masks that keep the 10,000 weights of highest LAMP score, by hand."""
-    return _checked("08-masks", lambda: judging.lamp_masks(_tensor(masks), _before(base)), masks, base)
+    return _masked("08-masks", masks, base, judging.lamp_masks, ALL_LAYERS)
 
 
-def check_golf(network: Any) -> float:
-    """At most 6,000 nonzero weights, and trained again."""
-    return _checked("08-golf", lambda: judging.golf_network(_cnn(network), _validation))
+def check_golf(network: Any) -> Points:
+    """At most 800 nonzero weights, and trained again."""
+    return _made("08-golf", network, lambda made: judging.golf_network(made, _validation))
 
 
-def check_detective(answers: Any) -> float:
-    """The six names that the mask detective found."""
-    kept = None if answers is None else {"seed": seed(), "answers": answers}  # whose six networks these were
-    return _checked("09-detective", lambda: judging.detective(answers, truth(cases(seed()))), kept)
+def check_detective(method_of: Any) -> Points:
+    """A function that names the method of a case, on 20 fresh networks; each check has others.
+
+    Args:
+        method_of: case -> name of the method, as ``method_of(case)`` of notebook 09. An error in it is no answer.
+    """
+    work = _Work("09-detective")
+
+    def judge() -> Verdict:
+        if not callable(method_of):
+            kind = type(method_of).__name__
+            raise Unfit(f"method_of is a {kind}; give the function itself: course.check_detective(method_of)")
+        kept = kept_answer("09-detective")
+        mine = seed_of_check(seed(), kept.get("seed") if isinstance(kept, dict) else None)
+        some = fresh_cases(mine)
+        right = truth(some)  # before a student's function can change anything
+        answers, work.remarks = _answers_of(method_of, some)
+        work.answer = {"seed": mine, "answers": answers}
+        return judging.detective(answers, right)
+
+    return _checked(work, judge)
 
 
-def _checked(task: str, judge: Callable[[], Verdict], answer: Any = None, base: Any = None) -> float:
-    """Judge, print, keep the answer; whatever goes wrong is said and costs nothing but this task's points."""
+def _answers_of(method_of: Callable[[Case], Any], some: Sequence[Case]) -> tuple[list[Any], list[str]]:
+    """What a student's function says of each case, and its errors: each once, with the first network it came for."""
+    answers: list[Any] = []
+    errors: dict[str, list[int]] = {}
+    for number, case in enumerate(some, start=1):
+        try:
+            answers.append(method_of(case))
+        except Exception as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+            errors.setdefault(said, []).append(number)
+            answers.append(None)
+    return answers, [
+        f"method_of failed on network {numbers[0]}: {said}"
+        + (f" (and on {len(numbers) - 1} more)" if len(numbers) > 1 else "")
+        for said, numbers in errors.items()
+    ]
+
+
+# What all checks share
+
+
+@dataclass
+class _Work:
+    """What a check got, and what it keeps of it.
+
+    Attributes:
+        task: name of the task.
+        base: the network that the work starts from, if the check got one.
+        answer: what is kept for the grader, if the task is no network; None: nothing.
+        network: the network that was judged, once it was.
+        remarks: lines that belong neither to the task nor to one finding.
+    """
+
+    task: str
+    base: Any = None
+    answer: Any = None
+    network: CNN | None = None
+    remarks: list[str] = field(default_factory=list)
+
+
+def _answered(task: str, answer: Any, judge: Callable[[], Verdict]) -> Points:
+    return _checked(_Work(task, answer=answer), judge)
+
+
+def _masked(
+    task: str,
+    masks: Any,
+    base: Any,
+    judge: Callable[[Any, Weights | None], Verdict],
+    layers: Sequence[str] = (),
+) -> Points:
+    """Check tensors by hand: one, or one for each of these layers."""
+    work = _Work(task, base, masks)
+
+    def judged() -> Verdict:
+        work.answer = _tensors(masks, layers) if layers else _tensor(masks)
+        return judge(work.answer, _before(base))
+
+    return _checked(work, judged)
+
+
+def _made(task: str, network: Any, judge: Callable[[CNN], Verdict], base: Any = None) -> Points:
+    """Check a network, and keep it."""
+    work = _Work(task, base)
+
+    def judged() -> Verdict:
+        made = _cnn(network)
+        verdict = judge(made)
+        work.network = made
+        return verdict
+
+    return _checked(work, judged)
+
+
+def _checked(work: _Work, judge: Callable[[], Verdict]) -> Points:
+    """Judge, print, keep; whatever goes wrong is said and costs nothing but this task's points."""
+    task = TASKS[work.task]
     try:
         verdict = judge()
     except Unfit as error:
-        verdict = Verdict(TASKS[task], [Finding(False, TASKS[task].title, str(error), TASKS[task].points)])
+        verdict = Verdict(task, [Finding(False, task.title, str(error), task.points)])
     except Exception as error:  # a half-run notebook, a broken network
         said = f"{type(error).__name__}: {str(error)[:200]}"
-        verdict = Verdict(TASKS[task], [Finding(False, "could not be looked at", said, TASKS[task].points)])
-    if verdict.attempted and answer is not None:
-        try:
-            save_answer(task, answer, _before(base))
-        except Exception as error:
-            print(f"the answer could not be kept for labkit pack ({type(error).__name__}: {error})")
-    for line in lines_of(verdict):
-        print(line)
-    return verdict.points
+        verdict = Verdict(task, [Finding(False, "could not be looked at", said, task.points)])
+    spoilt = verdict.points < task.points and _has_zeros(work.base)
+    points, in_kernel = Points(verdict.points, task.points), _in_a_kernel()
+    lines = [f"✗ {BASE_HAS_ZEROS}"] if spoilt else []
+    lines += lines_of(verdict, hints=not spoilt) + work.remarks + _kept(work, verdict)
+    for line in lines:
+        print(_coloured(line) if in_kernel else line)
+    if not in_kernel:  # a notebook shows the points as the cell's result
+        print(points)
+    return points
 
 
-def lines_of(verdict: Verdict) -> list[str]:
-    """A verdict in words."""
-    most = f"{verdict.task.points:g}"
+def _has_zeros(base: Any) -> bool:
+    """Whether the network that the work starts from was pruned itself: a network was taken for its clone."""
+    try:
+        return isinstance(base, CNN) and has_zeros(base)
+    except Exception:  # a broken network
+        return False
+
+
+def _kept(work: _Work, verdict: Verdict) -> list[str]:
+    """Keep what was judged and its points; what could not be kept, in words. What was not attempted is not kept."""
+    try:
+        if verdict.attempted and work.network is not None:
+            name = verdict.task.network
+            metadata = {"seed": seed()} if name == "CNN_MNIST" else {}  # the grader asks for the student's own
+            load_network(save_network(work.network, name, **metadata))
+        elif verdict.attempted and work.answer is not None:
+            save_answer(work.task, work.answer, _before(work.base))
+        keep_points(work.task, Reached(verdict.points, verdict.task.points, verdict.attempted))
+    except Exception as error:
+        what = "network" if work.network is not None else "answer"
+        return [f"the {what} could not be kept for labkit pack ({type(error).__name__}: {str(error)[:200]})"]
+    return []
+
+
+def lines_of(verdict: Verdict, *, hints: bool = True) -> list[str]:
+    """A verdict in words, without its points."""
     if not verdict.attempted:
-        return [f"– not attempted: {verdict.task.title} (0 of {most} points)"]
+        again = [f"  {verdict.task.again}"] if hints and verdict.task.again else []
+        return [f"– not attempted: {verdict.task.title}", *again]
     lines = []
     for finding in verdict.findings:
-        mark = {True: "✓", False: "✗", None: "–"}[finding.holds]
+        mark = MARKS[finding.holds]
         lines.append(f"{mark} {finding.text}" + (" (can not be decided from the weights)" if mark == "–" else ""))
-        if finding.holds is False and finding.hint:
+        if hints and finding.holds is False and finding.hint:
             lines.append(f"  {finding.hint}")
-    return [*lines, f"{verdict.points:g} of {most} points"]
+    return lines
+
+
+def _in_a_kernel() -> bool:
+    """Whether a notebook's kernel runs this, which shows the cell's result as HTML."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def _coloured(line: str) -> str:
+    mark = line[:1]
+    return f"\x1b[38;2;{COLOURS[mark]}m{mark}\x1b[0m{line[1:]}" if mark in COLOURS else line
 
 
 def _cnn(network: Any) -> CNN:
@@ -187,11 +347,37 @@ def _validation(network: CNN) -> float:
     return accuracy(network, data.Loader(images[-2000:], labels[-2000:], batch_size=50))
 
 
+def _tensors(masks: Any, layers: Sequence[str]) -> Any:
+    """A dict from layer to tensor; also of a list of one for each of the layers, in their order."""
+    if isinstance(masks, (list, tuple)) and len(masks) == len(layers):
+        masks = dict(zip(layers, masks, strict=True))
+    return {name: _tensor(one) for name, one in masks.items()} if isinstance(masks, Mapping) else masks
+
+
 def _tensor(mask: Any) -> Any:
-    """A mask, or a dict of masks, where the weights are compared: on the CPU."""
-    if isinstance(mask, Mapping):
-        return {name: _tensor(one) for name, one in mask.items()}
-    return mask.detach().cpu() if isinstance(mask, torch.Tensor) else mask
+    """A tensor on the CPU, also of an array or nested lists of numbers; anything else as it is."""
+    if isinstance(mask, torch.Tensor):
+        return (mask.detach().to_dense() if mask.layout != torch.strided else mask.detach()).cpu()
+    if isinstance(mask, (list, tuple)) and any(isinstance(one, torch.Tensor) for one in mask):
+        parts = [_tensor(one) for one in mask]
+        alike = all(isinstance(part, torch.Tensor) for part in parts) and len({part.shape for part in parts}) == 1
+        return torch.stack([part.double() for part in parts]) if alike else mask
+    if isinstance(mask, (list, tuple, np.ndarray, np.generic)):
+        try:
+            array = np.asarray(mask)
+            return torch.from_numpy(array.astype(np.float64)) if array.dtype.kind in "biufO" else mask
+        except (TypeError, ValueError, RuntimeError):  # words, or lists of different lengths
+            return mask
+    return mask
+
+
+def _numbers(work: Any) -> Any:
+    """A dict from layer to number; also of four numbers in the order of the layers."""
+    if isinstance(work, (torch.Tensor, np.ndarray)):
+        work = work.tolist()
+    if isinstance(work, (list, tuple)) and len(work) == len(ALL_LAYERS):
+        work = dict(zip(ALL_LAYERS, work, strict=True))
+    return {name: _number(value) for name, value in work.items()} if isinstance(work, Mapping) else work
 
 
 def _number(value: Any) -> Any:

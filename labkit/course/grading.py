@@ -19,7 +19,7 @@ from labkit import data
 from labkit.cnn import CNN
 from labkit.course import intake, judging
 from labkit.course.answers import fingerprint
-from labkit.course.cases import cases, references, truth
+from labkit.course.cases import RUNS, fresh_cases, references, truth
 from labkit.course.intake import Files, Refused, manifest_of, shown, student_of
 from labkit.course.judging import Finding, Unfit, Verdict
 from labkit.course.methods import Weights, dense_weights, name_method, read_pruning
@@ -275,11 +275,13 @@ def _of_an_answer(name: str, value: Any, base: str, reading: _Reading) -> Verdic
 
 
 def _of_the_detective(value: Any, seed: int) -> Verdict:
-    """Judged by the six networks that were looked at: those of the seed that the check cell kept."""
-    if not isinstance(value, dict) or type(value.get("seed")) is not int:
-        raise Unfit("the answers do not say whose six networks they are of")
-    verdict = judging.detective(value.get("answers"), truth(cases(value["seed"])))
-    odd = [] if value["seed"] == seed else [f"09: the six networks of seed {value['seed']}; this student's is {seed}"]
+    """Judged by the networks that the student's function was shown: those of the seed that the check cell kept."""
+    shown_seed = value.get("seed") if isinstance(value, dict) else None
+    if type(shown_seed) is not int or not 0 <= shown_seed < RUNS * 2**32:
+        raise Unfit("the answers do not say which networks they are of")
+    verdict = judging.detective(value.get("answers"), truth(fresh_cases(shown_seed)))
+    theirs = shown_seed // RUNS
+    odd = [] if theirs == seed else [f"09: the networks of a student of seed {theirs}; this student's is {seed}"]
     return Verdict(verdict.task, verdict.findings, odd)
 
 

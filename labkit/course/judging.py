@@ -5,24 +5,29 @@ nothing is read from a file, and no student's code is run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from labkit.cnn import CNN
 from labkit.cost import multiply_adds
+from labkit.course import hints
 from labkit.course.methods import (
     ALL_LAYERS,
     CONVOLUTIONS,
     METHODS,
+    SHAPES,
+    SIZES,
     Pruned,
     Weights,
+    channel_norms,
     dense_weights,
     empty_channels,
     follows_the_start,
     least_channels_went,
     looks_random,
+    lowest_were_zeroed,
     preference,
     read_pruning,
     smallest_were_zeroed,
@@ -30,26 +35,39 @@ from labkit.course.methods import (
     whole_channels,
     zeros_in_live_channels,
 )
+from labkit.course.tasks import ROUNDS as AGAIN
 from labkit.course.tasks import TASKS, Task
 from labkit.sparsity import effective_weight, prunable_layers, zero_channels
 from labkit.study.budgets import choose_masks
 from labkit.study.scores import lamp_scores
 
-SIZES = {"conv1": 288, "conv2": 18_432, "conv3": 73_728, "fc": 32_000}
-SHAPES = {"conv1": (32, 1, 3, 3), "conv2": (64, 32, 3, 3), "conv3": (128, 64, 3, 3), "fc": (10, 3200)}
 CHANNELS = {"conv1": 4, "conv2": 8, "conv3": 16}  # 1/8 of each
 WORK_CUT = {"conv1": 112_896, "conv2": 903_168, "conv3": 460_800, "fc": 16_000}  # half of the channels gone
 CUT_SHAPES = {"conv2": (32, 16, 3, 3), "fc": (10, 1600)}
-SMALL = 714_208  # an eighth of the multiply-adds of CNN()
-SPARSE, LAMP_KEPT = 6_000, 10_000  # weights that stay in 08
+SMALL = 357_104  # a sixteenth of the multiply-adds of CNN()
+SPARSE, LAMP_KEPT = 800, 10_000  # weights that stay in 08
 WORK = {"conv1": 225_792, "conv2": 3_612_672, "conv3": 1_843_200, "fc": 32_000}
 # Zeros after ten rounds of 10 %, each rounded as the library rounds; by hand one may round ten times the other way.
 ITERATIVE = {"conv1": 187, "conv2": 12_005, "conv3": 48_021}
 GLOBAL_ZEROS, ROUNDS = 60_215, 10
 TIES = 3  # where |w| ties at the threshold, `>` and the library's choice of k weights differ by a few
 TRAINED = 0.93  # accuracy of a network that has been trained: five epochs give 0.99, quick mode 0.96 to 0.97
-GOOD = 0.95  # ... and of one with 6,000 weights and two epochs: 0.98 to 0.99
+GOOD = 0.95  # ... and of one with 800 weights that went there in steps: 0.97
 USEFUL = 0.90  # ... and of one that was pruned and trained again
+
+SHARE = "a share between 0 and 1 was asked for: 0.75 for 75 %"
+PERCENT = "a number of percent, from 0 to 100, was asked for: 75 for 75 %"
+# Notebook -> least and most that a prediction may be, and what was asked for.
+PREDICTIONS: Mapping[str, tuple[float, float, str]] = {
+    "01": (0, float("inf"), "a loss, 0 or more, was asked for, such as 0.5"),
+    "02": (0, 1, SHARE),
+    "03": (0, 1, SHARE),
+    "04": (0, 1, SHARE),
+    "05": (0, 100, PERCENT),
+    "06": (0, 100, PERCENT),
+    "07": (0, 10, "how many times as large was asked for: 0.5 would be half as large"),
+    "08": (1, sum(SIZES.values()), "a number of weights, from 1 to 124,448, was asked for, such as 5000"),
+}
 
 Accuracy = Callable[[CNN], float]
 
@@ -127,9 +145,13 @@ def _amounts(found: Pruned, points: float, slack: int = 0) -> Finding:
     wanted = {name: SIZES[name] // 4 for name in CONVOLUTIONS}
     zeros = {name: found.zeros([name]) for name in wanted}
     text = "zeros in " + ", ".join(f"{name}: {count:,} of {SIZES[name]:,}" for name, count in zeros.items())
+    text += "".join(hints.off_by(zeros[name], wanted[name], f"; {name}: ") for name in wanted)
     wrong = [name for name in wanted if abs(zeros[name] - wanted[name]) > slack]
     share = zeros[wrong[0]] / SIZES[wrong[0]] if wrong else 0.0
     hint = _hint_for_amount(share, wrong[0], zeros[wrong[0]]) if wrong else ""
+    alike = set(zeros.values())
+    if len(alike) == 1 and 0 < min(alike) < SIZES["conv1"]:
+        hint = f"{min(alike)} zeros in each layer: a whole number as amount counts weights, 0.25 is a quarter"
     if not _something_went(found):
         hint = f"{wrong[0]} has no zeros to speak of: was it pruned, on this very network, and is its mask still there?"
     return Finding(not wrong, text, hint, points)
@@ -146,13 +168,15 @@ def _something_went(found: Pruned, layers: Sequence[str] = CONVOLUTIONS) -> bool
 
 def _hint_for_amount(share: float, layer: str, zeros: int) -> str:
     if zeros == 0:
-        return f"{layer} has no zero: was it pruned, on this very network, and is its mask still there?"
+        return f"{layer} has no zero: was it pruned, on this very network? {hints.REACH.format(layer)}"
     if zeros == SIZES[layer]:
         return f"nothing is left of {layer}: a decimal amount is a share, and 1.0 is all of it"
-    if zeros <= 2:
+    if zeros in (1, 2, 25):
         return f"{layer}: a whole number as amount counts weights, a decimal one is a share"
     if abs(share - 0.4375) < 0.002 or abs(share - 15 / 64) < 0.002:
         return f"{layer}: that is what two prunings make, the second of what the first has left; start from a clone"
+    if abs(share - 0.75) < 0.002:
+        return f"{layer} has 75.00% zeros: an amount is the share that goes, not the share that stays"
     return f"{layer} has {share:.2%} zeros: is it the amount that was asked for, taken once?"
 
 
@@ -232,6 +256,10 @@ def _hint_for_l1(found: Pruned) -> str:
     if whole_channels(found.zero[name]) and found.zeros([name]):
         return f"{name}: whole channels are zero; here single weights were asked for"
     lean = preference(found.before[name].abs(), found.zero[name])
+    if smallest_were_zeroed(found.before, found.zero, CONVOLUTIONS):
+        return f"{name}: the three layers share one threshold, as with global pruning; here each layer has its own"
+    if lowest_were_zeroed(found.before[name], found.zero[name]):
+        return f"{name}: the most negative weights went, on the wrong side of a threshold: compare |w|, not w"
     if abs(lean) < 4:
         return f"{name}: large weights went as often as small ones; did the method look at the weights?"
     return (
@@ -260,6 +288,8 @@ def structured_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdi
     if not all(empty.values()):
         holds = False
     hint = "a channel of larger norm went, a smaller one stayed: which norm was asked for (n), of which weights?"
+    if found.before and all(least_channels_went(found.before[name], found.zero[name], 1) for name in CONVOLUTIONS):
+        hint = "these have the least L1 norms: which norm was asked for? n=2 is the L2 norm"
     if not all(empty.values()):
         hint = "no whole channel went in every layer, so there is nothing to compare"
     norm = Finding(holds, "they had the least L2 norms of their layer", hint, 1)
@@ -270,8 +300,8 @@ def _hint_for_channels(found: Pruned, name: str, empty: int) -> str:
     if empty == SHAPES[name][0]:
         return f"nothing is left of {name}: a decimal amount is a share, and 1.0 is all of it"
     if empty == 0:
-        return f"{name}: no channel is empty"
-    if empty == 1:
+        return f"{name}: no channel is empty. {hints.REACH.format(name)}"
+    if empty in (1, 8, 12) and len({int(empty_channels(found.zero[x]).sum()) for x in CONVOLUTIONS}) == 1:
         return f"{name}: a whole number as amount counts channels, a decimal one is a share"
     if int(empty_channels(found.zero["conv3"]).sum()) == 30:
         return f"{name}: that is what two prunings make, the second of what the first has left; start from a clone"
@@ -284,8 +314,12 @@ def global_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
     if _is_blank(found):
         return Verdict(task)
     zeros, weights = found.zeros(), found.weights()
-    hint = f"{zeros / weights:.2%} of the weights of all four layers are zero: 25 % of how many, and taken once?"
-    total = Finding(abs(zeros - weights // 4) <= TIES, f"{zeros:,} of {weights:,} weights are zero", hint, 1)
+    total = Finding(
+        abs(zeros - weights // 4) <= TIES,
+        f"{zeros:,} of {weights:,} weights are zero{hints.off_by(zeros, weights // 4)}",
+        _hint_for_global(found, zeros, weights),
+        1,
+    )
 
     def one_threshold(before: Weights) -> bool:
         return 0 < zeros < weights and smallest_were_zeroed(before, found.zero, ALL_LAYERS)
@@ -293,11 +327,25 @@ def global_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
     holds = _unless_trained_since(found, _by_hand_or_not(found.before, one_threshold, total), CONVOLUTIONS[1:])
     shares = [found.share(name) for name in ALL_LAYERS]
     hint = "a zeroed weight of one layer was larger than a kept one of another; rank all layers together"
+    if zeros > 0 and not found.zeros(["fc"]):
+        hint = "fc is not in the ranking; rank all layers together, fc too"
     if max(shares) - min(shares) < 0.005:
         hint = "every layer gave the same share: that is one threshold for each layer; rank all layers together"
     ranked = Finding(holds, "over all layers no zeroed weight was larger than a kept one", hint, 2)
     took_part = Finding(found.zeros(["fc"]) > TIES, "fc took part", "which layers were to be ranked together?", 1)
     return Verdict(task, [total, ranked, took_part], flags)
+
+
+def _hint_for_global(found: Pruned, zeros: int, weights: int) -> str:
+    if not _something_went(found, ALL_LAYERS):
+        return f"{zeros / weights:.2%} of the weights are zero: was it pruned, on this very network, and is its mask there?"
+    if zeros <= 100:
+        return f"{zeros} zeros: a whole number as amount counts weights; 0.25 is 25 % of how many there are"
+    if zeros == found.weights(CONVOLUTIONS) // 4 and not found.zeros(["fc"]):
+        return "a quarter of the three convolutions alone: 25 % of how many? fc belongs to all layers, too"
+    if abs(zeros / weights - 0.4375) < 0.001:
+        return "43.75% of the weights are zero: two prunings; 25 % is to be taken once, from a fresh clone"
+    return f"{zeros / weights:.2%} of the weights of all four layers are zero: 25 % of how many, and taken once?"
 
 
 # Networks that were trained
@@ -313,13 +361,24 @@ def trained_network(network: CNN, references: Mapping[str, Weights], accuracy: A
         return Verdict(task)
     reached = accuracy(network)
     zeros = sum(int((effective_weight(layer) == 0).sum()) for layer in prunable_layers(network).values())
-    hint = "did the optimizer get the parameters of this network, and did the training run to its end?"
+    hint = _hint_for_training(int(network.batch1.num_batches_tracked or 0), reached)
     levels = ((0.5, 1.0), (USEFUL, 1.0), (TRAINED, 1.0))
     findings = [Finding(reached >= level, f"at least {level:.0%} of the images right", hint, p) for level, p in levels]
     findings.append(
         Finding(zeros <= TIES, "no weight is zero yet", f"{zeros:,} weights are zero; pruning comes later", 1)
     )
     return Verdict(task, findings, [f"CNN_MNIST is {equal[0]}: trained with its seed, or copied?"] if equal else [])
+
+
+def _hint_for_training(batches: int, reached: float) -> str:
+    """Only the network is known; the number of batches that it has seen tells how far the training ran."""
+    optimizer = "did the optimizer get the parameters of this network"
+    if batches < 400:  # five epochs of quick mode have 430
+        return f"it has seen {batches:,} batches only: did the training run through all epochs, and {optimizer}?"
+    steps = "LinearLR counts steps, not epochs: total_iters=EPOCHS * len(train_loader)"
+    if reached < USEFUL:
+        return f"it has seen {batches:,} batches and hardly learned: was the rate soon zero? {steps}; {optimizer}?"
+    return f"it has seen {batches:,} batches and could learn more: is the rate as given, and zero at the end? {steps}"
 
 
 def _was_trained(network: CNN, found: Pruned, candidates: Mapping[str, Weights], points: float) -> Finding:
@@ -368,7 +427,14 @@ def iterative_network(network: CNN, candidates: Mapping[str, Weights], accuracy:
         _small_went(found, counts, 1) if sum(zeros.values()) else Finding(False, "small weights went", "none went", 1)
     )
     findings = [counts, chosen, _was_trained(network, found, candidates, 1), _still_useful(network, accuracy, 1)]
-    return Verdict(task, findings, _in_one_step("05-network", found))
+    return Verdict(task, _run_again(findings, task), _in_one_step("05-network", found))
+
+
+def _run_again(findings: Sequence[Finding], task: Task) -> list[Finding]:
+    """The last hint also says how to start over: after a correction the loop is still full."""
+    last = max((number for number, finding in enumerate(findings) if finding.holds is False), default=None)
+    said = f". After a change: {AGAIN.format(task.network)}"
+    return [replace(x, hint=x.hint + said) if number == last else x for number, x in enumerate(findings)]
 
 
 def _hint_for_rounds(share: float) -> str:
@@ -412,7 +478,7 @@ def global_rounds(network: CNN, candidates: Mapping[str, Weights], accuracy: Acc
     small = found.before is None or _pooled_preference(found) < -6
     ranked = Finding(spread > 0.02 and small, "small weights went, by one threshold for all layers", hint, 1)
     findings = [counts, ranked, _was_trained(network, found, candidates, 1), _still_useful(network, accuracy, 1)]
-    return Verdict(task, findings, _in_one_step("06-rounds", found))
+    return Verdict(task, _run_again(findings, task), _in_one_step("06-rounds", found))
 
 
 # Answers that are no network
@@ -423,28 +489,29 @@ def prediction(task: str, value: Any) -> Verdict:
     if value is None:
         return Verdict(TASKS[task])
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15  # NaN: no
-    return Verdict(TASKS[task], [Finding(number, "a number was written down", "write a plain number, such as 0.5", 1)])
+    least, most, asked = PREDICTIONS[task[:2]]
+    if not number or least <= value <= most:
+        hint = f"write a plain number: {asked}"
+        return Verdict(TASKS[task], [Finding(number, "a number was written down", hint, 1)])
+    return Verdict(TASKS[task], [Finding(False, f"{value:g} was written down", asked, 1)])
 
 
 def work(answers: Any) -> Verdict:
     """01: multiply-adds of each layer."""
-    hint = "once for each output pixel that it makes: how many are there, and is the pooling before or after?"
-    return _counted("01-work", answers, WORK, hint)
+    return _counted("01-work", answers, WORK, hints.of_work)
 
 
-def _counted(task: str, answers: Any, rights: Mapping[str, int], hint_for_convolutions: str) -> Verdict:
+def _counted(task: str, answers: Any, rights: Mapping[str, int], hint: Callable[[str, Any], str]) -> Verdict:
     if not isinstance(answers, Mapping):
         raise Unfit(f"work is a {type(answers).__name__}; it must be a dict from layer to a number")
     if not answers:
         return Verdict(TASKS[task])
     findings = []
     for name, right in rights.items():
-        given, hint = answers.get(name), hint_for_convolutions
-        holds = isinstance(given, (int, float)) and given == right
-        if name == "fc":
-            hint = "how often is a weight of a linear layer used for one image?"
-        said = f"{given:,}" if isinstance(given, (int, float)) else "no number"
-        findings.append(Finding(holds, f"{name}: {said}", hint, 0.5))
+        given = answers.get(name)
+        number = isinstance(given, (int, float)) and not isinstance(given, bool)
+        said = f"{given:,}" if number else "no number"
+        findings.append(Finding(number and given == right, f"{name}: {said}", hint(name, given), 0.5))
     return Verdict(TASKS[task], findings)
 
 
@@ -475,7 +542,11 @@ def random_mask(mask: Any, before: Weights | None = None) -> Verdict:
     if not zero.any():
         return Verdict(TASKS["02-mask"])
     count = int(zero.sum())
-    hint = "all weights are masked" if count == 288 else "a coin for each weight gives about a quarter; draw exactly"
+    hint = "a coin for each weight gives about a quarter; draw exactly 72, such as the 72 of largest random number"
+    if count in (288, 216):
+        hint = "all weights are masked" if count == 288 else "a 1 keeps a weight, a 0 drops it: draw exactly 72 zeros"
+    elif hints.off_by(count, 72):
+        hint = f"draw exactly a quarter{hints.off_by(count, 72)}"
     exact = Finding(count == 72, f"{count} of 288 weights are masked", hint, 1)
     why = looks_random(before, {"conv1": zero}, ["conv1"]) if count < 288 else "nothing was chosen"
     return Verdict(TASKS["02-mask"], [exact, Finding(not why, "chosen without preference", f"{why}; throw dice", 1)])
@@ -484,7 +555,9 @@ def random_mask(mask: Any, before: Weights | None = None) -> Verdict:
 def _mask_findings(zero: Weights, before: Weights | None, layers: Sequence[str], right: Any, points: float) -> Any:
     for name in layers:
         holds, hint = right(before, zero, name)
-        yield Finding(holds, f"{name}: {int(zero[name].sum()):,} of {SIZES[name]:,} weights are masked", hint, points)
+        count = int(zero[name].sum())
+        remark = hints.off_by(count, SIZES[name] // 4) if holds is not False else ""
+        yield Finding(holds, f"{name}: {count:,} of {SIZES[name]:,} weights are masked{remark}", hint, points)
 
 
 def l1_masks(masks: Any, before: Weights | None) -> Verdict:
@@ -498,10 +571,19 @@ def l1_masks(masks: Any, before: Weights | None) -> Verdict:
         if abs(count - SIZES[name] // 4) > TIES:
             inverted = abs(count - (SIZES[name] - SIZES[name] // 4)) <= TIES
             hint = f"a quarter is {SIZES[name] // 4:,}; the size |w| counts, not the sign"
+            if abs(count - round(SIZES[name] * 7 / 16)) <= TIES:
+                hint = f"a quarter is {SIZES[name] // 4:,}; a quarter of what a first quarter has left was masked, too"
+            if count == 0:
+                hint = f"a quarter is {SIZES[name] // 4:,}; nothing is masked: is the mask of {name} still all ones?"
             return False, "a 1 keeps a weight, a 0 drops it" if inverted else hint
         if before is None:
             return None, ""
-        return smallest_were_zeroed(before, zero, [name]), "a masked weight is larger than one that is kept: |w|?"
+        hint = "a masked weight is larger than one that is kept: is it |w| of this layer, and of this network?"
+        if lowest_were_zeroed(before[name], zero[name]):
+            hint = "the most negative weights are masked: compare |w|, not w"
+        elif lowest_were_zeroed(-before[name].abs(), zero[name]):
+            hint = "the largest |w| are masked; the smallest are to go"
+        return smallest_were_zeroed(before, zero, [name]), hint
 
     return Verdict(TASKS["03-masks"], list(_mask_findings(zero, before, CONVOLUTIONS, right, 1)))
 
@@ -515,11 +597,18 @@ def channel_masks(masks: Any, before: Weights | None) -> Verdict:
     def right(before: Weights | None, zero: Weights, name: str) -> tuple[bool | None, str]:
         if not whole_channels(zero[name]):
             return False, "some zeros are in channels that live on; which index numbers the output channels?"
-        if int(empty_channels(zero[name]).sum()) != CHANNELS[name]:
-            return False, f"an eighth of {SHAPES[name][0]} channels was asked for"
+        empty, channels = int(empty_channels(zero[name]).sum()), SHAPES[name][0]
+        if empty != CHANNELS[name]:
+            inverted = empty == channels - CHANNELS[name]
+            hint = "a 1 keeps a weight, a 0 drops it: the doomed channels get the zeros. " if inverted else ""
+            return False, f"{hint}{empty} are masked; an eighth of {channels} channels was asked for: {CHANNELS[name]}"
         if before is None:
             return None, ""
         hint = "a channel of larger L2 norm is masked, a smaller one is kept: squares, their sum, the root?"
+        if least_channels_went(before[name], zero[name], 1):
+            hint = "these have the least L1 norms; the L2 norm is the root of the sum of the squares"
+        elif lowest_were_zeroed(-channel_norms(before[name]), empty_channels(zero[name])):
+            hint = "the channels of largest L2 norm are masked; those of the smallest are to go"
         return least_channels_went(before[name], zero[name]), hint
 
     return Verdict(TASKS["04-masks"], list(_mask_findings(zero, before, CONVOLUTIONS, right, 1)))
@@ -531,11 +620,28 @@ def second_round(mask: Any, before: Weights | None) -> Verdict:
     if not zero["conv2"].any():
         return Verdict(TASKS["05-mask"])
     count = int(zero["conv2"].sum())
-    hint = f"{count:,} are masked: the second round takes a tenth of the survivors, and the first mask stays"
-    exact = Finding(abs(count - 3_502) <= TIES, f"{count:,} of 18,432 weights are masked", hint, 2)
+    remark = hints.off_by(count, 3_502)
+    exact = Finding(
+        abs(count - 3_502) <= TIES, f"{count:,} of 18,432 weights are masked{remark}", _hint_for_two(count), 2
+    )
     holds = _by_hand_or_not(before, lambda weights: smallest_were_zeroed(weights, zero, ["conv2"]))
     holds = False if count == SIZES["conv2"] else holds
-    return Verdict(TASKS["05-mask"], [exact, Finding(holds, "the smallest |w| went", "compare |w|, not w", 1)])
+    hint = "the smallest |w| are to go: compare |w|, not w, and keep what the first round masked"
+    return Verdict(TASKS["05-mask"], [exact, Finding(holds, "the smallest |w| went", hint, 1)])
+
+
+def _hint_for_two(count: int) -> str:
+    hint = f"{count:,} are masked: the second round takes a tenth of the survivors, and the first mask stays"
+    for usual, said in {
+        1_843: "that is one round: the second starts from the mask of the first",
+        1_659: "that is the second round alone: multiply with the mask of the first",
+        3_686: "that is twice a tenth of all: the threshold of the second round is found among the survivors",
+        4_995: "that is three rounds: the mask starts from ones, and the loop makes two",
+        14_930: "a 1 keeps a weight, a 0 drops it",
+    }.items():
+        if abs(count - usual) <= TIES:
+            return f"{hint}; {said}"
+    return hint
 
 
 def global_masks(masks: Any, before: Weights | None) -> Verdict:
@@ -545,16 +651,26 @@ def global_masks(masks: Any, before: Weights | None) -> Verdict:
     if count == 0:
         return Verdict(TASKS["06-masks"])
     hint = f"{count / 124_448:.2%} of all four layers are masked; count them together"
-    total = Finding(abs(count - 31_112) <= TIES, f"{count:,} of 124,448 weights are masked", hint, 1)
+    if abs(count - 3 * 31_112) <= TIES:
+        hint += ". A 1 keeps a weight, a 0 drops it"
+    if not zero["fc"].any():
+        hint += ": fc belongs to the row, too"
+    remark = hints.off_by(count, 31_112)
+    total = Finding(abs(count - 31_112) <= TIES, f"{count:,} of 124,448 weights are masked{remark}", hint, 1)
     holds = _by_hand_or_not(before, lambda weights: smallest_were_zeroed(weights, zero, ALL_LAYERS))
     holds = False if count == sum(SIZES.values()) else holds
     hint = "a masked weight of one layer is larger than a kept one of another: one threshold for all"
+    shares = [float(zero[name].float().mean()) for name in ALL_LAYERS]
+    if max(shares) - min(shares) < 0.005:
+        hint = "every layer gave the same share, so each has a threshold of its own; make one threshold for all"
+    elif before is not None and all(lowest_were_zeroed(before[name], zero[name]) for name in ALL_LAYERS):
+        hint = "the most negative weights are masked: compare |w|, not w; one threshold for all"
     return Verdict(TASKS["06-masks"], [total, Finding(holds, "one threshold for all layers", hint, 2)])
 
 
 def work_after_cutting(answers: Any) -> Verdict:
     """07: multiply-adds of each layer with half of the channels of each convolution."""
-    return _counted("07-work", answers, WORK_CUT, "who reads fewer channels, and who writes fewer?")
+    return _counted("07-work", answers, WORK_CUT, hints.of_work_after_cutting)
 
 
 def cut_weights(weights: Any, before: Weights | None) -> Verdict:
@@ -570,7 +686,7 @@ def cut_weights(weights: Any, before: Weights | None) -> Verdict:
     if before is not None and all(tuple(before[name].shape) == shape for name, shape in SHAPES.items()):
         # Norms that are nearly equal change places with the precision and the order of their sums.
         right = [_cut_by_norm(before, precision) for precision in (torch.float32, torch.float64)]
-    hints = {
+    hints_of = {
         "conv2": "its own channels that stay are rows; those of conv1 that stay are its inputs",
         "fc": "input h·(5·128) + w·128 + c belongs to channel c: view it as (10, 25, 128) first",
     }
@@ -578,9 +694,11 @@ def cut_weights(weights: Any, before: Weights | None) -> Verdict:
     for name, points in (("conv2", 1), ("fc", 2)):
         given, shape = weights[name], tuple(weights[name].shape)
         holds: bool | None = shape == CUT_SHAPES[name]
-        hint = hints[name]
+        hint = hints_of[name]
+        if shape == SHAPES[name]:
+            hint = f"{name} is still whole: {hint}"
         if holds:
-            holds = any(torch.equal(given.double(), one[name].double()) for one in right) if right else None
+            holds = any(torch.equal(given, one[name].to(given.dtype)) for one in right) if right else None
             hint = f"the shape is right; were the channels those of `keep`, in their order? {hint}"
         findings.append(Finding(holds, f"{name}: {' × '.join(map(str, shape))} weights", hint, points))
     return Verdict(task, findings)
@@ -594,7 +712,7 @@ def _cut_by_norm(before: Weights, precision: torch.dtype) -> dict[str, torch.Ten
 
 
 def small_network(network: CNN, accuracy: Accuracy) -> Verdict:
-    """07: at most an eighth of the multiply-adds of CNN(), by channels that are gone, and trained again."""
+    """07: at most a sixteenth of the multiply-adds of CNN(), by channels that are gone, and trained again."""
     task = TASKS["07-network"]
     widths = tuple(len(effective_weight(getattr(network, name))) for name in CONVOLUTIONS)
     if network.channels != widths:
@@ -611,7 +729,9 @@ def small_network(network: CNN, accuracy: Accuracy) -> Verdict:
     masks = {name: dict(layer.named_buffers()).get("weight_mask") for name, layer in prunable_layers(network).items()}
     masked = [name for name, mask in masks.items() if mask is not None and not bool(mask.all())]
     hint = "a mask multiplies with zeros: silence the masked channels, then cut them out"
-    hint = hint if masked else "fewer channels: in which layers is most of the work?"
+    hint = (
+        hint if masked else f"{needed / SMALL:.1f} times as many: fewer channels; in which layers is most of the work?"
+    )
     reached = accuracy(network)
     if reached < USEFUL and network.batch1.num_batches_tracked == 0:  # a new one; one from a sparse file is useful
         return Verdict(task)
@@ -632,11 +752,14 @@ def lamp_masks(masks: Any, before: Weights | None) -> Verdict:
         return Verdict(TASKS["08-masks"])
     kept = sum(SIZES.values()) - gone
     hint = f"{kept:,} weights stay; count them in all four layers together"
-    total = Finding(abs(kept - LAMP_KEPT) <= TIES, f"{kept:,} of 124,448 weights stay", hint, 1)
+    if abs(gone - LAMP_KEPT) <= TIES:
+        hint += f". {LAMP_KEPT:,} are to stay, not to go: a 1 keeps a weight"
+    remark = hints.off_by(kept, LAMP_KEPT)
+    total = Finding(abs(kept - LAMP_KEPT) <= TIES, f"{kept:,} of 124,448 weights stay{remark}", hint, 1)
     fits = before is not None and all(tuple(before[name].shape) == shape for name, shape in SHAPES.items())
     enough = min(kept, gone) >= 1_000  # else there is next to nothing to compare
     holds = enough and _by_hand_or_not(before if fits else None, lambda weights: _highest_lamp_stayed(weights, zero))
-    hint = "a weight that went has a higher score than one that stayed: w² over the sum of all w² >= it, in its layer"
+    hint = hints.of_lamp(before if fits else None, zero) if holds is False else ""
     return Verdict(TASKS["08-masks"], [total, Finding(holds, "the highest scores of all layers stayed", hint, 2)])
 
 
@@ -651,7 +774,7 @@ def _highest_lamp_stayed(weights: Weights, zero: Weights) -> bool:
 
 
 def golf_network(network: CNN, accuracy: Accuracy) -> Verdict:
-    """08: at most 6,000 nonzero weights of CNN(), and trained again."""
+    """08: at most 800 nonzero weights of CNN(), and trained again."""
     task = TASKS["08-golf"]
     _check_shapes(network)
     layers = prunable_layers(network)
@@ -660,7 +783,12 @@ def golf_network(network: CNN, accuracy: Accuracy) -> Verdict:
         return Verdict(task)  # a clone that nothing was done to
     reached = accuracy(network)
     empty = [name for name, layer in layers.items() if not effective_weight(layer).any()]
-    hint = f"{', '.join(empty)} has no weight left" if empty else "how was the budget divided, and did it train again?"
+    hint = (
+        "not in one step: go down in steps, such as 10,000, 4,000, 2,000, 800, and train between; did it train again?"
+    )
+    if SPARSE < weights <= 10 * SPARSE:
+        hint = f"{weights - SPARSE:,} too many: a further step down, then train again. {hint}"
+    hint = f"{', '.join(empty)} has no weight left" if empty else hint
     findings = [
         Finding(0 < weights <= SPARSE, f"{weights:,} nonzero weights, at most {SPARSE:,} were asked for", hint, 2),
         Finding(reached >= GOOD, f"at least {GOOD:.0%} of the images right", hint, 2),
@@ -669,29 +797,39 @@ def golf_network(network: CNN, accuracy: Accuracy) -> Verdict:
 
 
 def detective(answers: Any, truth: Sequence[str]) -> Verdict:
-    """09: the method of each of six networks; where two explain it ("A or B"), either is right."""
+    """09: the method of each of many networks; where two explain it ("A or B"), either is right.
+
+    Args:
+        answers: what a student's function said of each network; None where it said nothing.
+        truth: the method of each.
+    """
+    task = TASKS["09-detective"]
     if not isinstance(answers, (list, tuple)) or len(answers) != len(truth):
-        raise Unfit(f"answers must be a list of {len(truth)} names of methods")
-    if all(answer is None for answer in answers):
-        return Verdict(TASKS["09-detective"])
+        raise Unfit(f"the answers must be names of methods for {len(truth)} networks")
+    names = [method_named(answer) for answer in answers]
+    if all(answer is None for answer in answers) or set(names) == {"random"}:
+        return Verdict(task)  # as the function stands in the notebook from the start
     findings = []
-    for number, (answer, right) in enumerate(zip(answers, truth, strict=True), start=1):
-        if answer is None:
-            findings.append(Finding(False, f"network {number}: no answer yet", "look at its masks", 1))
-            continue
-        known = isinstance(answer, str) and answer in METHODS
-        said = str(answer)[:40] if known else "an unknown method"
-        findings.append(
-            Finding(
-                known and answer in right.split(" or "), f"network {number}: {said}", _hint_for_method(right, known), 1
-            )
-        )
-    return Verdict(TASKS["09-detective"], findings)
+    for method in METHODS:
+        asked = [number for number, right in enumerate(truth) if method in right.split(" or ")]
+        wrong = [number for number in asked if names[number] not in truth[number].split(" or ")]
+        text = f"{method}: {len(asked) - len(wrong)} of {len(asked)} named"
+        findings.append(Finding(not wrong, text, _hint_for_method(answers[wrong[0]], method) if wrong else "", 1))
+    return Verdict(task, findings)
 
 
-def _hint_for_method(right: str, known: bool) -> str:
-    if not known:
-        return f"the methods are: {', '.join(METHODS)}"
+def method_named(answer: Any) -> str | None:
+    """The method that an answer names, up to case and blanks; None if it is none of them."""
+    said = "".join(answer.casefold().split()) if isinstance(answer, str) else ""
+    return next((method for method in METHODS if "".join(method.casefold().split()) == said), None)
+
+
+def _hint_for_method(answer: Any, right: str) -> str:
+    if answer is None:
+        return "method_of returned nothing for one of these: does every path through it end in return?"
+    if method_named(answer) is None:
+        said = f"{answer!r:.40}" if isinstance(answer, str) else f"a {type(answer).__name__}"
+        return f"method_of returned {said}; the methods are: {', '.join(METHODS)}"
     return {
         "random": "compare |w| before of what went and what stayed, and look for empty channels",
         "local L1": "is there a threshold in each layer, and is it the same one?",
@@ -699,4 +837,4 @@ def _hint_for_method(right: str, known: bool) -> str:
         "structured L2": "which channels are empty, and by which norm are they the least?",
         "structured L1": "the norms of L1 and L2 do not always agree: which one explains all layers?",
         "random structured": "whole channels went: do their norms tell why?",
-    }.get(right.partition(" or ")[0], "which norm was it?")
+    }[right]

@@ -16,6 +16,8 @@ from labkit.sparsity import effective_weight, prunable_layers
 
 CONVOLUTIONS = ("conv1", "conv2", "conv3")
 ALL_LAYERS = (*CONVOLUTIONS, "fc")
+SIZES = {"conv1": 288, "conv2": 18_432, "conv3": 73_728, "fc": 32_000}  # weights of CNN()
+SHAPES = {"conv1": (32, 1, 3, 3), "conv2": (64, 32, 3, 3), "conv3": (128, 64, 3, 3), "fc": (10, 3200)}
 # A random mask is wrongly called "not random" at most this often (all tests together).
 WRONG_REJECTIONS = 1e-6
 # Norms of channels are sums of squares: their last digits depend on the order of summation.
@@ -56,6 +58,17 @@ class Pruned:
     def share(self, layer: str) -> float:
         """Fraction of a layer's weights that are zero, in [0, 1]."""
         return self.zeros([layer]) / self.weights([layer])
+
+
+def has_zeros(model: nn.Module) -> bool:
+    """Whether a network that should be dense was pruned: a mask with zeros, or over 1 % exact zeros in a layer."""
+    for layer in prunable_layers(model).values():
+        mask = dict(layer.named_buffers()).get("weight_mask")
+        if mask is not None and not bool(mask.all()):
+            return True
+        if float((effective_weight(layer) == 0).float().mean()) > 0.01:
+            return True
+    return False
 
 
 @torch.no_grad()
@@ -102,6 +115,12 @@ def smallest_were_zeroed(before: Weights, zero: Weights, layers: Sequence[str]) 
     gone = torch.cat([before[name].abs()[zero[name]] for name in layers])
     kept = torch.cat([before[name].abs()[~zero[name]] for name in layers])
     return len(gone) == 0 or len(kept) == 0 or bool(gone.max() <= kept.min())
+
+
+def lowest_were_zeroed(before: torch.Tensor, zero: torch.Tensor) -> bool:
+    """Whether the most negative weights of a layer were zeroed: the sign was not taken off."""
+    gone, kept = before[zero], before[~zero]
+    return len(gone) > 0 and len(kept) > 0 and bool(gone.max() <= kept.min())
 
 
 def channel_norms(weight: torch.Tensor, n: int = 2) -> torch.Tensor:

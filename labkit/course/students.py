@@ -66,23 +66,32 @@ def seed_of(student: str, course_salt: str) -> int:
     return 1 + int.from_bytes(digest[:8], "big") % (2**31 - 1)
 
 
-def sign_in(student: str | None = None) -> None:
+def sign_in(student: str = "") -> None:
     """Say who works here; it is kept in ``models/student.json``, and ``seed()`` follows from it.
 
     Args:
-        student: the ID that the course knows you by. Without one, what was said before stays.
+        student: the ID that the course knows you by, a string. Without one, what was said before stays.
     """
     path = runtime.models_dir() / "student.json"
-    if student:
+    if student != "":
         try:
             student = checked_id(student)
         except ValueError as error:
-            print(f"✗ {error}")
+            print(f"✗ {error}\n  {_hint_for_id(student)}")
             return
         with runtime.written_whole(path) as temporary:
             temporary.write_text(json.dumps({"student": student}) + "\n", encoding="utf-8")
     name = who()
     print(f"{name}: your seed is {seed()}" if name else "no ID: seed 0 is used, as by the authors")
+
+
+def _hint_for_id(student: object) -> str:
+    if not isinstance(student, str):
+        said = str(student) if type(student) in (int, float) else "ab1234"
+        return f'write the ID in quotes: course.sign_in("{said[:64]}")'
+    if len(student.split()) > 1:
+        return "the ID that the course knows you by, without blanks; your name is not needed"
+    return 'such as course.sign_in("ab1234")'
 
 
 def who() -> str:
