@@ -118,17 +118,15 @@ def draw_weight_histograms(
     """
     axes = axes_for(axes, len(weights), (3.3 * len(weights), 3.2))
     for ax, (name, tensor) in zip(axes, weights.items(), strict=True):
-        values, threshold = tensor.detach().flatten().cpu().numpy(), float(thresholds[name])
+        values, limit = tensor.detach().flatten().cpu().numpy(), thresholds[name]
+        threshold = limit.item() if hasattr(limit, "item") else limit  # also torch's and NumPy's numbers
         edges = np.linspace(-np.abs(values).max(), np.abs(values).max(), bins + 1)
         small = np.abs(values) <= threshold
         ax.hist([values[~small], values[small]], edges, stacked=True, color=[BLUE, ORANGE])
         for x in (-threshold, threshold):
             ax.axvline(x, color="black", linestyle="--", linewidth=1)
-        ax.set(
-            title=f"{name}: {100 * small.mean():.1f} % below {threshold:.4f}",
-            xlabel="weight",
-            ylabel="number of weights",
-        )
+        title = f"{name}: {100 * small.mean():.1f} % below {threshold:.4f}"
+        ax.set(title=title, xlabel="weight", ylabel="number of weights")
         ax.title.set_fontsize(10)
         tidy(ax)
     axes[0].legend(handles=[Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")], fontsize=8)

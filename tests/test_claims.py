@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -60,3 +61,17 @@ def test_prediction_stands_beside_the_measurement(capsys, prediction, given):
 def test_exact_measurement_carries_no_mark_and_digits_are_a_choice(capsys):
     labkit.show_prediction(31_000, 31_112, "zeros", digits=0, exact=True)
     assert capsys.readouterr().out == "zeros\n  predicted  31000\n  measured   31112\n"
+
+
+@pytest.mark.parametrize(
+    "half", [0.5, torch.tensor(0.5), torch.tensor([0.5]), np.float32(0.5), np.array(0.5), np.array([[0.5]])]
+)
+def test_prediction_may_be_a_number_of_any_kind(capsys, half):
+    labkit.show_prediction(half, 0.25, "share", 2)
+    assert capsys.readouterr().out == "share\n  predicted  0.50\n  measured   ≈0.25\n"
+
+
+@pytest.mark.parametrize("several", [torch.tensor([0.5, 1.0]), np.array([]), [0.5], "half"])
+def test_prediction_that_is_no_number_is_said(capsys, several):
+    labkit.show_prediction(several, 0.25, "share", 2)
+    assert "(not a number)" in capsys.readouterr().out

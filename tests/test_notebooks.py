@@ -6,6 +6,7 @@ import random
 import re
 import string
 from collections.abc import Iterator
+from itertools import pairwise
 
 import nbformat
 import pytest
@@ -151,6 +152,48 @@ def test_title_number_and_links_fit_the_files(path):
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     for target in re.findall(r"\]\((?!https?:|#|attachment:)([^)#]+)", prose):
         assert (FOLDER / target).exists(), target
+
+
+WIDEST = 110  # columns that a page of 1366 pixels shows beside the list of files
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_table_is_wider_than_the_page(path):
+    texts = [
+        (c.id, text)
+        for c in nbformat.read(path, as_version=4).cells
+        for o in c.get("outputs", [])
+        for text in _texts(o)
+    ]
+    assert [(cell, max(map(len, text.splitlines() or [""]))) for cell, text in texts if _widest(text) > WIDEST] == []
+
+
+def _widest(text: str) -> int:
+    return max(map(len, text.splitlines()), default=0)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_points_stand_where_they_are_earned(path):
+    """Every answer in words says its points, and so does the text before each checked task."""
+    said = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        grader = cell.metadata.get("nbgrader", {})
+        if cell.cell_type == "markdown":
+            head = cell.source.partition("<!-- ### BEGIN")[0]
+            found = re.search(r"\((\d+) (?:bonus )?points?\b|\(for you\)", head)
+            said = [found] if found else said
+            if grader.get("solution"):
+                assert found, head
+                assert int(found[1] or 0) == grader["points"], head
+        elif grader.get("grade"):
+            assert said, cell.id
+            assert said[-1][1] == str(grader["points"]), (cell.id, said[-1][0])
+
+
+@pytest.mark.parametrize(("path", "following"), list(pairwise(NOTEBOOKS)), ids=lambda path: path.stem)
+def test_a_notebook_links_the_next_one(path, following):
+    prose = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+    assert f"]({following.name})" in prose[-1]
 
 
 # The checker itself, on notebooks broken by hand

@@ -411,3 +411,24 @@ def test_optimizer_of_a_network_stays_valid_when_the_network_is_pruned(tiny):
     one_step(model, optimizer)
     assert not torch.equal(labkit.effective_weight(model.fc), before)
     assert zeros(model) == [18, 108, 216, 1_000]
+
+
+@pytest.mark.parametrize("permanent", [False, True])
+@pytest.mark.parametrize(
+    "written", [torch.Tensor.float, torch.Tensor.bool, torch.Tensor.int, torch.Tensor.numpy, torch.Tensor.tolist]
+)
+def test_masks_of_any_kind_are_compared_with_a_layer(tiny, written, permanent):
+    layer = tiny().conv1
+    prune.l1_unstructured(layer, "weight", 0.25)
+    mask = layer.weight_mask.clone()
+    if permanent:
+        prune.remove(layer, "weight")
+    assert labkit.compare_masks(written(mask), layer) == "True"
+    mask.view(-1)[mask.flatten().argmin()] = 1
+    assert labkit.compare_masks(written(mask), layer) == f"False, 1 of {mask.numel()} weights differ"
+
+
+def test_a_mask_of_another_shape_is_told_with_both_shapes(tiny):
+    layer = tiny().conv1
+    said = labkit.compare_masks(torch.ones(3, 3), layer)
+    assert said == f"False, the shape is (3, 3) instead of {tuple(layer.weight.shape)}"
