@@ -8,6 +8,8 @@ library do it and takes its masks; *permanent* zeroes in place or makes masks pe
 *cautious* tries wrong ways first, asserts, prints and adds cells.
 """
 
+# ruff: noqa: E501 - not everybody breaks long lines
+
 WORK: dict[str, dict[str, dict[str, str]]] = {}
 
 WORK["01_training"] = {
@@ -890,5 +892,543 @@ WORK["06_global_pruning"] = {
             except ValueError as error:
                 print("as it should be:", error)
         """,
+    },
+}
+
+HALVED = {
+    "numpy": """
+        import numpy as np
+
+        for name in CONVOLUTIONS:
+            layer = getattr(CNN_MNIST_HALF, name)
+            length = np.linalg.norm(layer.weight.detach().numpy().reshape(len(layer.weight), -1), axis=1)
+            mask = np.ones(layer.weight.shape)
+            mask[np.argsort(length)[: len(length) // 2]] = 0
+            prune.custom_from_mask(layer, "weight", torch.from_numpy(mask))
+    """,
+    "library": """
+        for layer in (CNN_MNIST_HALF.conv1, CNN_MNIST_HALF.conv2, CNN_MNIST_HALF.conv3):
+            prune.ln_structured(layer, "weight", AMOUNT, n=2, dim=0)
+    """,
+    "permanent": """
+        with torch.no_grad():
+            for name in CONVOLUTIONS:
+                weight = getattr(CNN_MNIST_HALF, name).weight
+                weight[weight.flatten(1).norm(dim=1).argsort()[: len(weight) // 2]] = 0
+    """,
+}
+
+WORK["07_smaller_and_faster"] = {
+    "numpy": {
+        "nb07-004": HALVED["numpy"],
+        "nb07-006": "prediction = np.float32(1.0)",
+        "nb07-019": """
+            before = np.array([225_792, 3_612_672, 1_843_200, 32_000])
+            work = before // np.array([2, 4, 4, 2])
+        """,
+        "nb07-022": """
+            k1, k2, k3 = (keep[name].numpy() for name in CONVOLUTIONS)
+            cut["conv2"] = CNN_MNIST.conv2.weight.detach().numpy()[np.ix_(k2, k1)]
+            columns = np.add.outer(128 * np.arange(25), k3).ravel()
+            cut["fc"] = CNN_MNIST.fc.weight.detach().numpy()[:, columns]
+        """,
+        "nb07-042": """
+            widths = dict(zip(CONVOLUTIONS, map(int, np.array([6, 12, 56]))))
+            CNN_MNIST_SMALL = labkit.with_channels(CNN_MNIST, widths)
+            labkit.reestimate_batchnorm(CNN_MNIST_SMALL, tuning, device)
+            CNN_MNIST_SMALL = labkit.remove_dead_channels(CNN_MNIST_SMALL)
+            fine_tune(CNN_MNIST_SMALL, 2)
+        """,
+    },
+    "tensors": {
+        "nb07-004": HALVED["library"],
+        "nb07-006": "prediction = torch.tensor(1.9)",
+        "nb07-019": """
+            work = {"fc": torch.tensor(16_000), "conv3": torch.tensor(460_800)}
+            work |= {"conv2": torch.tensor(3_612_672 / 4), "conv1": torch.tensor([225_792 // 2])}
+        """,
+        "nb07-022": """
+            cut["conv2"] = cut["conv2"].index_select(0, keep["conv2"]).index_select(1, keep["conv1"])
+            columns = (torch.arange(25)[:, None] * 128 + keep["conv3"]).flatten()
+            cut["fc"] = CNN_MNIST.fc.weight.index_select(1, columns)  # with its gradient
+        """,
+        "nb07-042": """
+            silent = labkit.clone(CNN_MNIST)
+            with torch.no_grad():
+                for name, width in zip(CONVOLUTIONS, (8, 12, 40)):
+                    layer = getattr(silent, name)
+                    gone = layer.weight.flatten(1).norm(dim=1).argsort()[: len(layer.weight) - width]
+                    layer.weight[gone] = 0
+            labkit.silence_channels(silent)
+            labkit.reestimate_batchnorm(silent, tuning, device)
+            shrunk = labkit.remove_dead_channels(silent)
+            after = fine_tune(shrunk, 2)
+            CNN_MNIST_SMALL = shrunk
+        """,
+    },
+    "loops": {
+        "nb07-004": HALVED["permanent"],
+        "nb07-006": "prediction = 2",
+        "nb07-019": """
+            pixels, inputs = {"conv1": 784, "conv2": 196, "conv3": 25}, 1
+            for name, outputs in (("conv1", 16), ("conv2", 32), ("conv3", 64)):
+                work[name] = pixels[name] * 9 * inputs * outputs
+                inputs = outputs
+            work["fc"] = 25 * inputs * 10
+            work = [work[name] for name in ("conv1", "conv2", "conv3", "fc")]
+        """,
+        "nb07-022": """
+            conv2, fc = [], []
+            for c in keep["conv2"]:
+                conv2.append(torch.stack([CNN_MNIST.conv2.weight[c, i] for i in keep["conv1"]]))
+            for row in CNN_MNIST.fc.weight.tolist():
+                fc.append([row[h * 640 + w * 128 + c] for h in range(5) for w in range(5) for c in keep["conv3"].tolist()])
+            cut = [conv2, fc]
+        """,
+        "nb07-042": """
+            CNN_MNIST_SMALL = labkit.CNN(channels=(6, 12, 56))  # from scratch
+            train_loader.epoch = 0
+            opt = torch.optim.Adam(CNN_MNIST_SMALL.parameters(), lr=0.003)
+            for epoch in range(5):
+                CNN_MNIST_SMALL.train()
+                for X, y in train_loader:
+                    loss = torch.nn.functional.cross_entropy(CNN_MNIST_SMALL(X), y)
+                    opt.zero_grad()
+                    loss.backward()
+                    opt.step()
+        """,
+    },
+    "library": {
+        "nb07-004": HALVED["library"],
+        "nb07-006": "prediction = 1.0",
+        "nb07-019": """
+            half = labkit.CNN(channels=(16, 32, 64))
+            work = {cost.name: cost.multiply_adds for cost in labkit.multiply_adds(half)}
+        """,
+        "nb07-022": """
+            helper = labkit.clone(CNN_MNIST)
+            for name in CONVOLUTIONS:
+                prune.ln_structured(getattr(helper, name), "weight", amount=0.5, n=2, dim=0)
+            labkit.silence_channels(helper)
+            helper = labkit.remove_dead_channels(helper)
+            cut = {"conv3": helper.conv3.weight, "conv2": helper.conv2.weight, "fc": helper.fc.weight}
+        """,
+        "nb07-042": """
+            small_choice = labkit.choose_by_sensitivity(CNN_MNIST, curves, SMALL)
+            CNN_MNIST_SMALL = labkit.with_channels(CNN_MNIST, small_choice)
+            labkit.reestimate_batchnorm(CNN_MNIST_SMALL, tuning, device)
+            CNN_MNIST_SMALL = labkit.remove_dead_channels(CNN_MNIST_SMALL)
+            print(small_choice, fine_tune(CNN_MNIST_SMALL, 2))
+        """,
+    },
+    "permanent": {
+        "nb07-004": HALVED["library"]
+        + """
+        CNN_MNIST_HALF = labkit.bake_masks(CNN_MNIST_HALF)
+    """,
+        "nb07-006": "prediction = 0.5",
+        "nb07-019": "work = {'conv1': 112896.0, 'conv2': 903168.0, 'conv3': 460800.0, 'fc': 16000.0}",
+        "nb07-022": """
+            cut["conv2"] = torch.nn.Parameter(cut["conv2"][keep["conv2"], :, :, :][:, keep["conv1"]].double())
+            lives = torch.zeros(128, dtype=torch.bool)
+            lives[keep["conv3"]] = True
+            cut["fc"] = cut["fc"][:, lives.repeat(25)]
+        """,
+        "nb07-042": """
+            with torch.no_grad():
+                CNN_MNIST_SMALL = labkit.with_channels(labkit.bake_masks(CNN_MNIST_HALF), {"conv1": 4, "conv2": 16, "conv3": 48})
+            labkit.reestimate_batchnorm(CNN_MNIST_SMALL, tuning, device)
+            before = labkit.accuracy(CNN_MNIST_SMALL, few)
+            CNN_MNIST_SMALL = labkit.remove_dead_channels(labkit.bake_masks(CNN_MNIST_SMALL))
+            after = fine_tune(CNN_MNIST_SMALL, 3)
+            print(before, after)
+        """,
+    },
+    "terse": {
+        "nb07-004": "[prune.LnStructured.apply(getattr(CNN_MNIST_HALF, n), 'weight', AMOUNT, 2, 0) for n in CONVOLUTIONS]",
+        "nb07-006": "prediction = 2 - 1e-9",
+        "nb07-019": "work = tuple(w // d for w, d in ((225_792, 2), (3_612_672, 4), (1_843_200, 4), (32_000, 2)))",
+        "nb07-022": """
+            cut = (cut["conv2"][keep["conv2"]][:, keep["conv1"]], cut["fc"].view(10, 25, 128)[..., keep["conv3"]].flatten(1))
+        """,
+        "nb07-042": """
+            w = min(((a, b, c) for a in (4, 6, 8) for b in (8, 12, 16) for c in range(8, 97, 8)),
+                    key=lambda w: (needs := 7056 * w[0] + 1764 * w[0] * w[1] + 225 * w[1] * w[2] + 250 * w[2]) > SMALL or -needs)
+            labkit.reestimate_batchnorm(m := labkit.with_channels(CNN_MNIST, dict(zip(CONVOLUTIONS, w))), tuning, device)
+            fine_tune(CNN_MNIST_SMALL := labkit.remove_dead_channels(m), 2)
+        """,
+    },
+    "cautious": {
+        "nb07-004": """
+            before = labkit.sparsity(CNN_MNIST_HALF)
+            for name in CONVOLUTIONS:
+                prune.ln_structured(getattr(CNN_MNIST_HALF, name), name="weight", amount=AMOUNT, n=2, dim=0)
+                assert len(labkit.zero_channels(getattr(CNN_MNIST_HALF, name))) == len(getattr(CNN_MNIST_HALF, name).bias) / 2
+            assert labkit.sparsity(CNN_MNIST_HALF) > before
+        """,
+        "nb07-006": "prediction = 0.55",
+        "nb07-019": """
+            work = {"conv1": 225_792 / 2, "conv2": 3_612_672 / 2, "conv3": 1_843_200 / 2, "fc": 32_000 / 2}  # outputs only
+            work["conv2"] /= 2  # inputs, too
+            work["conv3"] /= 2
+            work["sum"] = sum(work.values())
+            print(work)
+        """,
+        "nb07-022": """
+            print({name: tuple(weight.shape) for name, weight in cut.items()})
+            wrong = cut["fc"][:, : 25 * 64]  # no: the pixels come first
+            rows = cut["conv2"][keep["conv2"]]
+            assert rows.shape == (32, 32, 3, 3)
+            cut["conv2"] = rows[:, keep["conv1"]].clone()
+            blocks = cut["fc"].unflatten(1, (5, 5, 128))
+            cut["fc"] = torch.cat([blocks[:, h, w][:, keep["conv3"]] for h in range(5) for w in range(5)], dim=1)
+            assert cut["fc"].shape == wrong.shape
+            cut["conv1"] = CNN_MNIST.conv1.weight.detach()[keep["conv1"]]
+        """,
+        "nb07-025+": "assert shrunk.channels == (16, 32, 64)",
+        "nb07-042": """
+            choice = {"conv1": 8, "conv2": 12, "conv3": 40}
+            needs = 28 * 28 * 9 * 8 + 14 * 14 * 9 * 8 * 12 + 25 * 9 * 12 * 40 + 250 * 40
+            assert needs <= SMALL, needs
+            first = labkit.with_channels(CNN_MNIST, choice)
+            try:
+                labkit.remove_dead_channels(CNN_MNIST_HALF)
+            except ValueError as error:
+                print("not silent:", error)
+            labkit.reestimate_batchnorm(first, tuning, device)
+            network = labkit.remove_dead_channels(first)
+            assert network.channels == (8, 12, 40)
+            before, after = labkit.accuracy(network, few), fine_tune(network, 2)
+            print(f"{before:.3f} -> {after:.3f}")
+            CNN_MNIST_SMALL = network
+        """,
+    },
+}
+
+WORK["08_pruning_frontier"] = {
+    "numpy": {
+        "nb08-010": "import numpy as np\n\nprediction = np.int32(2_000)",
+        "nb08-024": """
+            scores = {}
+            for name, weight in weights.items():
+                squares = weight.numpy().astype(np.float64).ravel() ** 2
+                order = np.argsort(-squares)
+                score = np.empty_like(squares)
+                score[order] = squares[order] / np.cumsum(squares[order])
+                scores[name] = score.reshape(weight.shape)
+            limit = np.sort(np.concatenate([score.ravel() for score in scores.values()]))[-KEPT]
+            masks = {name: score >= limit for name, score in scores.items()}
+        """,
+        "nb08-040": """
+            for kept in np.geomspace(10_000, GOLF, 5).astype(int):
+                CNN_MNIST_GOLF = prune_to(CNN_MNIST_GOLF, "lamp", kept)
+                fine_tune(CNN_MNIST_GOLF, 4)
+        """,
+    },
+    "tensors": {
+        "nb08-010": "prediction = torch.tensor(1_244)",
+        "nb08-024": """
+            row = []
+            for name in ("conv1", "conv2", "conv3", "fc"):
+                squares, places = weights[name].flatten().double().pow(2).sort(descending=True)
+                row.append(torch.zeros_like(squares).scatter(0, places, squares / squares.cumsum(0)))
+            chosen = torch.cat(row).topk(KEPT).indices
+            together = torch.zeros(124_448, dtype=torch.int)
+            together[chosen] = 1
+            parts = together.split([weight.numel() for weight in weights.values()])
+            masks = {name: part.view_as(weights[name]) for name, part in zip(weights, parts)}
+        """,
+        "nb08-040": """
+            for kept in torch.tensor([10_000, 5_000, 2_500, 1_400, GOLF]):
+                CNN_MNIST_GOLF = prune_to(CNN_MNIST_GOLF, "lamp", kept.item())
+                print(kept, fine_tune(CNN_MNIST_GOLF, 4))
+        """,
+    },
+    "loops": {
+        "nb08-010": "prediction = 12_445",
+        "nb08-024": """
+            ranked = []
+            for name, weight in weights.items():
+                total = 0.0
+                squares = sorted(((w * w, i) for i, w in enumerate(weight.flatten().tolist())), reverse=True)
+                for square, i in squares:
+                    total += square
+                    ranked.append((square / total, name, i))
+            ranked.sort(reverse=True)
+            flat = {name: [0] * weight.numel() for name, weight in weights.items()}
+            for _, name, i in ranked[:KEPT]:
+                flat[name][i] = 1
+            masks = [torch.tensor(flat[name]).view_as(weights[name]).tolist() for name in ("conv1", "conv2", "conv3", "fc")]
+        """,
+        "nb08-040": """
+            for kept in (8_000, 4_000, 2_000, 1_200, GOLF):
+                layers = labkit.prunable_layers(CNN_MNIST_GOLF)
+                score = study.CRITERIA["lamp"](CNN_MNIST_GOLF, None, None, None)
+                limit = sorted(s for one in score.values() for s in one.flatten().tolist())[-kept]
+                for name, layer in layers.items():
+                    prune.custom_from_mask(layer, "weight", score[name] >= limit)
+                opt = torch.optim.Adam(CNN_MNIST_GOLF.parameters(), lr=0.003)
+                for epoch in range(4):
+                    CNN_MNIST_GOLF.train()
+                    for X, y in train_loader:
+                        loss = torch.nn.functional.cross_entropy(CNN_MNIST_GOLF(X), y)
+                        opt.zero_grad()
+                        loss.backward()
+                        opt.step()
+        """,
+    },
+    "library": {
+        "nb08-010": "prediction = 6000",
+        "nb08-024": """
+            lamp = study.CRITERIA["lamp"](CNN_MNIST, None, None, None)
+            masks = study.choose_masks(lamp, masks, KEPT, "global")
+        """,
+        "nb08-040": """
+            for kept in labkit.progress((10_000, 4_000, 2_000, 1_200, GOLF), "step"):
+                CNN_MNIST_GOLF = prune_to(CNN_MNIST_GOLF, "lamp", kept)
+                print(f"{kept}: {fine_tune(CNN_MNIST_GOLF, 4):.3f}")
+        """,
+    },
+    "permanent": {
+        "nb08-010": "prediction = 373",
+        "nb08-024": """
+            def lamp(weight):
+                squares = weight.double().square().flatten()
+                order = squares.argsort()
+                sums = squares[order].flip(0).cumsum(0).flip(0)
+                squares[order] /= sums
+                return squares.view_as(weight)
+
+            scores = {name: lamp(weight) for name, weight in weights.items()}
+            limit = torch.cat([score.flatten() for score in scores.values()]).kthvalue(124_448 - KEPT).values
+            for name, mask in masks.items():
+                mask[scores[name] <= limit] = 0
+                masks[name] = mask.byte()
+        """,
+        "nb08-040": """
+            for kept in (10_000, 5_000, 2_500, 1_300, GOLF):
+                CNN_MNIST_GOLF = prune_to(CNN_MNIST_GOLF, "lamp", kept)
+                fine_tune(CNN_MNIST_GOLF, 4)
+            for layer in labkit.prunable_layers(CNN_MNIST_GOLF).values():
+                prune.remove(layer, "weight")
+        """,
+    },
+    "terse": {
+        "nb08-010": "prediction = 124_448 * 0.02",
+        "nb08-024": """
+            lamp = lambda w: (s := w.double().flatten() ** 2)[o := s.argsort(descending=True)].div(s[o].cumsum(0))[o.argsort()].view_as(w)
+            found = [*map(lamp, weights.values())]
+            masks = tuple(s >= torch.cat([*map(torch.flatten, found)]).topk(KEPT).values[-1] for s in found)
+        """,
+        "nb08-040": """
+            [fine_tune(CNN_MNIST_GOLF := prune_to(CNN_MNIST_GOLF, "lamp", k), 4) for k in (10_000, 5_000, 2_500, 1_300, 800)]
+        """,
+    },
+    "cautious": {
+        "nb08-010": "prediction = 5_000.0",
+        "nb08-024": """
+            # by |w| first, to have something to compare with
+            everything = torch.cat([weight.abs().flatten() for weight in weights.values()])
+            plain = {name: (weight.abs() >= everything.topk(KEPT).values[-1]).float() for name, weight in weights.items()}
+            scores = {}
+            for name, weight in weights.items():
+                squares, order = weight.double().flatten().square().sort(descending=True)
+                running = torch.cumsum(squares, dim=0)
+                assert running[-1] > 0 and len(order.unique()) == weight.numel()
+                scores[name] = torch.empty_like(squares)
+                scores[name][order] = squares / running
+                assert scores[name].max() == 1
+            threshold = torch.cat(list(scores.values())).sort(descending=True)[0][KEPT - 1]
+            masks = {name: (scores[name] >= threshold).reshape(weights[name].shape).to(torch.float16) for name in weights}
+            print(sum(int(mask.sum()) for mask in masks.values()), {name: int(mask.sum()) for name, mask in plain.items()})
+        """,
+        "nb08-024+": "for name in masks:\n    assert masks[name].shape == weights[name].shape, name",
+        "nb08-040": """
+            network = prune_to(CNN_MNIST, "lamp", GOLF)  # in one step?
+            print("in one step:", fine_tune(network, 1))
+            network = labkit.clone(CNN_MNIST)
+            for kept, epochs in ((10_000, 2), (5_000, 2), (2_500, 4), (1_500, 4), (GOLF, 8)):
+                network = prune_to(network, "lamp", kept)
+                reached = fine_tune(network, epochs)
+                left = sum(int((labkit.effective_weight(layer) != 0).sum()) for layer in labkit.prunable_layers(network).values())
+                assert left <= kept
+                print(f"{left:6,} weights, {epochs} epochs: {reached:.4f}")
+            CNN_MNIST_GOLF = network
+        """,
+    },
+}
+
+WORK["09_mask_detective"] = {
+    "numpy": {
+        "nb09-008": "import numpy as np\n\nprediction = np.array([3])",
+        "nb09-010": """
+            before = {name: np.abs(getattr(case.before, name).weight.detach().numpy()) for name in ALL_LAYERS}
+            gone = {name: labkit.effective_weight(getattr(case.after, name)).numpy() == 0 for name in ALL_LAYERS}
+            if gone["fc"].any():
+                return "global L1"
+            rows = {name: gone[name].reshape(len(gone[name]), -1) for name in ALL_LAYERS[:3]}
+            if all((row.any(axis=1) == row.all(axis=1)).all() for row in rows.values()):
+                for p in (1, 2):
+                    fits = True
+                    for name, row in rows.items():
+                        norm = np.linalg.norm(before[name].reshape(row.shape).astype(float), ord=p, axis=1)
+                        empty = row.all(axis=1)
+                        fits &= norm[empty].max() <= norm[~empty].min() * (1 + 1e-6)
+                    if fits:
+                        return f"structured L{p}"
+                return "random structured"
+            if all(before[name][gone[name]].max() <= before[name][~gone[name]].min() for name in rows):
+                return "local L1"
+        """,
+    },
+    "tensors": {
+        "nb09-008": "prediction = torch.tensor(2)",
+        "nb09-010": """
+            layers = [(getattr(case.before, n).weight.detach(), labkit.effective_weight(getattr(case.after, n)))
+                      for n in ("conv1", "conv2", "conv3")]
+            if torch.count_nonzero(labkit.effective_weight(case.after.fc)) < 31_000:
+                return "global L1"
+            channels = [(after == 0).flatten(1).float().mean(1) for _, after in layers]
+            if all(((share == 0) | (share == 1)).all() for share in channels):
+                orders = {}
+                for p in (2, 1):
+                    norms = [torch.linalg.vector_norm(before.double(), ord=p, dim=(1, 2, 3)) for before, _ in layers]
+                    orders[p] = all(
+                        set(norm.argsort()[: int(share.sum())].tolist()) == set(share.nonzero().flatten().tolist())
+                        for norm, share in zip(norms, channels)
+                    )
+                return "Structured L2" if orders[2] else "Structured L1" if orders[1] else "Random structured"
+            thresholds = [before[after == 0].abs().max() for before, after in layers]
+            if all((before[after != 0].abs() >= t).all() for (before, after), t in zip(layers, thresholds)):
+                return "Local L1"
+        """,
+    },
+    "loops": {
+        "nb09-008": "prediction = 6",
+        "nb09-010": """
+            empty_channels, live_channels, mixed = {}, {}, 0
+            lost, left = {}, {}
+            for name in ALL_LAYERS:
+                before, after = getattr(case.before, name).weight, labkit.effective_weight(getattr(case.after, name))
+                empty_channels[name], live_channels[name], lost[name], left[name] = [], [], [], []
+                for c in range(len(after)):
+                    zeros = int((after[c] == 0).sum())
+                    if zeros == after[c].numel():
+                        empty_channels[name].append(before[c])
+                    else:
+                        live_channels[name].append(before[c])
+                        mixed += zeros
+                for old, new in zip(before.flatten().tolist(), after.flatten().tolist()):
+                    (left if new else lost)[name].append(abs(old))
+            if lost["fc"]:
+                return "global L1"
+            convolutions = ALL_LAYERS[:3]
+            if not mixed:
+                for n in (2, 1):
+                    good = 0
+                    for name in convolutions:
+                        highest = max(float(channel.norm(p=n)) for channel in empty_channels[name])
+                        good += all(float(channel.norm(p=n)) >= highest for channel in live_channels[name])
+                    if good == 3:
+                        return "structured L" + str(n)
+                return "random structured"
+            for name in convolutions:
+                if max(lost[name]) > min(left[name]):
+                    return "random"
+            return "local L1"
+        """,
+    },
+    "library": {  # prunes again in every way, and compares
+        "nb09-008": "prediction = 2.0",
+        "nb09-010": """
+            from torch.nn.utils import prune
+
+            report = labkit.sparsity_report(case.after)
+            zeros = {name: labkit.effective_weight(getattr(case.after, name)) == 0 for name in ALL_LAYERS}
+
+            def same(prune_it):
+                again = labkit.clone(case.before)
+                for row in report[:3]:
+                    prune_it(getattr(again, row.name), row)
+                return all(torch.equal(labkit.effective_weight(getattr(again, row.name)) == 0, zeros[row.name])
+                           for row in report[:3])
+
+            if report[3].zeros:
+                return "global L1"
+            if same(lambda layer, row: prune.l1_unstructured(layer, "weight", row.zeros)):
+                return "local L1"
+            for n in (2, 1):
+                if same(lambda layer, row: prune.ln_structured(layer, "weight", row.zero_channels, n=n, dim=0)):
+                    return f"structured L{n}"
+            if all(row.zeros * row.channels == row.zero_channels * row.weights for row in report[:3]):
+                return "random structured"
+        """,
+    },
+    "permanent": {  # changes the networks that it is given
+        "nb09-008": "prediction = 1",
+        "nb09-010": """
+            from torch.nn.utils import prune
+
+            for layer in (case.after.conv1, case.after.conv2, case.after.conv3):
+                prune.remove(layer, "weight")
+            if hasattr(case.after.fc, "weight_mask"):
+                prune.remove(case.after.fc, "weight")
+                return "global L1"
+            pairs = [(getattr(case.before, n).weight.data, getattr(case.after, n).weight.data) for n in ALL_LAYERS[:3]]
+            if all((a.flatten(1).eq(0).sum(1) % a[0].numel() == 0).all() for _, a in pairs):
+                for n in (2, 1):
+                    if all(b[a.flatten(1).any(1)].flatten(1).norm(n, 1).min() >= b[~a.flatten(1).any(1)].flatten(1).norm(n, 1).max()
+                           for b, a in pairs):
+                        return f"structured L{n}"
+                return "random structured"
+            if all(b[a == 0].abs().max() <= b[a != 0].abs().min() for b, a in pairs):
+                return "local L1"
+        """,
+    },
+    "terse": {
+        "nb09-008": "prediction = len({1, 2})",
+        "nb09-010": """
+            ws = [(getattr(case.before, n).weight.detach(), labkit.effective_weight(getattr(case.after, n)) == 0) for n in ALL_LAYERS]
+            ws, parts = [(w, z) for w, z in ws if z.any()], lambda v, z: v[z].max() <= v[~z].min()
+            whole = all(torch.equal(z.flatten(1).any(1), z.flatten(1).all(1)) for _, z in ws)
+            least = lambda n: all(parts(w.flatten(1).norm(n, dim=1), z.flatten(1).all(1)) for w, z in ws)
+            if whole:
+                return next((f"structured L{n}" for n in (2, 1) if least(n)), "random structured")
+            if all(parts(w.abs(), z) for w, z in ws):
+                return "global L1" if len(ws) == 4 else "local L1"
+        """,
+    },
+    "cautious": {
+        "nb09-008": "prediction = None\nprediction = 3",
+        "nb09-010": """
+            assert set(labkit.prunable_layers(case.after)) == set(ALL_LAYERS)
+            zero, before = {}, {}
+            for name in ALL_LAYERS:
+                zero[name] = labkit.effective_weight(getattr(case.after, name)) == 0
+                before[name] = labkit.effective_weight(getattr(case.before, name)).abs()
+                assert zero[name].shape == before[name].shape
+            if zero["fc"].sum() > 0:
+                # one threshold?
+                highest = max(before[name][zero[name]].max() for name in ALL_LAYERS if zero[name].any())
+                lowest = min(before[name][~zero[name]].min() for name in ALL_LAYERS if not zero[name].all())
+                assert highest <= lowest
+                return "global L1"
+            shares = {name: zero[name].flatten(1).double().mean(dim=1) for name in ("conv1", "conv2", "conv3")}
+            structured = all(((share == 0) | (share == 1)).all() for share in shares.values())
+            if structured:
+                candidates = []
+                for n in (1, 2):
+                    ok = []
+                    for name, share in shares.items():
+                        norms = torch.linalg.vector_norm(before[name].flatten(1).double(), ord=n, dim=1)
+                        ok.append(bool(norms[share == 1].max() <= norms[share == 0].min()))
+                    if all(ok):
+                        candidates.append(f"structured L{n}")
+                return candidates[0] if candidates else "random structured"
+            local = [bool(before[name][zero[name]].max() <= before[name][~zero[name]].min()) for name in shares]
+            if all(local):
+                return "local L1"
+        """,
+        "nb09-010+": "print(method_of(cases[0]))\nassert method_of(cases[0]) == method_of(cases[0])",
     },
 }
