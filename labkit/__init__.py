@@ -30,7 +30,9 @@ from labkit.smaller_plots import draw_bars, draw_ledger, draw_maps, draw_sensiti
 from labkit.sparse_files import load_sparse, save_sparse
 from labkit.sparsity import (
     LayerSparsity,
+    as_tensor,
     bake_masks,
+    by_layer,
     clone,
     compare_masks,
     effective_weight,
@@ -57,8 +59,10 @@ __all__ = [
     "Loader",
     "OnnxNetwork",
     "accuracy",
+    "as_tensor",
     "augment",
     "bake_masks",
+    "by_layer",
     "check_claims",
     "check_parity",
     "choose_by_norm",

@@ -177,9 +177,8 @@ def _check_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
 
 def _sizes_of(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Widths of the CNN whose plain state_dict this is."""
-    weights = [
-        state.get(f"{name}.weight", state.get(f"{name}.weight_orig")) for name in ("conv1", "conv2", "conv3", "fc")
-    ]
+    layers = ("conv1", "conv2", "conv3", "fc")
+    weights = [state.get(f"{name}.weight", state.get(f"{name}.weight_orig")) for name in layers]
     shapes = [tuple(weight.shape) if isinstance(weight, torch.Tensor) else () for weight in weights]
     if [len(shape) for shape in shapes] != [4, 4, 4, 2]:
         keys = ", ".join(map(str, list(state)[:4]))

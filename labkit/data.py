@@ -153,9 +153,8 @@ class Loader:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         draws = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint32)
         generator = torch.Generator().manual_seed(int(draws[0]))
-        order = (
-            torch.randperm(len(self.labels), generator=generator) if self.shuffle else torch.arange(len(self.labels))
-        )
+        count = len(self.labels)
+        order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         for chosen in order.split(self.batch_size):
             X = self.images[chosen]
             if self.augmented:

@@ -37,8 +37,6 @@ class AccuracyMetric(BaseMetric):
             ValueError: the shapes do not fit together, or the batch is empty.
         """
         if y_pred.ndim != 2 or y_ref.shape != y_pred.shape[:1] or len(y_ref) == 0:
-            raise ValueError(
-                f"predictions {tuple(y_pred.shape)} and labels {tuple(y_ref.shape)} do not fit; "
-                "they must be (batch, classes) and (batch,), batch >= 1"
-            )
+            shapes = f"predictions {tuple(y_pred.shape)} and labels {tuple(y_ref.shape)}"
+            raise ValueError(f"{shapes} do not fit; they must be (batch, classes) and (batch,), batch >= 1")
         return (y_pred.argmax(dim=1) == y_ref).double().mean()

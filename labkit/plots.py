@@ -58,9 +58,8 @@ def draw_digits(images: torch.Tensor, titles: Sequence[str], columns: int = 8) -
         ValueError: not one title an image.
     """
     if len(titles) != len(images) or images.ndim != 4:
-        raise ValueError(
-            f"{len(titles)} titles for images {tuple(images.shape)}; there must be one for each of (N, 1, H, W)"
-        )
+        given = f"{len(titles)} titles for images {tuple(images.shape)}"
+        raise ValueError(f"{given}; there must be one for each of (N, 1, H, W)")
     rows = -(-len(images) // columns)
     _, axes = plt.subplots(rows, columns, figsize=(1.15 * columns, 1.45 * rows), squeeze=False, layout="constrained")
     for ax in axes.flat[len(images) :]:

@@ -90,9 +90,8 @@ def pick_device(name: str | None = None) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device is {name!r}; it must be cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device is {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices; use 'cpu'"
-        )
+        there = f"this machine has {torch.cuda.device_count()} CUDA devices"
+        raise ValueError(f"device is {name!r}, but {there}; use 'cpu'")
     return device
 
 

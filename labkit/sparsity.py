@@ -6,7 +6,7 @@ shows no zero at all. This module always reads the product, so its numbers are r
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -173,14 +173,30 @@ def bake_masks(model: M) -> M:
     return baked
 
 
+def as_tensor(given: Any) -> torch.Tensor:
+    """A dense tensor on the CPU, without gradient, of a tensor, an array, a number, or lists of any of these."""
+    if isinstance(given, (list, tuple)):
+        return torch.stack([as_tensor(one) for one in given])
+    return torch.as_tensor(given).detach().to_dense().cpu()
+
+
+def by_layer(given: Any, layers: Iterable[str]) -> dict[str, Any]:
+    """Layer -> what belongs to it, of a dict, or of one thing for each layer in their order.
+
+    Raises:
+        ValueError: not one for each layer.
+    """
+    return dict(given) if isinstance(given, Mapping) else dict(zip(layers, given, strict=True))
+
+
 def compare_masks(by_hand: Any, layer: nn.Module) -> str:
     """Whether a mask has its zeros where the layer has them: ``"True"``, or ``"False"`` and how many differ.
 
     Args:
-        by_hand: numbers or bools in the shape of the layer's weights: a tensor, a NumPy array or lists.
+        by_hand: numbers or bools in the shape of the layer's weights: a tensor, a NumPy array, or lists of these.
         layer: a layer with its mask, or with the mask made permanent.
     """
-    mine, theirs = torch.as_tensor(by_hand).cpu() != 0, effective_weight(layer).cpu() != 0
+    mine, theirs = as_tensor(by_hand) != 0, effective_weight(layer).cpu() != 0
     if mine.shape != theirs.shape:
         return f"False, the shape is {tuple(mine.shape)} instead of {tuple(theirs.shape)}"
     wrong = int((mine != theirs).sum())

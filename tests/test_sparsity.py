@@ -1,6 +1,7 @@
 import copy
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -432,3 +433,41 @@ def test_a_mask_of_another_shape_is_told_with_both_shapes(tiny):
     layer = tiny().conv1
     said = labkit.compare_masks(torch.ones(3, 3), layer)
     assert said == f"False, the shape is (3, 3) instead of {tuple(layer.weight.shape)}"
+
+
+WRITTEN = {
+    "tensor": lambda mask: mask,
+    "with a gradient": lambda mask: mask.clone().requires_grad_(),
+    "sparse": torch.Tensor.to_sparse,
+    "array": torch.Tensor.numpy,
+    "nested lists": torch.Tensor.tolist,
+    "a list of tensors": list,
+    "a tuple of arrays": lambda mask: tuple(mask.numpy()),
+    "lists of tensors": lambda mask: [list(channel) for channel in mask],
+    "a list of tensors with gradients": lambda mask: [channel.clone().requires_grad_() for channel in mask],
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN.values(), ids=WRITTEN)
+def test_whatever_holds_numbers_becomes_a_plain_tensor(written):
+    mask = torch.tensor([[0.0, 1.0, 0.25], [1.0, 0.0, -2.0]])
+    made = labkit.as_tensor(written(mask))
+    assert torch.equal(made, mask)
+    assert (made.layout, made.requires_grad) == (torch.strided, False)
+
+
+def test_lists_of_different_lengths_are_no_tensor():
+    with pytest.raises(RuntimeError, match="equal size"):
+        labkit.as_tensor([[1, 0], [1]])
+
+
+@pytest.mark.parametrize("given", [{"fc": 2, "conv1": 1}, [1, 2], (1, 2), torch.tensor([1, 2]), np.array([1, 2])])
+def test_things_in_the_order_of_the_layers_are_found_by_layer(given):
+    found = labkit.by_layer(given, ["conv1", "fc"])
+    assert (int(found["conv1"]), int(found["fc"])) == (1, 2)
+    assert isinstance(found, dict)
+
+
+def test_one_thing_for_each_layer_is_needed():
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        labkit.by_layer([1], ["conv1", "fc"])

@@ -1,0 +1,156 @@
+"""A right answer never breaks a given cell: natural students work through the notebooks as they are handed out.
+
+In quick mode, so that what a claim says of an accuracy may not hold; all else must.
+"""
+
+import os
+import re
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from textwrap import dedent, indent
+
+import nbformat
+import pytest
+from natural import WORK
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+
+from labkit import runtime
+from labkit.course import release
+from labkit.course.answers import answer_path
+from labkit.course.tasks import TASKS
+from labkit.execution import PICTURES
+
+# The students who ask most of the given cells; all others take part in make test-full.
+IN_MAKE_TEST = {
+    "01_training": "loops",
+    "02_random_pruning": "cautious",
+    "03_l1_pruning": "terse",
+    "04_structured_pruning": "tensors",
+    "05_iterative_pruning": "loops",
+    "06_global_pruning": "permanent",
+    "07_smaller_and_faster": "tensors",
+    "08_pruning_frontier": "loops",
+    "09_mask_detective": "permanent",
+}
+# Claims that need more than quick mode's training images, whoever works.
+QUICK: set[str] = set()
+# Claims that honestly do not hold for another right way.
+ANOTHER_WAY: dict[tuple[str, str], set[str]] = {}
+
+
+@cache
+def students_notebook(name: str) -> NotebookNode:
+    return release.student_version(nbformat.read(runtime.PROJECT / "notebooks" / f"{name}.ipynb", as_version=4))
+
+
+def worked(name: str, work: dict[str, str]) -> NotebookNode:
+    """The student's notebook with a student's code in it."""
+    notebook = nbformat.v4.new_notebook(metadata=students_notebook(name).metadata)
+    used = set()
+    for given in students_notebook(name).cells:
+        cell = nbformat.from_dict(given)
+        if cell.id in work:
+            stub = next(line for line in cell.source.splitlines() if line.strip() == release.CODE_STUB)
+            code = indent(dedent(work[cell.id]).strip("\n"), stub.removesuffix(release.CODE_STUB))
+            cell.source = cell.source.replace(stub, code)
+        if f"{cell.id}=" in work:
+            cell.source = dedent(work[f"{cell.id}="]).strip("\n")
+        used |= {cell.id, f"{cell.id}="}
+        notebook.cells.append(cell)
+        if f"{cell.id}+" in work:
+            own = nbformat.v4.new_code_cell(dedent(work[f"{cell.id}+"]).strip("\n"), id=f"{cell.id}-own")
+            notebook.cells.append(own)
+            used.add(f"{cell.id}+")
+    assert set(work) <= used, f"no such cells in {name}: {set(work) - used}"
+    return notebook
+
+
+def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
+    """The notebook with all its outputs; a cell that raises keeps its error, and the ones below it are not run."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    models = str(folder / "models")
+    switches = {"LABKIT_MODELS": models, "LABKIT_QUICK": "1", "LABKIT_BARS": "0", "LABKIT_DEVICE": "cpu"}
+    outside = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+    client = NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        record_timing=False,
+        extra_arguments=["--log-level=CRITICAL"],
+        resources={"metadata": {"path": str(folder)}},
+    )
+    with suppress(CellExecutionError):  # it stands among the outputs
+        client.execute(env=outside | threads | switches)
+    return notebook
+
+
+def said(cell: NotebookNode) -> str:
+    """All that a cell put out, in words."""
+    texts = []
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            texts.append(output.text)
+        elif output.output_type == "error":
+            texts.append(re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback)))
+        else:
+            texts += [str(content) for kind, content in output.data.items() if kind not in (*PICTURES, "text/html")]
+    return re.sub(r"\x1b\[[0-9;]*m", "", "".join(text.rstrip("\n") + "\n" for text in texts))
+
+
+def complaints(notebook: NotebookNode, honest: set[str]) -> list[str]:
+    """What a right answer broke, each with the cell's source and output."""
+    found = []
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        marks = cell.metadata.get("nbgrader", {})
+        for what in wrong_with(cell, marks, honest):
+            found.append(f"{cell.id}: {what}\n{indent(cell.source, '    ')}\n  said\n{indent(said(cell), '    ')}")
+        if any(output.output_type == "error" for output in cell.outputs):
+            break  # nothing below was run
+    return found
+
+
+def wrong_with(cell: NotebookNode, marks: NotebookNode, honest: set[str]) -> list[str]:
+    text, found = said(cell), []
+    found += [f"{output.ename}: {output.evalue}" for output in cell.outputs if output.output_type == "error"]
+    if marks.get("grade") and not marks.get("solution"):
+        returned = [output.data["text/plain"] for output in cell.outputs if output.output_type == "execute_result"]
+        if returned != [f"{float(marks.points)}"]:
+            found.append(f"{returned} of {marks.points} points")
+        if "✗" in text or "could not be kept" in text:
+            found.append("the check complains")
+    elif "check_claims(" in cell.source:
+        failed = re.findall(r"✗ (.*)\n +(.*)", text)
+        # A claim that raised is named by its error, and is no honest no.
+        found += [f"✗ {what} ({why})" for what, why in failed if what not in honest or re.match(r"\w+Error: ", why)]
+    elif "not saved" in text:
+        found.append("it was not saved")
+    return found
+
+
+def handed_in(name: str, models: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What ``labkit pack`` would miss of this notebook."""
+    monkeypatch.setenv("LABKIT_MODELS", str(models))
+    mine = {task: kind for task, kind in TASKS.items() if task[:2] == name[:2]}
+    files = {task: models / f"{kind.network}.pth" if kind.network else answer_path(task) for task, kind in mine.items()}
+    return [f"{task}: {path.name} is missing" for task, path in files.items() if not path.is_file()]
+
+
+def students() -> list[object]:
+    return [
+        pytest.param(name, who, marks=pytest.mark.slow if IN_MAKE_TEST[name] == who else pytest.mark.full)
+        for name, people in WORK.items()
+        for who in people
+    ]
+
+
+@pytest.mark.parametrize(("name", "who"), students())
+def test_a_right_answer_never_breaks_a_given_cell(name, who, tmp_path, monkeypatch):
+    notebook = executed(worked(name, WORK[name][who]), tmp_path)
+    found = complaints(notebook, QUICK | ANOTHER_WAY.get((name, who), set()))
+    found += handed_in(name, tmp_path / "models", monkeypatch)
+    assert not found, f"{who} in {name}:\n" + "\n".join(found)
