@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import labkit
-from labkit.course import grading, intake, report
+from labkit.course import grading, intake, judging, report
+from labkit.course.cases import RUNS, fresh_cases, truth
 from labkit.course.methods import dense_weights
 from labkit.course.tasks import TASKS, TOTAL
 
@@ -133,3 +134,19 @@ def test_reading_marks_leaves_the_limits_of_the_process_as_they_were(tmp_path):
     with pytest.raises(ValueError, match="lacks one of the columns"):
         report.read_marks(file)
     assert csv.field_size_limit() == usual
+
+
+@pytest.mark.parametrize("seed", [None, "7", True, -1, 10**400, 7.0])
+def test_answers_of_the_detective_without_a_seed_that_can_be_are_refused(seed):
+    with pytest.raises(judging.Unfit, match="which networks they are of"):
+        grading._of_the_detective({"seed": seed, "answers": ["random"] * 20}, 7)
+
+
+@pytest.mark.parametrize("run", [0, 5])
+def test_answers_of_the_detective_about_anothers_networks_keep_their_points_and_carry_a_flag(run):
+    shown = 7 * RUNS + run
+    answers = {"seed": shown, "answers": truth(fresh_cases(shown))}
+    assert (grading._of_the_detective(answers, 7).points, list(grading._of_the_detective(answers, 7).flags)) == (6, [])
+    other = grading._of_the_detective(answers, 8)
+    assert other.points == 6
+    assert other.flags == ["09: the networks of a student of seed 7; this student's is 8"]

@@ -18,7 +18,7 @@ NETWORK_STYLES = {
     "CNN_MNIST_STRUCT": ("D", ORANGE, "STRUCT: 1/8 of the channels"),
     "CNN_MNIST_FNC": ("P", GREEN, "FNC: ten local rounds"),
     "CNN_MNIST_GLOBAL": ("^", PURPLE, "GLOBAL: 25 %"),
-    "CNN_MNIST_GOLF": ("*", "#56B4E9", "GOLF: at most 6,000 weights"),
+    "CNN_MNIST_GOLF": ("*", "#56B4E9", "GOLF: at most 800 weights"),
     "CNN_MNIST_GLOBAL_2": ("X", "#000000", "GLOBAL_2: ten global rounds"),
 }
 Networks = Mapping[str, Mapping[str, Any]]
