@@ -342,9 +342,10 @@ def _candidates(base: Any) -> dict[str, Weights]:
 
 
 def _validation(network: CNN) -> float:
-    """Accuracy on 2,000 validation images."""
+    """Accuracy on every second one of the 5,000 validation images: the last of them are easier than test images."""
     images, labels = data.load_images("MNIST", train=True)
-    return accuracy(network, data.Loader(images[-2000:], labels[-2000:], batch_size=50))
+    chosen = slice(-data.VALIDATION_IMAGES, None, 2)
+    return accuracy(network, data.Loader(images[chosen].contiguous(), labels[chosen].contiguous(), batch_size=50))
 
 
 def _tensors(masks: Any, layers: Sequence[str]) -> Any:
