@@ -69,9 +69,12 @@ def check_work(work: Any) -> Points:
     return _answered("01-work", plain, lambda: judging.work(plain))
 
 
-def check_training(network: Any) -> Points:
-    """CNN_MNIST, trained."""
-    return _made("01-training", network, lambda made: judging.trained_network(made, references(), _validation))
+def check_training(network: Any, trained_with: int | None = None) -> Points:
+    """CNN_MNIST, trained with the seed that is kept with it; by default the student's own."""
+    told = seed() if trained_with is None else trained_with
+    return _made(
+        "01-training", network, lambda made: judging.trained_network(made, references(), _validation), trained_with=told
+    )
 
 
 def check_random_mask(mask: Any, base: Any = None) -> Points:
@@ -210,6 +213,7 @@ class _Work:
         base: the network that the work starts from, if the check got one.
         answer: what is kept for the grader, if the task is no network; None: nothing.
         network: the network that was judged, once it was.
+        trained_with: its training's seed, which the grader compares with the student's; None: not kept with it.
         remarks: lines that belong neither to the task nor to one finding.
     """
 
@@ -217,6 +221,7 @@ class _Work:
     base: Any = None
     answer: Any = None
     network: CNN | None = None
+    trained_with: int | None = None
     remarks: list[str] = field(default_factory=list)
 
 
@@ -241,9 +246,15 @@ def _masked(
     return _checked(work, judged)
 
 
-def _made(task: str, network: Any, judge: Callable[[CNN], Verdict], base: Any = None) -> Points:
+def _made(
+    task: str,
+    network: Any,
+    judge: Callable[[CNN], Verdict],
+    base: Any = None,
+    trained_with: int | None = None,
+) -> Points:
     """Check a network, and keep it."""
-    work = _Work(task, base)
+    work = _Work(task, base, trained_with=trained_with)
 
     def judged() -> Verdict:
         made = _cnn(network)
@@ -287,9 +298,8 @@ def _kept(work: _Work, verdict: Verdict) -> list[str]:
     """Keep what was judged and its points; what could not be kept, in words. What was not attempted is not kept."""
     try:
         if verdict.attempted and work.network is not None:
-            name = verdict.task.network
-            metadata = {"seed": seed()} if name == "CNN_MNIST" else {}  # the grader asks for the student's own
-            load_network(save_network(work.network, name, **metadata))
+            metadata = {} if work.trained_with is None else {"seed": work.trained_with}
+            load_network(save_network(work.network, verdict.task.network, **metadata))
         elif verdict.attempted and work.answer is not None:
             save_answer(work.task, work.answer, _before(work.base))
         keep_points(work.task, Reached(verdict.points, verdict.task.points, verdict.attempted))
