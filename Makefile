@@ -16,7 +16,7 @@ BY_NOTEBOOK := -n 2 --dist loadfile --no-loadscope-reorder
 unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help run matrix test test-fast test-notebooks test-full test-course lab pack lint notebooks bench lock clean FORCE
+.PHONY: help run matrix test test-fast test-notebooks test-browser test-full test-course lab pack lint notebooks bench lock clean FORCE
 
 help:  ## this list
 	@echo 'make <target>, such as: make run'
@@ -31,8 +31,9 @@ run: .venv/installed  ## set up .venv and run every notebook, compared with what
 notebooks: .venv/installed  ## run every notebook, and store the outputs of those where one changed
 	@$(BIN) -m labkit.cli run --store $(ARGS)
 
-lab: .venv/installed  ## open JupyterLab in notebooks/
-	cd notebooks && ../$(BIN) -m jupyterlab $(ARGS)
+lab: .venv/installed  ## open JupyterLab with a page of all notebooks, your points, and what is next
+	@$(BIN) -m labkit.cli start || true
+	cd notebooks && ../$(BIN) -m jupyterlab $$(ls START.ipynb 2>/dev/null) $(ARGS)
 
 pack: .venv/installed  ## make the zip to hand in: make pack STUDENT=ab1234
 	@$(BIN) -m labkit.cli pack --student "$(STUDENT)" $(ARGS)
@@ -45,6 +46,9 @@ test-fast: .venv/installed  ## tests of labkit only: no notebook is trained, no 
 
 test-notebooks: .venv/installed  ## every notebook executed and compared
 	OMP_NUM_THREADS=1 $(PYTEST) notebooks --nbval $(BY_NOTEBOOK) $(ARGS)
+
+test-browser: .venv/installed  ## JupyterLab and our pages in a real Chromium (part of test, too, where there is one)
+	OMP_NUM_THREADS=1 $(PYTEST) tests/test_browser.py $(ARGS)
 
 test-full: test test-course  ## test, all combinations, the course at full size, and the notebooks as on other machines
 	OMP_NUM_THREADS=1 $(PYTEST) tests -m full $(BY_NOTEBOOK) $(ARGS)
@@ -80,7 +84,7 @@ lock: .venv/uv  ## write requirements.lock anew (newest versions: ARGS=--upgrade
 	@if grep -E '^(triton|cuda|nvidia)' requirements.lock; then echo 'add these to CUDA in the Makefile'; exit 1; fi
 
 clean:  ## remove what was generated, but .venv and the networks in models/ stay
-	rm -rf build labkit.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf build labkit.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis notebooks/START.ipynb
 	find $(wildcard labkit tests notebooks) \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # A folder that was moved or copied with its .venv is set up anew (labkit is installed by its path), and so is one whose

@@ -14,6 +14,7 @@ from labkit.execution import kernel_environment
 from labkit.marks import equal_up_to_marks
 
 ROOT = Path(__file__).parent
+collect_ignore = ["notebooks/START.ipynb"]  # its output is of the folder as it is
 THREADS = int(os.environ.get("LABKIT_TEST_THREADS", "1"))
 
 

@@ -127,7 +127,8 @@ def pack(
     console = _console()
     with _told(console):
         path = packing.pack(student or who(), notebooks, out)
-        result = grading.grade(intake.read_submission(path), packing.this_course())
+        course = packing.this_course()
+        result = grading.grade(intake.read_submission(path), course)
         table = Table(title="What the grader will give")
         for name in ("task", "asked for"):
             table.add_column(name)
@@ -138,12 +139,51 @@ def pack(
             table.add_row(name, asked.title, points if task["attempted"] else f"– {points}")
         console.print(table, soft_wrap=False)
         console.print(f"{result['points']:g} of {TOTAL:g} points, {result['bonus']:g} bonus", style="bold")
-        lines = [*packing.missing(result), *(f"{name}: {why}" for name, why in result["refused"].items())]
-        for line in lines:
-            console.print(f"missing: {line}")
-        for flag in result["flags"]:
-            console.print(f"your instructor may ask: {flag}")
+        for line in packing.remarks(result, course, notebooks):
+            console.print(line)
         console.print(f"hand in {path} ({path.stat().st_size / 2**20:.1f} MB); answers in words are read by a person")
+
+
+@app.command()
+def start(
+    notebooks: Annotated[Path, typer.Option(help="Folder of your notebooks.")] = runtime.PROJECT / "notebooks",
+) -> None:
+    """Write START.ipynb, the page to open first: the notebooks, your points so far, what is next."""
+    from labkit.course.start import write_start
+
+    console = _console()
+    try:
+        path = write_start(notebooks)
+    except Exception as error:  # whatever it is: the notebooks can be worked on without this page
+        console.print(f"no START page ({type(error).__name__}: {error})", style="red")
+        raise typer.Exit(2) from None
+    console.print(f"{path} shows your points so far and what is next")
+
+
+@app.command(no_args_is_help=True)
+def repair(
+    names: Annotated[list[str], typer.Argument(metavar="NOTEBOOK...", help="Numbers such as 03, or .ipynb files.")],
+    notebooks: Annotated[Path, typer.Option(help="Folder of your notebooks.")] = runtime.PROJECT / "notebooks",
+) -> None:
+    """Put given cells of your notebooks back as they were handed out; what you wrote stays, the old file too."""
+    from labkit.course import repair as repairing
+    from labkit.course.release import handed_out
+
+    console = _console()
+    with _told(console):
+        course = handed_out()
+        if course is None:
+            raise FileNotFoundError("there is no course.json here; repair works in the folder that a course handed out")
+    failed = False
+    for name in names:
+        try:
+            for line in repairing.repair(repairing.find_notebook(name, notebooks), course):
+                console.print(line)
+        except (ValueError, OSError) as error:
+            console.print(str(error), style="red")
+            failed = True
+    if failed:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -272,6 +312,9 @@ def golf_submit(
             table.add_row(one.player, *row, style="bold" if one == line else "")
         words = f"{new.player}: {new.weights:,} weights, {new.bytes:,} bytes, {100 * new.accuracy:.2f} % right"
         console.print(words)
+        par = golf.par(new.weights, scores)
+        if par is not None:
+            console.print(f"par: {100 * par:.2f} % with as many weights; to par: {golf.to_par(new, scores)} points")
         if line != new:
             old = f"{line.player}'s line with as many weights, {100 * line.accuracy:.2f} % right"
             console.print(f"not better: {old}, stays on the board")

@@ -1,12 +1,13 @@
 """How far a long computation is: tqdm, which a notebook shows as one line for a cell, however many loops are open.
 
 The line counts the outer loops (``round 3 of 10``), tells the time that is left of the outermost one, and what the
-innermost said last. A cell that ends well leaves nothing of it; an interrupted one leaves where it stopped. It is plain
+innermost said last. At the end of the cell it says what was done and how long it took, or where it stopped. It is plain
 HTML, and needs no widget that a saved notebook would miss.
 """
 
 import html
 import sys
+import time
 import uuid
 from collections.abc import Sized
 from typing import Any
@@ -41,25 +42,25 @@ class _CellLine(tqdm):  # type: ignore[type-arg]
     """A bar whose refreshing draws one line for all bars that are open in the cell."""
 
     id = ""  # of the cell's line, once it is shown
-    stopped = ""  # where the last of its loops ended early
-    watched = False  # whether the end of the cell is waited for
-    share = (
-        0.0  # the most steps of a bar that were seen done: a second loop within a step starts anew, the step does not
-    )
+    stopped = last = ""  # where a loop of the cell ended early, and where the last loop ended
+    began = 0.0  # when the cell's first loop began; then the end of the cell is waited for
+    share = 0.0  # the most steps of a bar that were seen done: a second loop within a step starts anew, the step not
     total: Any
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        if len(self.open()) == 1:
-            _CellLine.stopped = ""
-        if not _CellLine.watched and not self.disable:
+        if not _CellLine.began and not self.disable:
             _shell().events.register("post_run_cell", _CellLine.end)
-            _CellLine.watched = True
+            _CellLine.began, _CellLine.stopped = time.monotonic(), ""
 
     def close(self) -> None:
-        """End the bar; one that ends early may be where the cell was stopped."""
-        if not self.disable and self.n < self.total:
-            _CellLine.stopped = _CellLine.stopped or self.text()
+        """End the bar, and remember how: one that ends early may be where the cell was stopped."""
+        if not self.disable:
+            _CellLine.last = self.text()
+            if self.n < self.total:
+                _CellLine.stopped = self.stopped or self.last
+            elif self.open() == [self]:  # what ended early within it was meant to
+                _CellLine.stopped = ""
         super().close()
 
     def display(self, *_arguments: Any, **_named: Any) -> None:
@@ -86,31 +87,29 @@ class _CellLine(tqdm):  # type: ignore[type-arg]
     def text(cls, left: str = "") -> str:
         """Which step of each loop is under way, the time that is left, and what was said last."""
         bars = cls.open()
-        counts = [
-            f"{bar.desc} {100 * bar.n / bar.total:.0f} %"
-            if bar.colour
-            else f"{bar.desc} {min(bar.n + 1, bar.total)} of {bar.total}"
-            for bar in bars
-        ]
+        shares = [f"{100 * bar.n / max(bar.total, 1):.0f} %" for bar in bars]
+        steps = [f"{min(bar.n + 1, bar.total)} of {bar.total}" for bar in bars]
+        counts = [f"{b.desc} {share if b.colour else step}" for b, share, step in zip(bars, shares, steps, strict=True)]
         return " · ".join(words for words in [*counts, left, *(bar.postfix for bar in bars)] if words)
 
     @classmethod
     def show(cls, text: str, bar: str = "") -> None:
-        """Put a text, and in HTML a bar before it, into the line; without a text nothing is left of the line."""
+        """Put a text, and in HTML a bar before it, into the line."""
         from IPython.display import display, update_display
 
         data = {"text/plain": text, "text/html": f'<div class="labkit-progress">{bar}{html.escape(text)}</div>'}
         draw, cls.id = (update_display, cls.id) if cls.id else (display, uuid.uuid4().hex)
         # Comparisons of outputs leave out what has this metadata.
-        draw(data if text else {"text/plain": ""}, raw=True, metadata={"labkit": "progress"}, display_id=cls.id)
+        draw(data, raw=True, metadata={"labkit": "progress"}, display_id=cls.id)
 
     @classmethod
     def end(cls, result: Any) -> None:
         """The cell has ended: well, by an error, or by an interrupt."""
         _shell().events.unregister("post_run_cell", cls.end)
         if cls.id:
-            cls.show("" if result.success or not cls.stopped else f"stopped at {cls.stopped}")
-        cls.id, cls.watched = "", False
+            took = tqdm.format_interval(time.monotonic() - cls.began).removeprefix("0")
+            cls.show(f"done: {cls.last} in {took}" if result.success else f"stopped at {cls.stopped or cls.last}")
+        cls.id, cls.began = "", 0.0
 
 
 def _shell() -> Any:

@@ -43,10 +43,12 @@ def train_a_little(
     *,
     augmented: bool = True,
     momentum: float = 0.0,
+    batch: int = 64,
 ) -> None:
     """A real training of a few steps, in place."""
     images, labels = data.load_images("MNIST", train=True)
-    loader = data.Loader(images[: 64 * steps], labels[: 64 * steps], shuffle=True, augmented=augmented, seed=seed)
+    count = batch * steps
+    loader = data.Loader(images[:count], labels[:count], batch, shuffle=True, augmented=augmented, seed=seed)
     optimizer = torch.optim.SGD(network.parameters(), lr=rate, momentum=momentum)
     falls = LinearLR(optimizer, 1.0, 0.0, total_iters=steps) if momentum else None
     loss, metric = torch.nn.CrossEntropyLoss(), labkit.AccuracyMetric()
@@ -134,11 +136,11 @@ def small(start: labkit.CNN, seed: int = 0, steps: int = 150) -> labkit.CNN:
 def golf(start: labkit.CNN, seed: int = 0, kept: int = 800, *, train: bool = True) -> labkit.CNN:
     """Pruned by LAMP scores: in steps, with training after each until it is good again, or at once and untrained."""
     network = labkit.clone(start)
-    for weights, steps in ((4_000, 30), (1_500, 40), (kept, 60)) if train else ((kept, 0),):
+    for weights, steps in ((4_000, 40), (1_500, 80), (kept, 250)) if train else ((kept, 0),):
         for name, mask in lamp_masks(labkit.bake_masks(network), weights).items():
             prune.custom_from_mask(getattr(network, name), "weight", mask)
         if steps:
-            train_a_little(network, seed, steps, rate=0.1, augmented=False, momentum=0.9)
+            train_a_little(network, seed, steps, rate=0.1, augmented=False, momentum=0.9, batch=32)
     return network
 
 

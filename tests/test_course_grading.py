@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import labkit
-from labkit.course import grading, intake, report
+from labkit.course import grading, intake, judging, report
+from labkit.course.cases import RUNS, fresh_cases, truth
 from labkit.course.methods import dense_weights
 from labkit.course.tasks import TASKS, TOTAL
 
@@ -71,7 +72,9 @@ def test_a_mistake_in_the_first_task_costs_nothing_in_later_ones(badly_trained, 
 
 def test_accuracy_is_measured_on_all_images_only_where_claim_and_screen_disagree(honest):
     files = intake.read_submission(honest)
-    assert {row["images"] for row in grading.grade(files, course_work.course())["networks"].values()} == {2_000}
+    rows = grading.grade(files, course_work.course())["networks"]
+    # 800 weights get little more than the 95 % that are asked for, so that 2,000 images may not decide.
+    assert {name for name, row in rows.items() if row["images"] > 2_000} <= {"CNN_MNIST_GOLF"}
     text = files.content["03_l1_pruning.ipynb"]
     start = text.rindex(b"CNN_MNIST_L1: sparsity")  # in the output, not in the source
     place = text.index("≈".encode(), start)
@@ -131,3 +134,19 @@ def test_reading_marks_leaves_the_limits_of_the_process_as_they_were(tmp_path):
     with pytest.raises(ValueError, match="lacks one of the columns"):
         report.read_marks(file)
     assert csv.field_size_limit() == usual
+
+
+@pytest.mark.parametrize("seed", [None, "7", True, -1, 10**400, 7.0])
+def test_answers_of_the_detective_without_a_seed_that_can_be_are_refused(seed):
+    with pytest.raises(judging.Unfit, match="which networks they are of"):
+        grading._of_the_detective({"seed": seed, "answers": ["random"] * 20}, 7)
+
+
+@pytest.mark.parametrize("run", [0, 5])
+def test_answers_of_the_detective_about_anothers_networks_keep_their_points_and_carry_a_flag(run):
+    shown = 7 * RUNS + run
+    answers = {"seed": shown, "answers": truth(fresh_cases(shown))}
+    assert (grading._of_the_detective(answers, 7).points, list(grading._of_the_detective(answers, 7).flags)) == (6, [])
+    other = grading._of_the_detective(answers, 8)
+    assert other.points == 6
+    assert other.flags == ["09: the networks of a student of seed 7; this student's is 8"]

@@ -5,9 +5,11 @@ import math
 from functools import cache
 
 import course_work
+import nbformat
 import numpy as np
 import pytest
 import torch
+from nbclient import NotebookClient
 from torch import nn
 from torch.nn.utils import prune
 
@@ -1674,3 +1676,192 @@ def test_detective_of_a_student_is_judged_by_the_students_own_cases(capsys):
     first, second = seen[:20], seen[20:]
     assert len(second) == 20
     assert not all(torch.equal(a.after.conv2.weight, b.after.conv2.weight) for a, b in zip(first, second, strict=True))
+
+
+# What a check keeps
+
+
+def kept(name):
+    return labkit.load_network(labkit.runtime.models_dir() / f"{name}.pth")
+
+
+@pytest.mark.usefixtures("_few_images")
+@pytest.mark.parametrize("task", [task for task in TASKS if TASKS[task].network])
+def test_check_keeps_the_network_that_it_judged(task):
+    network = right(task)
+    assert check(task, network) == TASKS[task].points
+    found = kept(TASKS[task].network)
+    assert judge(task, found).points == TASKS[task].points
+    for name, layer in labkit.prunable_layers(found).items():
+        assert torch.equal(labkit.effective_weight(layer), labkit.effective_weight(getattr(network, name)))
+
+
+@pytest.mark.usefixtures("_few_images")
+def test_network_of_01_is_kept_with_the_seed_of_whoever_is_signed_in():
+    check("01-training", start())
+    assert labkit.load_metadata("CNN_MNIST") == {"seed": 0}
+    course.sign_in("ab12")
+    check("01-training", start())
+    assert labkit.load_metadata("CNN_MNIST") == {"seed": students.seed_of("ab12", students.salt())}
+
+
+@pytest.mark.usefixtures("_few_images")
+def test_wrong_network_is_kept_and_one_that_is_none_is_not():
+    check("03-network", right("02-network"))
+    before_garbage = kept("CNN_MNIST_L1")
+    for nothing in (3, labkit.clone(start()), labkit.CNN(channels=(4, 6, 8))):
+        check("03-network", nothing)
+    assert torch.equal(kept("CNN_MNIST_L1").conv2.weight_mask, before_garbage.conv2.weight_mask)
+    assert answers.points_so_far()["03-network"].points == 0  # the last attempt: other widths
+
+
+def test_blank_check_leaves_the_points_of_the_work_that_is_kept():
+    assert check("03-network", right("03-network")) == 4
+    assert check("03-network", labkit.clone(start())) == 0
+    assert answers.points_so_far() == {"03-network": answers.Reached(4, 4, attempted=True)}
+
+
+@pytest.mark.usefixtures("_few_images")
+def test_network_that_can_not_be_kept_is_told_and_costs_nothing(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LABKIT_MODELS", str(tmp_path / "file"))
+    assert check("03-network", right("03-network")) == 4
+    assert "the network could not be kept for labkit pack" in capsys.readouterr().out
+
+
+def test_network_with_a_layer_too_many_is_told_that_it_can_not_be_loaded_again(capsys):
+    network = labkit.clone(right("03-network"))
+    network.bonus = nn.BatchNorm2d(3)
+    assert check("03-network", network) == 4
+    assert "could not be kept for labkit pack (ValueError" in capsys.readouterr().out
+
+
+# Kinds of answers
+
+ANSWER_KINDS = {name: change for name, change in KINDS.items() if name != "parameter"} | {
+    "parameter of halves": lambda mask: nn.Parameter(mask.half()),
+    "bfloat16": lambda mask: mask.bfloat16(),
+    "sparse": lambda mask: mask.to_sparse(),
+    "array": lambda mask: mask.numpy(),
+    "array of bool": lambda mask: mask.bool().numpy(),
+    "array of halves": lambda mask: mask.half().numpy(),
+    "array of objects": lambda mask: mask.numpy().astype(object),
+    "nested lists": lambda mask: mask.tolist(),
+    "lists of bool": lambda mask: mask.bool().tolist(),
+    "list of tensors": lambda mask: list(mask),
+    "tuple of arrays": lambda mask: tuple(mask.numpy()),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWER_KINDS)
+@pytest.mark.parametrize("task", MASK_TASKS)
+def test_check_takes_masks_of_any_kind(task, kind):
+    assert check(task, mapped(right_answer(task), ANSWER_KINDS[kind])) == TASKS[task].points
+    assert again_from_the_file(task).points == TASKS[task].points
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+@pytest.mark.parametrize("task", ["03-masks", "04-masks", "06-masks", "08-masks", "07-cut", "01-work", "07-work"])
+def test_check_takes_one_for_each_layer_in_their_order(task, kind):
+    assert check(task, kind(right_answer(task).values())) == TASKS[task].points
+    assert again_from_the_file(task).points == TASKS[task].points
+
+
+@pytest.mark.parametrize("kind", ["float64", "array", "nested lists", "array of halves", "bfloat16", "parameter"])
+def test_check_takes_cut_weights_of_any_kind(kind):
+    change = (KINDS | ANSWER_KINDS)[kind]
+    assert check("07-cut", mapped(right_answer("07-cut"), change)) == 3
+    assert again_from_the_file("07-cut").points == 3
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [np.int64, np.float32, np.array, lambda n: torch.tensor(n, dtype=torch.int32), lambda n: torch.tensor([float(n)])],
+)
+def test_check_takes_numbers_of_any_kind(kind):
+    assert check("07-work", {name: kind(number) for name, number in judging.WORK_CUT.items()}) == 2
+    assert check("01-work", np.array(list(WORK.values()))) == 2
+
+
+# Points as a notebook shows them
+
+
+def test_points_are_a_number_that_shows_itself_in_words():
+    points = checks.Points(0.5, 2)
+    assert (repr(points), str(points), points) == ("0.5", "0.5 of 2 points", 0.5)
+    assert points._repr_html_() == "<b>0.5 of 2 points</b>"
+
+
+def test_kernel_shows_points_as_html_and_findings_in_colour(tmp_path):
+    """In a real kernel, as nbgrader and a reader of the notebook find them."""
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [
+        nbformat.v4.new_code_cell("from labkit import course\ncourse.check_work({'conv1': 225792, 'conv2': 1})"),
+        nbformat.v4.new_code_cell("course.check_prediction('02', None)"),
+    ]
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    (said, shown), (blank, nothing) = (cell.outputs for cell in notebook.cells)
+    assert shown.data == {"text/plain": "0.5", "text/html": "<b>0.5 of 2 points</b>"}
+    assert nothing.data == {"text/plain": "0.0", "text/html": "<b>0 of 1 points</b>"}
+    assert "\x1b[38;2;0;158;115m✓\x1b[0m conv1: 225,792\n" in said.text
+    assert "\x1b[38;2;213;94;0m✗\x1b[0m conv2: 1\n" in said.text
+    assert "of 2 points" not in said.text
+    assert blank.text == f"\x1b[38;2;127;127;127m–\x1b[0m not attempted: {TASKS['02-prediction'].title}\n"
+
+
+# The detective's function
+
+
+def test_error_of_a_students_function_is_told_with_its_network_and_is_no_answer(capsys):
+    calls = []
+
+    def fails_sometimes(case):
+        calls.append(case)
+        if len(calls) in (3, 5):
+            raise KeyError("fc")
+        return method_of(case)
+
+    points = course.check_detective(fails_sometimes)
+    printed = capsys.readouterr().out
+    assert "method_of failed on network 3: KeyError: 'fc' (and on 1 more)\n" in printed
+    assert 4 <= points <= 5
+    assert [number for number, said in enumerate(answers.kept_answer("09-detective")["answers"], 1) if not said] == [
+        3,
+        5,
+    ]
+    assert again_from_the_file("09-detective").points == points
+
+
+def test_function_that_changes_the_networks_is_judged_by_what_they_were():
+    def spoils(case):
+        said = method_of(case)
+        with torch.no_grad():
+            for layer in labkit.prunable_layers(case.after).values():
+                layer.bias.zero_()
+                if hasattr(layer, "weight_mask"):
+                    layer.weight_mask.fill_(1)
+        return said
+
+    assert course.check_detective(spoils) == 6
+
+
+def test_first_check_in_an_empty_folder_always_shows_the_same_networks(tmp_path, monkeypatch):
+    seeds = []
+    for folder in ("one", "two"):
+        monkeypatch.setenv("LABKIT_MODELS", str(tmp_path / folder))
+        course.check_detective(method_of)
+        seeds.append(answers.kept_answer("09-detective"))
+    assert seeds[0] == seeds[1]
+
+
+@pytest.mark.parametrize("last", [None, "text", True, 5.0, -1, 7 * RUNS - 1, 8 * RUNS, 10**400])
+def test_checks_are_counted_from_the_first_where_no_earlier_one_of_the_student_is_kept(last):
+    assert seed_of_check(7, last) == 7 * RUNS
+
+
+def test_checks_are_counted_and_begin_again_after_a_thousand():
+    seeds = [7 * RUNS]
+    for _ in range(RUNS):
+        seeds.append(seed_of_check(7, seeds[-1]))
+    assert len(set(seeds)) == RUNS
+    assert seeds[-1] == seeds[0]

@@ -250,6 +250,19 @@ def test_truth_is_what_was_drawn(monkeypatch):
     assert seen == set(METHODS)
 
 
+@pytest.mark.slow
+def test_fresh_cases_have_each_method_twice_at_least_and_are_always_the_same():
+    for seed in range(5):
+        some = cases_module.fresh_cases(seed)
+        found = truth(some)
+        assert len(found) == 20
+        assert all(sum(method in right for right in found) >= 2 for method in METHODS)
+        assert set(found) == set(METHODS)  # no network that two methods explain
+        assert truth(cases_module.fresh_cases(seed)) == found
+        assert all(labkit.sparsity(case.before) == 0 for case in some)
+    assert len({tuple(truth(cases_module.fresh_cases(seed))) for seed in range(5)}) == 5
+
+
 def test_cases_of_neighbouring_seeds_differ():
     assert len({tuple(truth(cases_module.cases(seed))) for seed in range(5)}) == 5
 
@@ -518,3 +531,55 @@ def test_fingerprint_tells_networks_apart_and_not_the_order_of_layers():
     assert answers.fingerprint(turned) == answers.fingerprint(before())
     assert answers.fingerprint(other) != answers.fingerprint(before())
     assert answers.fingerprint(dense_weights(course_work.globally(reference()))) == answers.fingerprint(before())
+
+
+# Points so far
+
+FULL = answers.Reached(4, 4, attempted=True)
+
+
+def test_points_are_kept_task_by_task_in_the_order_of_the_tasks():
+    assert answers.points_so_far() == {}
+    answers.keep_points("03-network", FULL)
+    answers.keep_points("01-work", answers.Reached(0.5, 2, attempted=True))
+    answers.keep_points("02-mask", answers.Reached(0, 2, attempted=False))
+    answers.keep_points("03-network", answers.Reached(1, 4, attempted=True))
+    found = answers.points_so_far()
+    assert list(found) == ["01-work", "02-mask", "03-network"]
+    assert found["03-network"] == answers.Reached(1, 4, attempted=True)
+    assert json.loads(answers.points_path().read_text())["01-work"] == {"points": 0.5, "of": 2, "attempted": True}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"3",
+        b"null",
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b'{"03-network": 4}',
+        b'{"03-network": {"points": "4", "of": 4, "attempted": true}}',
+        b'{"03-network": {"points": NaN, "of": 4, "attempted": true}}',
+        b'{"03-network": {"points": 4, "of": 4, "attempted": 1}}',
+        b'{"03-network": {"points": 4, "of": 4, "attempted": true, "more": 1}}',
+        b'{"another": {"points": 4, "of": 4, "attempted": true}}',
+    ],
+    ids=lambda content: str(content[:60]),
+)
+def test_damaged_points_are_none(content):
+    answers.points_path().parent.mkdir(parents=True)
+    answers.points_path().write_bytes(content)
+    assert answers.points_so_far() == {}
+    answers.keep_points("03-network", FULL)
+    assert answers.points_so_far() == {"03-network": FULL}
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04", b"text"])
+def test_answer_that_is_not_there_or_damaged_is_none(content):
+    if content is not None:
+        answers.answer_path("09-detective").parent.mkdir(parents=True)
+        answers.answer_path("09-detective").write_bytes(content)
+    assert answers.kept_answer("09-detective") is None

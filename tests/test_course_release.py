@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import itertools
 import json
 import os
 import re
@@ -11,11 +12,13 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import course_work
 import nbformat
 import pytest
 from course_secrets import collapsed, leaks, secrets_of, texts
+from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from typer.testing import CliRunner
@@ -45,6 +48,10 @@ def read(path: Path) -> NotebookNode:
 def notebook_pairs(released: Path) -> Iterator[tuple[str, NotebookNode, NotebookNode]]:
     for name in NOTEBOOKS:
         yield name, read(FOLDER / f"{name}.ipynb"), read(released / "notebooks" / f"{name}.ipynb")
+
+
+def wish(cell: NotebookNode) -> str:
+    return cell.metadata.get("labkit", {}).get("release", "")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -134,14 +141,15 @@ def test_released_cells_are_the_authors_cells_and_pictures(released):
     for _, solution, student in notebook_pairs(released):
         ids = [cell.id for cell in student.cells]
         assert len(set(ids)) == len(ids)
-        assert [id for id in ids if not id.endswith("-picture")] == [cell.id for cell in solution.cells]
+        kept = [cell.id for cell in solution.cells if wish(cell) != "drop"]
+        assert [id for id in ids if not id.endswith("-picture")] == kept
 
 
 def test_cells_without_a_solution_are_as_the_authors_wrote_them(released):
     for _, solution, student in notebook_pairs(released):
         made = {cell.id: cell.source for cell in student.cells}
         for cell in solution.cells:
-            if "SOLUTION" not in cell.source:
+            if "SOLUTION" not in cell.source and not wish(cell):
                 assert made[cell.id] == cell.source
 
 
@@ -234,6 +242,27 @@ def test_course_json_describes_the_released_cells(released):
         assert [row["id"] for row in told] == [cell.id for cell in student.cells]
         assert [row["hash"] for row in told] == [release.source_hash(cell.source) for cell in student.cells]
         assert [row["role"] for row in told] == [release.role_of(cell) for cell in student.cells]
+        assert [row["source"] for row in told] == [cell.source for cell in student.cells]
+        assert [row["marks"] for row in told] == [cell.metadata.get("nbgrader", {}) for cell in student.cells]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_answer_cell_says_its_points(name, released):
+    count = 0
+    for cell in read(released / "notebooks" / f"{name}.ipynb").cells:
+        if release.role_of(cell) == "answer":
+            points = cell.metadata["nbgrader"]["points"]
+            head = cell.source.partition(release.PROSE_STUB)[0]
+            said = re.findall(r"\(for you\)|\([\d.]+ points?\)", head)
+            assert said == [f"({points:g} point{'s' * (points != 1)})" if points else "(for you)"], cell.id
+            count += 1
+    assert count
+
+
+@pytest.mark.parametrize(("name", "following"), list(itertools.pairwise(NOTEBOOKS)))
+def test_last_words_of_a_notebook_link_the_next_one(name, following, released):
+    prose = [c for c in read(released / "notebooks" / f"{name}.ipynb").cells if c.cell_type == "markdown"]
+    assert f"]({following}.ipynb)" in prose[-1].source
 
 
 # The folder
@@ -356,6 +385,34 @@ def test_folder_without_notebooks_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_readme_of_a_release_speaks_to_the_student_who_has_it(released):
+    told = (released / "README.md").read_text(encoding="utf-8")
+    ours = (runtime.PROJECT / "STUDENTS.md").read_text(encoding="utf-8")
+    sentence = ours.partition("<!-- only in the project -->\n")[2].partition("\n<!-- end -->")[0]
+    assert "`labkit release`" in sentence
+    assert sentence not in told
+    assert not re.search(r"<!--|In the project itself|labkit release|handed out\.\)", told)
+    assert ours.replace(f"<!-- only in the project -->\n{sentence}\n<!-- end -->\n\n", "") == told
+
+
+@pytest.mark.slow
+def test_start_and_repair_of_a_release_work_in_it(released, tmp_path):
+    labs = shutil.copytree(released, tmp_path / "my labs")
+    path = labs / "notebooks" / "02_random_pruning.ipynb"
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole.replace("course.check_random_mask(", "print("), encoding="utf-8")
+    outside = {name: value for name, value in os.environ.items() if name != "LABKIT_MODELS"}
+    for arguments, words in ((["repair", "02"], "1 cell put back"), (["start"], "START.ipynb shows your points")):
+        command = [sys.executable, "-m", "labkit.cli", *arguments]
+        done = subprocess.run(command, cwd=labs, env=outside | {"PYTHONPATH": str(labs)}, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        assert words in done.stdout.decode()
+    assert read(path) == nbformat.reads(whole, as_version=4)
+    page = read(labs / "notebooks" / "START.ipynb").cells[1].outputs[0].data["text/markdown"]
+    assert "make pack STUDENT=ab1234" in page
+    assert "| not begun |" in page
+
+
 # The Makefile
 
 
@@ -376,7 +433,8 @@ def test_released_makefile_would_set_up_and_open_jupyterlab(workplace):
     done = make(workplace, "-n", "lab")
     assert done.returncode == 0, done.stderr
     assert "pip install" in done.stdout
-    assert done.stdout.rstrip().endswith("-m jupyterlab")
+    assert done.stdout.rstrip().endswith("-m jupyterlab $(ls START.ipynb 2>/dev/null)")
+    assert ".venv/bin/python -m labkit.cli start || true\n" in done.stdout
 
 
 def test_released_makefile_lists_no_target_for_authors(workplace):
@@ -484,6 +542,95 @@ def test_picture_that_was_asked_for_and_is_not_there_stops_the_release():
     cell = new_code_cell("draw()", metadata={"labkit": {"expected_picture": True}}, outputs=[output])
     with pytest.raises(ValueError, match="cell 1 has no picture to show"):
         release.student_version(new_notebook(cells=[cell]))
+
+
+# Cells that are dropped or folded
+
+
+def marked(source: str, wish: str, new_cell: Any = new_markdown_cell, **metadata: Any) -> NotebookNode:
+    return new_cell(source, metadata={"labkit": {"release": wish}} | metadata)
+
+
+@pytest.mark.parametrize("new_cell", [new_code_cell, new_markdown_cell], ids=["code", "prose"])
+def test_dropped_cell_is_left_out(new_cell):
+    cells = [new_markdown_cell("a"), marked("secret", "drop", new_cell), new_markdown_cell("b")]
+    made = release.student_version(new_notebook(cells=cells))
+    assert [cell.source for cell in made.cells] == ["a", "b"]
+    assert release.course_of({"x": made}, "salt")["notebooks"]["x"][1]["source"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (
+            "**What the figure shows.**\n\nTwo *lines*.\n\n- one\n",
+            "<details><summary>What the figure shows: look first, then open</summary>\n\n"
+            "Two *lines*.\n\n- one\n\n</details>",
+        ),
+        (
+            "**What it shows.** Two lines.",
+            "<details><summary>What it shows: look first, then open</summary>\n\nTwo lines.\n\n</details>",
+        ),
+        (
+            "**Why these three?**\nSo.",
+            "<details><summary>Why these three? Look first, then open</summary>\n\nSo.\n\n</details>",
+        ),
+        (
+            "## Seen\n\n**`conv1` < `fc`**\n\nYes, **indeed**.",
+            "## Seen\n\n<details><summary><code>conv1</code> &lt; <code>fc</code>: look first, then open</summary>"
+            "\n\nYes, **indeed**.\n\n</details>",
+        ),
+    ],
+)
+def test_folded_prose_is_a_box_named_by_its_first_bold_words(source, expected):
+    made = release.student_version(new_notebook(cells=[marked(source, "fold")])).cells[0]
+    assert made.source == expected
+    assert made.metadata == {}
+    assert release.role_of(made) == "given"
+
+
+def test_text_in_a_folded_box_is_shown_as_markdown():
+    made = release.student_version(new_notebook(cells=[marked("**So.**\n\nTwo *lines*.\n\n- one\n", "fold")]))
+    html, _ = HTMLExporter().from_notebook_node(made)
+    box = html.partition("<details>")[2].partition("</details>")[0]
+    assert "<em>lines</em>" in box
+    assert "<li>one</li>" in box
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        (marked("x", "hide"), "release: 'hide'; it must be 'drop' or 'fold'"),
+        (marked("x", 5), "release: 5; it must be"),
+        (marked("x", "drop", nbgrader=CODE["nbgrader"]), "neither a solution nor nbgrader's metadata"),
+        (marked(f"**a**\n{BEGIN}\nx\n{END}", "fold"), "neither a solution nor nbgrader's metadata"),
+        (marked(f"{BEGIN}\nx\n{END}", "drop", new_code_cell), "neither a solution nor nbgrader's metadata"),
+        (marked("**a**", "fold", new_code_cell), "a code cell can not be folded"),
+        (marked("no bold line, **or** one inside", "fold"), "begins with a bold line"),
+    ],
+)
+def test_cell_that_can_not_be_dropped_or_folded_is_refused(cell, words):
+    with pytest.raises(ValueError, match=re.escape(words)) as refused:
+        release.student_version(new_notebook(cells=[new_markdown_cell("a"), cell]))
+    assert str(refused.value).startswith("cell 2: ")
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        (["a", "## Act", "b"], ["", "Act", "Act"]),
+        (["# 02 · Random pruning (10 min reading, 1 min computing)", "x"], ["02 · Random pruning"] * 2),
+        (["## Questions (2 points)", "## One (1 point)", "## See (for you)"], ["Questions", "One", "See"]),
+        (["## BatchNorm (again)"], ["BatchNorm (again)"]),
+        (["## One\n\ntext\n\n### Two"], ["Two"]),
+        (["## One\n\n```\n# a comment\n```"], ["One"]),
+        (["#tag", "####### seven"], ["", "seven"]),
+    ],
+)
+def test_place_of_a_cell_is_the_last_heading_above_it(sources, expected):
+    notebook = new_notebook(cells=[new_markdown_cell(source) for source in sources])
+    given = release.course_of({"x": notebook}, "salt")["notebooks"]["x"]
+    assert list(release.places(given).values()) == expected
 
 
 def test_attachments_of_the_authors_prose_stay_behind():
@@ -686,8 +833,154 @@ def test_labkit_pack_shows_the_points_that_grading_gives(half_right, tmp_path, m
     assert shown == {name: (task["points"], task["of"], task["attempted"]) for name, task in graded["tasks"].items()}
     assert f"{graded['points']:g} of {TOTAL:g} points, {graded['bonus']:g} bonus" in done.output
     assert 0 < graded["points"] < TOTAL
-    for line in packing.missing(graded):
+    for line in packing.missing(graded, packing.this_course()):
         assert f"missing: {line}" in done.output
+
+
+# What pack says beside the points
+
+
+def packed(folder: Path, notebooks: Path) -> list[str]:
+    """The remarks on what is packed, by this course."""
+    path = packing.pack("ab12", notebooks, folder / "out")
+    course = course_work.course()
+    return packing.remarks(grading.grade(intake.read_submission(path), course), course, notebooks)
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """The blank notebooks of the course, as a student has them."""
+    folder = tmp_path / "whole"
+    folder.mkdir()
+    for name, notebook in course_work.student_notebooks().items():
+        (folder / f"{name}.ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
+    return folder
+
+
+def change(folder: Path, name: str, edit: Any) -> None:
+    notebook = read(folder / f"{name}.ipynb")
+    edit({cell.id: cell for cell in notebook.cells}, notebook.cells)
+    (folder / f"{name}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "02_random_pruning (1).ipynb",
+        "02_random_pruning-Copy1.ipynb",
+        "02_random_pruning - Kopie.ipynb",
+        "Copy of 02_random_pruning.ipynb",
+        "Kopie von 02_random_pruning.ipynb",
+        "02 Random Pruning final.ipynb",
+        "02_random_pruning.ipynb.txt",
+        "02_random_pruning.IPYNB",
+    ],
+)
+@pytest.mark.parametrize("newer", [True, False])
+def test_copy_of_a_notebook_is_asked_about(name, newer, whole):
+    right = whole / "02_random_pruning.ipynb"
+    shutil.copyfile(right, whole / name)
+    os.utime(right, (1_790_000_000, 1_790_000_000))
+    os.utime(whole / name, (1_790_000_000 + (3_600 if newer else -3_600),) * 2)
+    found = packing.copies(whole)
+    assert len(found) == 1
+    assert found[0].startswith(f"{name} found: is this your 02? pack takes 02_random_pruning.ipynb")
+    assert ("; the first one is newer (2026-" in found[0]) == newer
+    right.unlink()
+    line = f"{name} found: is this your 02? pack takes 02_random_pruning.ipynb; rename the file to that"
+    assert packing.copies(whole) == [line]
+
+
+def test_other_files_are_no_copies(whole):
+    others = ("START.ipynb", "02_random_pruning.before-repair.ipynb", "02_random_pruning.before-repair-2.ipynb")
+    for name in (*others, "notes.ipynb", "02_random_pruning.html", "GLOSSARY.md", "02_l1.ipynb"):
+        (whole / name).write_text("{}", encoding="utf-8")
+    (whole / "02_random_pruning (1).ipynb").mkdir()
+    assert packing.copies(whole) == []
+    assert packing.copies(whole / "none") == []
+
+
+def test_copy_is_asked_about_where_there_is_nothing_else(tmp_path):
+    (tmp_path / "02_random_pruning (1).ipynb").write_text("{}", encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match=r"anything to hand in; 02_random_pruning \(1\)\.ipynb found: is this"):
+        packing.pack("ab12", tmp_path, tmp_path / "out")
+
+
+def test_changed_cells_are_named_by_their_headings_with_the_way_back(whole, tmp_path):
+    def spoil(by_id, cells):
+        by_id["nb02-check-mask"].source = "2"
+        by_id["nb02-004"].source = "print()"
+        cells.append(new_code_cell("x", id="nb02-010"))
+        cells.remove(by_id["nb02-014"])
+
+    change(whole, "02_random_pruning", spoil)
+    change(whole, "03_l1_pruning", lambda _, cells: cells.reverse())
+    notebook = read(whole / "04_structured_pruning.ipynb")
+    notebook.metadata.labkit_course.version = "0123456789ab"
+    (whole / "04_structured_pruning.ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
+    said = [line.removeprefix("your instructor may ask: ") for line in packed(tmp_path, whole) if "may ask" in line]
+    version = course_work.course()["version"]
+    assert said == [
+        f"04_structured_pruning: of another course version (0123456789ab instead of {version}), so its cells are not "
+        "compared; to put that right: labkit repair 04",
+        "02_random_pruning: the given cell below 'Look: the network before', the check below 'Act, by hand: one mask' "
+        "were changed; the first given cell below 'Look again: are some weights zero?' is there 2 times; the task "
+        "below 'Predict' is missing; the given cells are in another order; to get back what was handed out: "
+        "labkit repair 02",
+        "03_l1_pruning: the given cells are in another order; to get back what was handed out: labkit repair 03",
+    ]
+
+
+def test_unanswered_questions_with_points_are_listed_once(whole, tmp_path):
+    def answer(by_id, _):
+        by_id["nb02-questions"].source = by_id["nb02-questions"].source.replace(release.PROSE_STUB, "Yes.")
+
+    asked = {
+        (name, spec["name"])
+        for name, given in course_work.course()["notebooks"].items()
+        for spec in given
+        if spec["role"] == "answer" and spec["points"]
+    }
+    before = [line for line in packed(tmp_path, whole) if line.startswith("not answered: ")]
+    assert len(set(before)) == len(asked)
+    here = [line for line in before if line.startswith("not answered: 02_random_pruning, 'Questions': Did it work: ")]
+    assert len(here) == 1
+    change(whole, "02_random_pruning", answer)
+    after = [line for line in packed(tmp_path, whole) if line.startswith("not answered: ")]
+    assert after == [line for line in before if line not in here]
+
+
+def test_what_was_not_attempted_comes_with_the_cells_to_run(whole, tmp_path):
+    said = packed(tmp_path, whole)
+    mask = "02-mask, a random mask by hand: not attempted; run the check below 'Act, by hand: one mask'"
+    save = "and then the cell below 'Save, and open the test set once' that saves CNN_MNIST_RND.pth"
+    network = "02-network, 25 % of conv1, conv2, conv3 at random: not attempted; do it, run the check below"
+    assert f"missing: {mask}" in said
+    assert f"missing: {network} 'Act, with the library', {save}" in said
+    assert sum(line.startswith("missing: ") for line in said) == len(TASKS)
+
+
+def test_pack_says_nothing_twice(whole, tmp_path):
+    (whole / "02_random_pruning.ipynb").write_text("{", encoding="utf-8")
+    (whole / "03_l1_pruning.ipynb").unlink()
+    runtime.models_dir().mkdir()
+    (runtime.models_dir() / "CNN_MNIST_L1.pth").write_bytes(b"no network")
+    said = packed(tmp_path, whole)
+    assert len(set(said)) == len(said)
+    assert len([line for line in said if "02_random_pruning" in line]) == 1
+    assert len([line for line in said if "CNN_MNIST_L1.pth" in line]) == 1
+    assert "missing: 03_l1_pruning.ipynb is missing; not attempted: 03-prediction, 03-masks" in said
+    line = "missing: 02_random_pruning.ipynb can not be read: it is not JSON (Expecting property name enclosed in "
+    assert any(one.startswith(line) for one in said)
+
+
+def test_pack_by_a_course_of_before_there_was_a_repair_still_says_what_is_missing(whole, tmp_path):
+    path, course = packing.pack("ab12", whole, tmp_path / "out"), json.loads(json.dumps(course_work.course()))
+    for given in course["notebooks"].values():
+        for spec in given:
+            del spec["source"], spec["marks"]
+    said = packing.remarks(grading.grade(intake.read_submission(path), course), course, whole)
+    assert "missing: 01-work, multiply-adds of each layer: not attempted; run the check 01-work" in said
 
 
 def test_labkit_pack_ends_with_2_where_nothing_can_be_packed(notebooks, tmp_path):

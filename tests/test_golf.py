@@ -977,7 +977,8 @@ def test_process_that_is_killed_leaves_a_board_that_can_be_read_and_goes_on(when
     assert (after["golf.csv"] == before["golf.csv"]) == (len(players) == 2)
     _, scores = golf.submit(file, "zoe", SALT, board)
     assert sorted(one.player for one in scores) == [*players, "zoe"]
-    assert Page((board / "golf.html").read_text(encoding="utf-8")).players() == [one.player for one in scores]
+    rows = Page((board / "golf.html").read_text(encoding="utf-8")).rows
+    assert [row[1] for row in rows] == [one.player for one in scores]
 
 
 # The front
@@ -1017,7 +1018,7 @@ LOADS = {"src", "href", "xlink:href", "srcset", "data", "action", "poster", "bac
 
 
 class Page(HTMLParser):
-    """What is on a page: rows of its table, and what is wrong with it."""
+    """What is on a page: rows of its tables, and what is wrong with it."""
 
     def __init__(self, text):
         super().__init__()
@@ -1025,7 +1026,7 @@ class Page(HTMLParser):
         self.feed(text)
         self.close()
         self.problems += [f"<{tag}> is not closed" for tag in self.open]
-        self.rows = self.rows[1:]  # without the headings
+        self.rows = [row for row in self.rows if row]  # without the headings
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
@@ -1034,7 +1035,7 @@ class Page(HTMLParser):
             self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
-        if tag in ("td", "th"):
+        if tag == "td":
             self.rows[-1].append("")
 
     def handle_startendtag(self, tag, attributes):
@@ -1057,14 +1058,11 @@ class Page(HTMLParser):
     def handle_data(self, text):
         if self.open and self.open[-1] not in ("style", "script"):
             self.text.append(text)
-        if {"td", "th"} & set(self.open):
+        if "td" in self.open:
             self.rows[-1][-1] += text
 
     def handle_comment(self, text):
         self.text.append(text)
-
-    def players(self):
-        return [row[1] for row in self.rows]
 
 
 MANY = [made(f"player {n}", 100 + 37 * n, 0.9 + 0.0004 * n, f"{n:016x}") for n in range(200)]
@@ -1098,7 +1096,8 @@ def test_page_needs_no_other_file_and_is_whole(kind):
     assert not {"script", "link", "iframe", "object", "embed", "img", "form", "base"} & set(page.tags)
     assert not re.search(r"@import|url\((?!['\"]?#)", text)
     assert text.startswith("<!doctype html>")
-    assert page.tags.count("svg") == page.tags.count("table") == 1
+    ours = {one.player == "labkit" for one in BOARDS[kind]}
+    assert (page.tags.count("svg"), page.tags.count("main"), page.tags.count("table")) == (1, 1, len(ours))
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(set(ids)) == len(ids)
     assert {link[1:] for link in re.findall(r'xlink:href="(#[^"]+)"', text)} <= set(ids)
@@ -1107,13 +1106,24 @@ def test_page_needs_no_other_file_and_is_whole(kind):
 @pytest.mark.parametrize("kind", BOARDS)
 def test_page_lists_all_with_their_numbers_and_stars(kind):
     scores, front = BOARDS[kind], golf.on_the_front(BOARDS[kind])
-    wanted = [
-        ["★" if one in front else "", one.player, f"{one.weights:,}", f"{one.bytes:,}", f"{100 * one.accuracy:.2f}"]
-        for one in scores
-    ]
+
+    def cells(one, *player):
+        return ["★" if one in front else "", *player, f"{one.weights:,}", f"{one.bytes:,}", f"{100 * one.accuracy:.2f}"]
+
+    players = [cells(one, one.player) for one in scores if one.player != "labkit"]
+    ours = [cells(one) for one in scores if one.player == "labkit"]
     rows = Page(drawn(kind)).rows
-    assert [row[:5] for row in rows] == wanted
-    assert [row[5] for row in rows] == [one.network for one in scores]
+    assert [row[:-1] for row in rows] == players + ours
+    if not ours:
+        assert {row[-1] for row in rows} == {"–"}
+
+
+def test_page_tells_each_player_the_distance_to_par_and_par_beside_the_projects_own():
+    scores = [made("labkit", 1_000, 0.95), made("ada", 2_000, 0.9725), made("bob", 2_000, 0.96)]
+    scores += [made("labkit", 4_000, 0.98), made("labkit", 5_000, 0.97), made("eve", 9_000, 0.98)]
+    rows = Page(golf.page(scores, SALT)).rows
+    assert [(row[1], row[-1]) for row in rows[:3]] == [("ada", "+0.75"), ("bob", "−0.50"), ("eve", "0.00")]
+    assert [(row[1], row[-1]) for row in rows[3:]] == [("1,000", "95.00"), ("4,000", "98.00"), ("5,000", "98.00")]
 
 
 def test_page_tells_the_transform():
@@ -1144,26 +1154,100 @@ def test_figures_axis_ends_near_its_points(monkeypatch):
     assert seen[0][1] < 20
 
 
-def test_figure_draws_each_player_the_project_and_the_front(monkeypatch):
+PLAYERS = [made("ada", 1_000, 0.97), made("bob", 3_000, 0.975)]
+
+
+def test_figure_draws_each_player_the_project_par_and_the_front(monkeypatch):
     seen = {}
 
     def look(figure, _):
         for drawn in figure.axes[0].collections:
             seen[drawn.get_label()] = drawn.get_offsets().data.tolist()
-        (line,) = figure.axes[0].lines
-        seen["the front"] = line.get_xydata().tolist()
+        for line in figure.axes[0].lines:
+            seen[line.get_label()] = line.get_xydata().tolist()
         return ""
 
     monkeypatch.setattr(golf, "svg_of", look)
-    golf._figure([made("labkit", 2_000, 0.98), made("ada", 1_000, 0.97), made("bob", 3_000, 0.975)])
+    golf._figure([made("labkit", n, share) for n, share in ((2_000, 0.98), (8_000, 0.99))] + PLAYERS)
     assert seen["players"] == [[1_000, pytest.approx(3)], [3_000, pytest.approx(2.5)]]
-    assert seen["labkit's own networks"] == [[2_000, pytest.approx(2)]]
+    assert seen["labkit's own networks"] == [[2_000, pytest.approx(2)], [8_000, pytest.approx(1)]]
+    assert seen["par"][0] == [pytest.approx(2_000), pytest.approx(2)]
+    assert seen["par"][-1] == [pytest.approx(8_000), pytest.approx(1)]
+    assert min(seen["par"], key=lambda at: abs(at[0] - 4_000))[1] == pytest.approx(1.5, abs=0.01)
     assert len(seen["published, images as they are"]) == len(golf.PUBLISHED)
-    assert seen["the front"] == [[1_000, pytest.approx(3)], [2_000, pytest.approx(2)]]
+    front = [[1_000, pytest.approx(3)], [2_000, pytest.approx(2)], [8_000, pytest.approx(1)]]
+    assert seen["the front"] == front
+
+
+def test_figure_draws_the_project_and_the_players_in_another_marker_and_another_colour(monkeypatch):
+    """Who does not see colours must not confuse them."""
+    seen = {}
+
+    def look(figure, _):
+        for drawn in figure.axes[0].collections:
+            looks = drawn.get_paths()[0].vertices.tobytes(), drawn.get_facecolor().tobytes()
+            seen[drawn.get_label()] = looks
+        return ""
+
+    monkeypatch.setattr(golf, "svg_of", look)
+    golf._figure([made("labkit", 2_000, 0.98), *PLAYERS])
+    assert len(seen) == 3
+    for part in (0, 1):
+        assert len({looks[part] for looks in seen.values()}) == 3
 
 
 def test_page_of_equal_scores_is_equal_byte_for_byte():
     assert golf.page(BOARDS["players and project"], SALT) == drawn("players and project")
+
+
+# Par
+
+OWN = [(100, 0.5), (1_000, 0.9), (2_000, 0.8), (10_000, 0.95), (10_000, 0.94), (100_000, 0.93)]
+PARS = {
+    0: 0.5,
+    1: 0.5,
+    99: 0.5,
+    100: 0.5,  # a network of ours
+    316.22776601683796: 0.7,  # half of the way on a logarithmic axis
+    1_000: 0.9,
+    2_000: 0.9 + 0.05 * np.log10(2),  # where one of ours is worse than a smaller one, it does not count
+    10_000: 0.95,
+    100_000: 0.95,
+    10**9: 0.95,
+}
+
+
+@pytest.mark.parametrize("weights", PARS)
+def test_par_is_what_the_best_of_the_projects_networks_reach(weights):
+    scores = [made("ada", 500, 0.999), *(made("labkit", *one) for one in OWN), made("bob", 1_000, 0.1)]
+    assert golf.par(weights, scores) == pytest.approx(PARS[weights], abs=1e-12)
+    assert golf.par(weights, scores[::-1]) == golf.par(weights, scores)
+
+
+def test_par_of_a_project_of_one_network_is_that_one_everywhere_also_of_no_weight():
+    for size in (0, 700):
+        scores = [made("labkit", size, 0.25), made("ada")]
+        assert {golf.par(weights, scores) for weights in (0, 1, 700, 10**9)} == {0.25}
+
+
+def test_there_is_no_par_where_nothing_of_the_project_is_on_the_board():
+    assert golf.par(2_000, [made("ada")]) is golf.par(2_000, []) is None
+    assert golf.to_par(made("ada"), [made("ada")]) == "–"
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.floats(0, 1)), min_size=1, max_size=9), st.integers(0, 10**6))
+def test_more_weights_have_no_lower_par_and_no_network_of_the_project_is_above_it(own, weights):
+    scores = golf.best_lines(made("labkit", *one) for one in own)
+    assert golf.par(weights, scores) <= golf.par(weights + 1_000, scores)
+    assert all(golf.par(one.weights, scores) >= one.accuracy for one in scores)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "said"),
+    [(0.9, "0.00"), (0.90004, "0.00"), (0.89996, "0.00"), (0.9006, "+0.06"), (0.8877, "−1.23"), (1.0, "+10.00")],
+)
+def test_distance_to_par_is_told_in_points_with_a_sign(accuracy, said):
+    assert golf.to_par(made("ada", accuracy=accuracy), [made("labkit", accuracy=0.9)]) == said
 
 
 # The command
@@ -1186,6 +1270,8 @@ def test_command_scores_prints_the_front_and_writes_both_files(file, tmp_path):
         assert re.search(rf"{one.player[:3]}.*{one.weights:,}.*{one.bytes:,}.*{100 * one.accuracy:.2f}", done.output)
     said = "not on the front" not in done.output
     assert said == (mine in golf.on_the_front(scores))
+    told = f"par: {100 * golf.par(mine.weights, scores):.2f} % with as many weights; to par: "
+    assert done.output.splitlines()[1] == f"{told}{golf.to_par(mine, scores)} points"
     assert f"board: {board / 'golf.html'}" in done.output
     assert contents(board).keys() == {"golf.csv", "golf.html"}
 

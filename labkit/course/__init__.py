@@ -23,6 +23,7 @@ from labkit.course.checks import (
     check_work,
     check_work_after_cutting,
 )
+from labkit.course.start import start
 from labkit.course.students import seed, sign_in
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "check_work_after_cutting",
     "seed",
     "sign_in",
+    "start",
 ]

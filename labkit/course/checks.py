@@ -360,12 +360,15 @@ def _tensor(mask: Any) -> Any:
         return (mask.detach().to_dense() if mask.layout != torch.strided else mask.detach()).cpu()
     if isinstance(mask, (list, tuple)) and any(isinstance(one, torch.Tensor) for one in mask):
         parts = [_tensor(one) for one in mask]
-        alike = all(isinstance(part, torch.Tensor) for part in parts) and len({part.shape for part in parts}) == 1
-        return torch.stack([part.double() for part in parts]) if alike else mask
+        alike = all(isinstance(part, torch.Tensor) for part in parts)
+        alike = alike and len({(part.shape, part.dtype) for part in parts}) == 1
+        return torch.stack(parts) if alike else mask
     if isinstance(mask, (list, tuple, np.ndarray, np.generic)):
         try:
             array = np.asarray(mask)
-            return torch.from_numpy(array.astype(np.float64)) if array.dtype.kind in "biufO" else mask
+            # Cut weights are compared in the precision that they came in.
+            kind = array.dtype if array.dtype in (np.float16, np.float32) else np.float64
+            return torch.from_numpy(array.astype(kind, order="C")) if array.dtype.kind in "biufO" else mask
         except (TypeError, ValueError, RuntimeError):  # words, or lists of different lengths
             return mask
     return mask

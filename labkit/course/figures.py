@@ -18,7 +18,7 @@ NETWORK_STYLES = {
     "CNN_MNIST_STRUCT": ("D", ORANGE, "STRUCT: 1/8 of the channels"),
     "CNN_MNIST_FNC": ("P", GREEN, "FNC: ten local rounds"),
     "CNN_MNIST_GLOBAL": ("^", PURPLE, "GLOBAL: 25 %"),
-    "CNN_MNIST_GOLF": ("*", "#56B4E9", "GOLF: at most 6,000 weights"),
+    "CNN_MNIST_GOLF": ("*", "#56B4E9", "GOLF: at most 800 weights"),
     "CNN_MNIST_GLOBAL_2": ("X", "#000000", "GLOBAL_2: ten global rounds"),
 }
 Networks = Mapping[str, Mapping[str, Any]]
@@ -52,7 +52,9 @@ def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None
     ax.set(xlabel="sparsity of the pruned layers [%]", ylabel="test accuracy [%]", ylim=(0, 102))
     ax.grid(alpha=0.3)
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+        legend = ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+        for handle in filter(None, legend.legend_handles):
+            handle.set_alpha(1)  # as faint as the class's marks, one could not be told from another
     return svg_of(figure, "Test accuracy against sparsity")
 
 

@@ -2,13 +2,12 @@
 
 A player hands in a sparse file. It is scored on the test images under one transform that follows from the course's
 salt. A network fitted to the plain test images gains less by that, and no more is kept from anybody: images and salt
-are on every player's machine, and the board prints the transform. It is a game of honour. The board is a CSV file
-beside a page of HTML.
+are on every player's machine, and the board prints the transform. It is a game of honour. Par for a number of weights
+is what the project's own networks reach there. The board is a CSV file beside a page of HTML.
 """
 
 import csv
 import hashlib
-import html
 import io
 import re
 import unicodedata
@@ -18,14 +17,16 @@ from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from labkit import runtime
 from labkit.cnn import CNN
 from labkit.course.figures import svg_of
-from labkit.course.pages import STYLE, escaped
+from labkit.course.pages import document, escaped, table
 from labkit.course.report import harmless
 from labkit.data import load_images
 from labkit.plots import BLUE, GREY, VERMILION
@@ -326,34 +327,69 @@ def on_the_front(scores: Sequence[Score]) -> list[Score]:
     ]
 
 
+def par(weights: int, scores: Iterable[Score]) -> float | None:
+    """The accuracy in [0, 1] that the project's own networks reach with so many weights; None where none are scored.
+
+    Those of them count that no other of them beats. Between two, par is linear in the logarithm of the number of
+    weights; with fewer weights than the smallest, or more than the largest, it is that one's.
+    """
+    own = on_the_front([one for one in scores if one.player == OURS])
+    best = {max(one.weights, 1): one.accuracy for one in own}
+    sizes = sorted(best)
+    if not sizes:
+        return None
+    return float(np.interp(np.log(max(weights, 1)), np.log(sizes), [best[size] for size in sizes]))
+
+
+def to_par(one: Score, scores: Iterable[Score]) -> str:
+    """In points of accuracy with their sign, as "+0.31"; above par is better. "–" where there is no par."""
+    wanted = par(one.weights, scores)
+    if wanted is None:
+        return "–"
+    points = round(100 * (one.accuracy - wanted), 2)
+    return f"{points:+.2f}".replace("-", "−") if points else "0.00"
+
+
 def page(scores: Sequence[Score], salt: str) -> str:
     """The board as one page that needs no other file."""
-    transform, front = transform_of(salt), set(on_the_front(scores))
+    front = set(on_the_front(scores))
+    players = [one for one in scores if one.player != OURS]
+    own = [one for one in scores if one.player == OURS]
+    headers = ["★", "player", "#weights", "#bytes", "#accuracy [%]", "#to par"]
+    lines = [_cells(one, one in front, escaped(one.player), to_par(one, scores)) for one in players]
+    board = table("The board", headers, lines) if players else "<p>Nobody has handed in yet.</p>"
+    rows = [_cells(one, one in front, None, f"{100 * (par(one.weights, scores) or 0):.2f}") for one in own]
+    pars = table("Par", ["★", "#weights", "#bytes", "#accuracy [%]", "#par [%]"], rows) if own else "<p>None.</p>"
+    body = f"""<h1>Pruning golf</h1>
+<p>The fewest nonzero weights at the highest accuracy, on the 10,000 test images of MNIST, {_in_words(salt)}, as course
+{course_of(salt)} has drawn. Biases and batch norms do not count.</p>
+<h2>The board</h2>
+<p>★: nobody is better in one of the two, weights and accuracy, and at least as good in the other. To par: points of
+accuracy above (+) or below (−) what this project's own networks reach with as many weights.</p>
+{board}
+<h2>Error and weights</h2>
+{_figure(scores)}
+<p>Published points are of LeNet-5 on the images as they are, one run each: to compare with, not to be beaten by
+these rules.</p>
+<h2>Par: the project's own networks</h2>
+<p>Between two of the best, par is linear in the logarithm of the number of weights; beyond the smallest and the
+largest, it is theirs.</p>
+{pars}"""
+    return document("Pruning golf", body)
+
+
+def _in_words(salt: str) -> str:
+    transform = transform_of(salt)
     way = "counter-clockwise" if transform.degrees > 0 else "clockwise"
-    lines = "".join(_line(one, star="★" if one in front else "") for one in scores)
     sideways = {-1: "one pixel to the left", 0: "not sideways", 1: "one pixel to the right"}[transform.right]
     upwards = {-1: "one pixel up", 0: "neither up nor down", 1: "one pixel down"}[transform.down]
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Pruning golf</title><style>{STYLE}</style></head><body>
-<h1>Pruning golf</h1>
-<p>The fewest nonzero weights at the highest accuracy, on the 10,000 test images of MNIST, turned by
-{abs(transform.degrees):g} degrees {way}, then shifted {sideways}, {upwards}, as course {course_of(salt)} has drawn.
-★: nobody is better in one of the two, weights and accuracy, and at least as good in the other. Biases and batch norms
-do not count.</p>
-{_figure(scores)}
-<div class="wide"><table><thead><tr><th>★</th><th>player</th><th class=n>nonzero weights</th><th class=n>bytes</th>
-<th class=n>accuracy [%]</th><th>network</th></tr></thead><tbody>{lines}</tbody></table></div>
-<p>Published points are of LeNet-5 on the images as they are, one run each: to compare with, not to be beaten by
-these rules.</p></body></html>
-"""
+    return f"turned by {abs(transform.degrees):g} degrees {way}, then shifted {sideways}, {upwards}"
 
 
-def _line(one: Score, star: str) -> str:
-    texts = (f"{one.weights:,}", f"{one.bytes:,}", f"{100 * one.accuracy:.2f}")
-    numbers = "".join(f"<td class=n>{text}</td>" for text in texts)
-    network = f"<td><code>{html.escape(one.network)}</code></td>"
-    return f"<tr><td>{star}</td><td>{escaped(one.player)}</td>{numbers}{network}</tr>"
+def _cells(one: Score, star: bool, player: str | None, last: str) -> list[str]:
+    """The cells of a line, as HTML; without a player's where all are of the same."""
+    numbers = [f"{one.weights:,}", f"{one.bytes:,}", f"{100 * one.accuracy:.2f}", last]
+    return ["★" if star else "", *([] if player is None else [player]), *numbers]
 
 
 def _figure(scores: Sequence[Score]) -> str:
@@ -366,6 +402,7 @@ def _figure(scores: Sequence[Score]) -> str:
     for label, members, marker, colour in groups:
         x, y = [one.weights for one in members], [_error(one.accuracy) for one in members]
         ax.scatter(x, y, marker=marker, color=colour, s=40, label=label, zorder=3 if marker == "s" else 4)
+    _draw_par(ax, scores)
     x, y = [point.nonzero for point in PUBLISHED], [_error(1 - point.error) for point in PUBLISHED]
     label = "published, images as they are"
     ax.scatter(x, y, marker="d", s=50, color=GREY, edgecolors="black", linewidths=0.6, label=label)
@@ -391,6 +428,14 @@ def _figure(scores: Sequence[Score]) -> str:
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, frameon=False)
     return svg_of(figure, "Error against nonzero weights")
+
+
+def _draw_par(ax: Axes, scores: Sequence[Score]) -> None:
+    own = [one.weights for one in scores if one.player == OURS]
+    if own:
+        sizes = np.geomspace(max(min(own), 1), max(own), 200)
+        errors = [_error(par(round(size), scores) or 0.0) for size in sizes]
+        ax.plot(sizes, errors, color=BLUE, linewidth=1, linestyle=":", label="par")
 
 
 def _error(accuracy: float) -> float:

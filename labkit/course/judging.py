@@ -338,7 +338,7 @@ def global_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
 
 def _hint_for_global(found: Pruned, zeros: int, weights: int) -> str:
     if not _something_went(found, ALL_LAYERS):
-        return f"{zeros / weights:.2%} of the weights are zero: was it pruned, on this very network, and is its mask there?"
+        return f"{zeros / weights:.2%} of the weights are zero: was this network pruned, and is its mask still there?"
     if zeros <= 100:
         return f"{zeros} zeros: a whole number as amount counts weights; 0.25 is 25 % of how many there are"
     if zeros == found.weights(CONVOLUTIONS) // 4 and not found.zeros(["fc"]):

@@ -4,14 +4,15 @@ import datetime
 import json
 import re
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from labkit import runtime
 from labkit.course import intake
 from labkit.course.answers import answer_path
-from labkit.course.release import make_course, read_course
-from labkit.course.students import checked_id, course_files, salt, who
+from labkit.course.release import handed_out, make_course, places
+from labkit.course.students import checked_id, salt, who
 from labkit.course.tasks import NETWORKS, NOTEBOOKS, TASKS
 
 FORMAT = "labkit submission 1"
@@ -21,6 +22,10 @@ MOST_BYTES = 20 * intake.MEGABYTE
 HOME = re.compile(
     r"""/(?:home|Users)/[^/\\\s"':,;<>]+|\b[A-Za-z]:\\+Users\\+(?:[^\\/:*?"'<>|\n]+(?=\\)|[^/\\\s"':,;<>]+)|/root\b"""
 )
+A_NOTEBOOK = re.compile(r"(?<!\.before-repair)(?<!\.before-repair-\d)\.ipynb(\.\w+)?$", re.IGNORECASE)
+# The grader's words about one cell; the name of the cell, and what is odd about it.
+A_CELL = re.compile(r"cell (\S+?)(?:, a (?:check|given cell),)? (was changed|is missing|is there \d+ times)")
+IN_ANOTHER_ORDER = "the given cells are in another order"
 
 
 def without_homes(text: str) -> str:
@@ -30,8 +35,7 @@ def without_homes(text: str) -> str:
 
 def this_course() -> dict[str, Any]:
     """The course that this folder is: its ``course.json``, or else made from the solution notebooks."""
-    path = next((path for path in course_files() if path.is_file()), None)
-    return read_course(path) if path else make_course(runtime.PROJECT / "notebooks", salt())[1]
+    return handed_out() or make_course(runtime.PROJECT / "notebooks", salt())[1]
 
 
 def pack(student: str, notebooks: Path, out: Path) -> Path:
@@ -58,7 +62,8 @@ def pack(student: str, notebooks: Path, out: Path) -> Path:
     files |= {f"models/answers/{name}.pth": answer_path(name) for name, task in TASKS.items() if not task.network}
     there = {name: path for name, path in files.items() if path.is_file()}
     if not there:
-        raise FileNotFoundError(f"neither {notebooks} nor {runtime.models_dir()} holds anything to hand in")
+        nothing = f"neither {notebooks} nor {runtime.models_dir()} holds anything to hand in"
+        raise FileNotFoundError("; ".join([nothing, *copies(notebooks)]))
     manifest = {
         "format": FORMAT,
         "student": student,
@@ -82,11 +87,117 @@ def _content(path: Path) -> bytes:
     return without_homes(content.decode("utf-8", "replace")).encode() if path.suffix == ".ipynb" else content
 
 
-def missing(result: dict[str, Any]) -> list[str]:
-    """What a submission lacks, in words."""
-    lines = [f"{name}.ipynb is {state}" for name, state in result["notebooks"].items() if state != "read"]
-    for name, task in result["tasks"].items():
-        if not task["attempted"]:
-            kind = f"{TASKS[name].network}.pth" if TASKS[name].network else "its check cell was not run with an answer"
-            lines.append(f"{name}, {TASKS[name].title}: not attempted ({kind})")
+def copies(notebooks: Path) -> list[str]:
+    """Files that may be a student's notebook under another name, such as a browser or an editor gives, in words."""
+    lines = []
+    for path in sorted(notebooks.iterdir()) if notebooks.is_dir() else []:
+        plain = re.sub(r"[^a-z0-9]+", "_", path.name.casefold())
+        name = next((name for name in NOTEBOOKS if name in plain), "")
+        if not name or not A_NOTEBOOK.search(path.name) or path.name == f"{name}.ipynb" or not path.is_file():
+            continue
+        found, right = intake.shown(path.name), notebooks / f"{name}.ipynb"
+        if not right.is_file():
+            lines.append(f"{found} found: is this your {name[:2]}? pack takes {right.name}; rename the file to that")
+            continue
+        times = [datetime.datetime.fromtimestamp(one.stat().st_mtime).astimezone() for one in (path, right)]
+        newer = "; the first one is newer ({:%Y-%m-%d %H:%M}, the second {:%Y-%m-%d %H:%M})".format(*times)
+        line = f"{found} found: is this your {name[:2]}? pack takes {right.name}"
+        lines.append(line + (newer if times[0] > times[1] else ""))
     return lines
+
+
+def remarks(result: dict[str, Any], course: Mapping[str, Any], notebooks: Path) -> list[str]:
+    """What a student should hear about a graded submission beside the points, each thing once.
+
+    Args:
+        result: what ``grading.grade`` found.
+        course: what it was graded by.
+        notebooks: the folder that was packed.
+    """
+    lines = copies(notebooks)
+    lines += [f"missing: {line}" for line in missing(result, course)]
+    lines += [f"not answered: {line}" for line in unanswered(result, course)]
+    return list(dict.fromkeys(lines + [f"your instructor may ask: {line}" for line in _flags(result, course)]))
+
+
+def missing(result: dict[str, Any], course: Mapping[str, Any]) -> list[str]:
+    """What a submission lacks, in words, and what to run for it."""
+    lines = []
+    for name, state in result["notebooks"].items():
+        tasks = [task for task in TASKS if TASKS[task].notebook == name and not result["tasks"][task]["attempted"]]
+        if state == "read":
+            lines += [_not_attempted(task, task not in _unsaved(result), course["notebooks"][name]) for task in tasks]
+        else:
+            refused = f"can not be read: it {result['refused'].get(f'{name}.ipynb', '')}"
+            why = refused if state == "refused" else "is missing"
+            lines.append(f"{name}.ipynb {why}" + (f"; not attempted: {', '.join(tasks)}" if tasks else ""))
+    others = {name: why for name, why in result["refused"].items() if name.removesuffix(".ipynb") not in NOTEBOOKS}
+    return lines + [f"{name} was not read: it {why}" for name, why in others.items()]
+
+
+def _unsaved(result: dict[str, Any]) -> set[str]:
+    return {task for task, of in TASKS.items() if of.network and of.network not in result["networks"]}
+
+
+def _not_attempted(task: str, saved: bool, given: Sequence[Mapping[str, Any]]) -> str:
+    check = next((spec for spec in given if spec["name"] == task and spec["role"] == "check"), None)
+    run = f"run {_words(check, given)}" if check else "run its check cell"
+    if not saved:
+        saving = [spec for spec in given if "save_network(" in spec.get("source", "")]
+        named = [spec for spec in saving if f'"{TASKS[task].network}"' in spec["source"]]
+        cell = next(iter(named or saving), None)
+        where = f" below {places(given)[cell['id']]!r}" if cell else ""
+        run = f"do it, {run}, and then the cell{where} that saves {TASKS[task].network}.pth"
+    return f"{task}, {TASKS[task].title}: not attempted; {run}"
+
+
+def _words(spec: Mapping[str, Any], given: Sequence[Mapping[str, Any]]) -> str:
+    """A cell as a reader of the notebook finds it, such as "the second check below 'Act, by hand'"."""
+    place = places(given)
+    kind = {"given": "given cell", "open": "cell"}.get(spec["role"], spec["role"])
+    sort = spec["role"], spec["type"], place[spec["id"]]
+    alike = [one["id"] for one in given if (one["role"], one["type"], place[one["id"]]) == sort]
+    number = alike.index(spec["id"]) if len(alike) > 1 and place[spec["id"]] else -1
+    nth = ("first ", "second ", "third ")[number] if 0 <= number < 3 else "" if number < 0 else f"{number + 1}th "
+    named = f"below {place[spec['id']]!r}" if place[spec["id"]] else spec["name"] or spec["id"]
+    return f"the {nth}{kind} {named}"
+
+
+def unanswered(result: dict[str, Any], course: Mapping[str, Any]) -> list[str]:
+    """Questions with points whose answer is not written, in words: notebook, heading, question."""
+    lines = []
+    for name, given in course["notebooks"].items():
+        place = places(given)
+        for spec in given if result["notebooks"].get(name) == "read" else []:
+            if spec["role"] == "answer" and spec["points"] and spec["name"] not in result["answers"]:
+                text = spec["head"].replace("**", "")
+                asked = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+                lines.append(f"{name}, {place[spec['id']]!r}: {intake.shown(asked[0]) if asked else spec['name']}")
+    return lines
+
+
+def _flags(result: dict[str, Any], course: Mapping[str, Any]) -> list[str]:
+    """The grader's flags, those about cells in words that lead there; what was refused is said elsewhere."""
+    lines = []
+    cells: dict[str, dict[str, list[str]]] = {}
+    for flag in result["flags"]:
+        name, _, said = flag.partition(": ")
+        found = A_CELL.fullmatch(said) if name in course["notebooks"] else None
+        if found:
+            given = course["notebooks"][name]
+            spec = next(spec for spec in given if found[1] in (spec["name"], spec["id"]))
+            cells.setdefault(name, {}).setdefault(found[2], []).append(_words(spec, given))
+        elif name in course["notebooks"] and said == IN_ANOTHER_ORDER:
+            cells.setdefault(name, {})["in another order"] = ["the given cells are"]
+        elif name in course["notebooks"] and said.startswith("of another course version"):
+            lines.append(f"{flag}; to put that right: labkit repair {name[:2]}")
+        elif not any(flag.startswith(f"{file} was refused: ") for file in result["refused"]):
+            lines.append(flag)
+    for name, found_cells in cells.items():
+        said = "; ".join(f"{', '.join(words)} {_plural(what, len(words))}" for what, words in found_cells.items())
+        lines.append(f"{name}: {said}; to get back what was handed out: labkit repair {name[:2]}")
+    return lines
+
+
+def _plural(verb: str, count: int) -> str:
+    return verb if count == 1 else verb.replace("was ", "were ", 1).replace("is ", "are ", 1)

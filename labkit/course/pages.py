@@ -11,18 +11,22 @@ from labkit.course.tasks import TASKS, TOTAL
 
 STYLE = """
 :root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; color: #1a1a1a; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; color: #1a1a1a;
+  background: white; overflow-wrap: break-word; }
 h1 { font-size: 1.5rem; } h3 { font-size: 1rem; margin: 1rem 0 .2rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { padding: .3rem .5rem; text-align: left; vertical-align: top; }
 tr { border-bottom: 1px solid #ccc; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-.wide, .figure { overflow-x: auto; } svg { max-width: 100%; min-width: 34rem; height: auto; }
+td.n { white-space: nowrap; } td bdi { overflow-wrap: anywhere; }
+.wide, .figure { overflow-x: auto; } .figure { margin-top: 1rem; }
+svg { max-width: 100%; min-width: 34rem; height: auto; }
 th button { font: inherit; font-weight: bold; background: none; border: 0; cursor: pointer; }
 th button::after { content: ' ↕'; }
 :focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
 .yes { color: #00634a; } .no { color: #a34700; } .open { color: #555; } .hint { margin-left: 1.6rem; color: #333; }
 ul.plain { list-style: none; padding-left: 0; } pre { white-space: pre-wrap; background: #f4f4f4; padding: .5rem; }
 .skip { position: absolute; left: -99rem; } .skip:focus { position: static; }
+@media (max-width: 30rem) { table { font-size: .875rem; } th, td { padding: .3rem .2rem; } }
 """
 SORTING = """
 for (const button of document.querySelectorAll('th button')) button.addEventListener('click', () => {
@@ -60,18 +64,27 @@ def escaped(value: Any) -> str:
     return f"<bdi>{html.escape(without_homes(str(value)), quote=True)}</bdi>"
 
 
-def _page(title: str, body: str) -> str:
+def document(title: str, body: str, script: str = "") -> str:
+    """A whole page of its own, its body one main part; body and script are written as they are."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n"
+        f"<body><main>\n{body}\n</main>{f'<script>{script}</script>' if script else ''}</body></html>\n"
     )
 
 
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, sortable: bool = False) -> str:
-    """A table of cells that are HTML already; columns whose header starts with # hold numbers."""
+def table(label: str, headers: Sequence[str], rows: Sequence[Sequence[str]], *, sortable: bool = False) -> str:
+    """A table of cells that are HTML already, which can be scrolled by keyboard where it is too wide.
+
+    Args:
+        label: what the table holds, for those who hear the page.
+        headers: of the columns, as text; columns whose header starts with # hold numbers.
+        rows: cells of each row.
+        sortable: its headers are buttons; the page needs ``SORTING``.
+    """
     numeric = [header.startswith("#") for header in headers]
     plain = [html.escape(header.lstrip("#")) for header in headers]
     kinds = ['class="n" ' if right else "" for right in numeric]
@@ -83,8 +96,8 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, sortable: b
         "<tr>" + "".join(f"<td {kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
         for row in rows
     )
-    table = f"<table><thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    return f'<div class="wide" tabindex="0">{table}</div>'
+    whole = f"<table><thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    return f'<div class="wide" role="group" aria-label="{html.escape(label)}" tabindex="0">{whole}</div>'
 
 
 def class_page(results: Mapping[str, Result], labels: Mapping[str, str], missing: Sequence[str]) -> str:
@@ -109,7 +122,7 @@ def class_page(results: Mapping[str, Result], labels: Mapping[str, str], missing
     parts += ['<h2 id="everybody">Everybody</h2>', _everybody(results, labels)]
     points = "".join(f"<li>{html.escape(line)}</li>" for line in CAN_NOT_PROVE)
     parts += ["<h2>What artefacts can not prove</h2>", f"<ul>{points}</ul>"]
-    return _page("Pruning labs: the class", "\n".join(parts) + f"\n<script>{SORTING}</script>")
+    return document("Pruning labs: the class", "\n".join(parts), SORTING)
 
 
 def _flags(results: Mapping[str, Result], labels: Mapping[str, str]) -> str:
@@ -121,7 +134,7 @@ def _flags(results: Mapping[str, Result], labels: Mapping[str, str]) -> str:
             items = "".join(f"<li>{escaped(flag)}</li>" for flag in flags[:40])
             items += f"<li>… and {len(flags) - 40} more</li>" if len(flags) > 40 else ""
             rows.append([_link(key, labels), str(len(flags)), f"<ul>{items}</ul>"])
-    return _table(["student", "#flags", "what"], rows) if rows else "<p>None.</p>"
+    return table("Flags of each student", ["student", "#flags", "what"], rows) if rows else "<p>None.</p>"
 
 
 def _link(key: str, labels: Mapping[str, str]) -> str:
@@ -136,7 +149,7 @@ def _task_table(shares: Mapping[str, Sequence[float]]) -> str:
         rows.append(
             [html.escape(name), html.escape(TASKS[name].title), f"{TASKS[name].points:g}", f"{mean:.0%}", str(full)]
         )
-    return _table(["task", "asked for", "#points", "#mean share", "#full points"], rows)
+    return table("Tasks", ["task", "asked for", "#points", "#mean share", "#full points"], rows)
 
 
 def _predictions(results: Mapping[str, Result]) -> dict[str, tuple[str, list[float], list[float]]]:
@@ -163,7 +176,7 @@ def _everybody(results: Mapping[str, Result], labels: Mapping[str, str]) -> str:
         tasks = [f"{task['points']:g}" for task in result["tasks"].values()]
         count = len(set(result["flags"])) + len(result["refused"])
         rows.append([_link(key, labels), f"{result['points']:g}", f"{result['bonus']:g}", str(count), *tasks])
-    return _table(headers, rows, sortable=True)
+    return table("Points of everybody", headers, rows, sortable=True)
 
 
 def feedback_page(key: str, result: Result, marks: Mapping[str, str], everybody: Sequence[Mapping[str, Any]]) -> str:
@@ -191,7 +204,7 @@ def feedback_page(key: str, result: Result, marks: Mapping[str, str], everybody:
         parts.append("<h2>Your answers</h2><p>Read by your instructor, not by a program.</p>")
         for answer in result["answers"].values():
             parts.append(f"<p>{escaped(answer['question'].strip('#* '))}</p><pre>{escaped(answer['text'])}</pre>")
-    return _page(f"Feedback {key}", "\n".join(parts))
+    return document(f"Feedback {key}", "\n".join(parts))
 
 
 def _task(name: str, task: Mapping[str, Any]) -> str:
@@ -213,4 +226,5 @@ def _networks(result: Result) -> str:
         claimed = "–" if row["claimed_accuracy"] is None else f"{row['claimed_accuracy']:.4f}"
         images = f"{row['images']:,}"
         rows.append([html.escape(name), f"{row['sparsity']:.2%}", f"{row['accuracy']:.4f}", images, claimed])
-    return _table(["network", "#sparsity", "#test accuracy", "#measured on images", "#your notebook says"], rows)
+    headers = ["network", "#sparsity", "#test accuracy", "#measured on images", "#your notebook says"]
+    return table("Your networks", headers, rows)

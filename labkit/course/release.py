@@ -1,16 +1,18 @@
 """The student series, made from the solution notebooks: solutions and outputs out, everything else as it is.
 
 A region between the marker words ``### BEGIN SOLUTION`` and ``### END SOLUTION`` (nbgrader's) is replaced, in code by
-a comment and in prose by an invitation. The same notebooks always give the same release.
+a comment and in prose by an invitation. A cell whose metadata say ``labkit: {"release": "drop"}`` is left out, and
+prose with ``"fold"`` becomes a box to open. The same notebooks always give the same release.
 """
 
 import copy
 import hashlib
+import html
 import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from labkit import runtime
-from labkit.course.students import DEFAULT_SALT, checked_salt
+from labkit.course.students import DEFAULT_SALT, checked_salt, course_files
 from labkit.course.tasks import NOTEBOOKS
 
 FORMAT = "labkit course 1"
@@ -45,19 +47,28 @@ COPIED = (
 # First words of the Makefile's targets.
 FOR_AUTHORS = ("test", "lint", "notebooks", "matrix", "bench", "lock", "run", "course")
 CELL_KEYS = ("nbgrader",)  # all other metadata of a cell stays behind
+FIRST_BOLD = re.compile(r"^\*\*(.+?)\*\*[ \t]*", re.MULTILINE)
+MINUTES_OR_POINTS = re.compile(r" +\((?:[^()]*\b(?:min|points?)\b[^()]*|for you)\)$")  # at the end of a heading
+IN_THE_PROJECT = re.compile(r"<!-- only in the project -->\n.*?<!-- end -->\n\n?", re.DOTALL)
 
 
 def student_version(solution: NotebookNode) -> NotebookNode:
     """The student's form of a solution notebook, a copy.
 
     Raises:
-        ValueError: a marker without its partner, or a solution in a cell that is not marked as one.
+        ValueError: a marker without its partner, a solution in a cell that is not marked as one, or a cell that can
+            not be dropped or folded as its metadata say.
     """
     released = nbformat.v4.new_notebook()
     released.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     for number, cell in enumerate(solution.cells, start=1):
+        wish = _wish(cell, f"cell {number}")
+        if wish == "drop":
+            continue
         made = copy.deepcopy(cell)
         made.source = _without_solutions(cell, f"cell {number}")
+        if wish == "fold":
+            made.source = _folded(made.source, f"cell {number}")
         made.metadata = nbformat.from_dict({key: cell.metadata[key] for key in CELL_KEYS if key in cell.metadata})
         made.pop("attachments", None)
         if cell.cell_type == "code":
@@ -69,6 +80,31 @@ def student_version(solution: NotebookNode) -> NotebookNode:
                 raise ValueError(f"cell {number} has no picture to show; execute the notebook first")
             released.cells.append(_expected(cell.id, picture))
     return released
+
+
+def _wish(cell: NotebookNode, where: str) -> str:
+    """What a cell's metadata ask of the release: ``drop``, ``fold`` or nothing."""
+    wish = cell.metadata.get("labkit", {}).get("release", "")
+    if wish not in ("", "drop", "fold"):
+        raise ValueError(f"{where}: labkit's metadata say release: {wish!r}; it must be 'drop' or 'fold'")
+    if wish and ("nbgrader" in cell.metadata or BEGIN in cell.source or END in cell.source):
+        raise ValueError(f"{where}: a cell with release: {wish!r} has neither a solution nor nbgrader's metadata")
+    if wish == "fold" and cell.cell_type != "markdown":
+        raise ValueError(f"{where}: a {cell.cell_type} cell can not be folded, only prose")
+    return str(wish)
+
+
+def _folded(source: str, where: str) -> str:
+    """Prose in a box to open, named by its first bold words; what stands above them stays in front of the box."""
+    found = FIRST_BOLD.search(source)
+    if not found:
+        raise ValueError(f"{where}: prose to fold begins with a bold line, such as **What the figure shows.**")
+    name = found[1].rstrip(" .:")
+    summary = re.sub(r"`(.+?)`", r"<code>\1</code>", html.escape(name, quote=False))
+    invitation = " Look first, then open" if name.endswith(("?", "!")) else ": look first, then open"
+    box = f"<details><summary>{summary}{invitation}</summary>\n\n{source[found.end() :].strip()}\n\n</details>"
+    before = source[: found.start()].strip()
+    return f"{before}\n\n{box}" if before else box
 
 
 def _without_solutions(cell: NotebookNode, where: str) -> str:
@@ -129,8 +165,24 @@ def role_of(cell: Mapping[str, Any]) -> str:
     return "check" if marks.get("grade") else "given"
 
 
+def places(given: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Cell id -> the heading that a cell stands below, or has itself; "" where there is none.
+
+    Args:
+        given: the cells of one notebook, as ``course.json`` tells them.
+    """
+    found, heading = {}, ""
+    for spec in given:
+        if spec["type"] == "markdown":
+            text = re.sub(r"^```.*?^```", "", spec.get("source", spec["head"]), flags=re.MULTILINE | re.DOTALL)
+            lines = re.findall(r"^#+ +(.+?) *#*$", text, re.MULTILINE)
+            heading = MINUTES_OR_POINTS.sub("", lines[-1]) if lines else heading
+        found[spec["id"]] = heading
+    return found
+
+
 def course_of(notebooks: Mapping[str, NotebookNode], course_salt: str) -> dict[str, Any]:
-    """What ``course.json`` holds: salt, version, and for each notebook its cells by id.
+    """What ``course.json`` holds: salt, version, and for each notebook its cells by id, as they are handed out.
 
     Args:
         notebooks: name -> the student's form, before the version is written into it.
@@ -146,6 +198,8 @@ def course_of(notebooks: Mapping[str, NotebookNode], course_salt: str) -> dict[s
                 "points": cell.metadata.get("nbgrader", {}).get("points", 0),
                 "name": cell.metadata.get("nbgrader", {}).get("grade_id", ""),
                 "head": cell.source.partition(PROSE_STUB)[0].strip()[:300] if role_of(cell) == "answer" else "",
+                "source": cell.source,
+                "marks": dict(cell.metadata.get("nbgrader", {})),
             }
             for cell in notebook.cells
         ]
@@ -190,6 +244,16 @@ def read_course(path: Path) -> dict[str, Any]:
         return {**course, "salt": checked_salt(course["salt"])}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no course.json of a release ({error})") from None
+
+
+def handed_out() -> dict[str, Any] | None:
+    """``course.json`` of the release that this folder is, or nothing in the project itself.
+
+    Raises:
+        ValueError: there is one, and it can not be read.
+    """
+    path = next((path for path in course_files() if path.is_file()), None)
+    return read_course(path) if path else None
 
 
 def write_release(
@@ -239,11 +303,13 @@ def _copy_project(target: Path) -> None:
             copy_to = target / path.relative_to(runtime.PROJECT)
             copy_to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy_to)
-    shutil.copyfile(runtime.PROJECT / "STUDENTS.md", target / "README.md")
+    readme = IN_THE_PROJECT.sub("", (runtime.PROJECT / "STUDENTS.md").read_text(encoding="utf-8"))
+    (target / "README.md").write_text(readme, encoding="utf-8", newline="\n")
     makefile = _student_makefile((runtime.PROJECT / "Makefile").read_text(encoding="utf-8"))
     (target / "Makefile").write_text(makefile, encoding="utf-8", newline="\n")
     ignored = (
         ".venv/\n__pycache__/\n.ipynb_checkpoints/\n*.egg-info/\n/models/*\n!/models/reference/\n!/models/README.md\n"
+        "/notebooks/START.ipynb\n/notebooks/*.before-repair*.ipynb\n"
     )
     (target / ".gitignore").write_text(ignored, encoding="utf-8", newline="\n")
 

@@ -1,0 +1,301 @@
+"""A student's notebook with its given cells as they were handed out. What the student wrote is left alone.
+
+Cells are known by their ids; where an editor took those away, by nbgrader's name for them, their text or their place.
+"""
+
+import codecs
+import json
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from labkit import runtime
+from labkit.course import intake
+from labkit.course.release import places, source_hash
+from labkit.course.tasks import NOTEBOOKS
+
+THE_STUDENTS = ("task", "answer", "open")  # roles of cells that are written by the student
+VALID_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # nbformat's rule
+Cell = dict[str, Any]
+Spec = Mapping[str, Any]
+
+
+def find_notebook(name: str, folder: Path) -> Path:
+    """A notebook by number, name or path, such as ``03``, ``03_l1_pruning`` or ``x/03_l1_pruning.ipynb``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    fits = [known for known in NOTEBOOKS if name in (known, known[:2], known[:2].lstrip("0"))]
+    path = folder / f"{fits[0]}.ipynb" if fits else Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file; give a number such as 03, or a notebook of the series")
+    return path
+
+
+def repair(path: Path, course: Mapping[str, Any]) -> list[str]:
+    """Put the given cells of a notebook back, and keep the former file beside it.
+
+    Args:
+        path: the student's notebook.
+        course: ``course.json`` of the release that was handed out.
+
+    Returns:
+        What was done, in words; the first line names the file.
+
+    Raises:
+        ValueError: the file is damaged or of no notebook of this course, or ``course.json`` does not hold the cells.
+        OSError: the folder can not be written. In each case the file is as it was.
+    """
+    given = course["notebooks"].get(path.stem)
+    if given is None:
+        raise ValueError(f"{path.name} is no notebook of this course; its names are {', '.join(course['notebooks'])}")
+    if not all("source" in spec for spec in given):
+        raise ValueError("this course.json is too old: it does not hold the cells; get the course's folder again")
+    content = path.read_bytes()
+    notebook = _read(path.name, content)
+    before = json.dumps(notebook)
+    told = _put_back(notebook, given, str(course["version"]))
+    if json.dumps(notebook) == before:
+        return [f"{path.name}: nothing to put back", *told]
+    backup = _free_name(path)
+    with runtime.written_whole(backup) as temporary:
+        temporary.write_bytes(content)
+    with runtime.written_whole(path) as temporary:
+        temporary.write_bytes(_written(notebook))
+    kept = f"as it was: {backup.name}; if {path.name} is open in JupyterLab: File, Reload Notebook from Disk"
+    return [f"{path.name}: repaired", *told, kept]
+
+
+def _read(name: str, content: bytes) -> dict[str, Any]:
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        intake.read_notebook(content)
+        notebook: dict[str, Any] = json.loads(content)
+        json.dumps(notebook, indent=1)  # deeper nesting can be read than written
+    except intake.Refused as error:
+        raise ValueError(f"{name} {error}; nothing of it can be repaired") from None
+    except RecursionError:
+        raise ValueError(f"{name} is nested too deeply; nothing of it can be repaired") from None
+    if notebook.get("nbformat") != 4:
+        form = f"{notebook.get('nbformat')!r:.20}"
+        raise ValueError(f"{name} is a notebook of format {form}, not 4; open it in JupyterLab and save it first")
+    return notebook
+
+
+def _written(notebook: Mapping[str, Any]) -> bytes:
+    try:
+        return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:  # half a character in an output
+        return (json.dumps(notebook, indent=1) + "\n").encode()
+
+
+def _free_name(path: Path) -> Path:
+    number, backup = 1, path.with_name(f"{path.stem}.before-repair.ipynb")
+    while backup.exists() or backup.is_symlink():
+        number += 1
+        backup = path.with_name(f"{path.stem}.before-repair-{number}.ipynb")
+    return backup
+
+
+# Cells
+
+
+def _put_back(notebook: dict[str, Any], given: Sequence[Spec], version: str) -> list[str]:
+    """Repair in place; returns what was done."""
+    cells, place = notebook["cells"], places(given)
+    chosen, spare = _chosen_by_id(cells, given)
+    _find_the_others(cells, given, chosen, spare)
+    told = _about_the_version(notebook, version)
+    order = [number for spec in given for number, id in chosen.items() if id == spec["id"]]
+    told += ["the cells stand in their order again"] if order != sorted(order) else []
+    told += _line("removed", "there twice", [place[_id_of(cells[number])] for number in sorted(spare)])
+    told += _line("put back", "changed", [place[id] for id in _restore(cells, given, chosen)])
+    notebook["cells"], missing = _in_order(cells, given, chosen, spare)
+    told += _line("put back", "missing", [place[spec["id"]] for spec in missing if not _is_yours(spec)])
+    blank = _line("put back blank", "missing", [place[spec["id"]] for spec in missing if _is_yours(spec)])
+    told += [f"{line}; copy your work into it if it stands elsewhere" for line in blank]
+    renamed = _with_ids(notebook, cells, chosen)
+    told += [f"{_count(renamed)} got an id of its own again"] if renamed else []
+    lost = [spec["id"] for spec in given if _is_picture(spec) and spec["id"] not in chosen.values()]
+    return told + [f"the authors' figure below {place[id]!r} is lost; the course's folder has it" for id in lost]
+
+
+def _restore(cells: list[Cell], given: Sequence[Spec], chosen: Mapping[int, str]) -> list[str]:
+    """Put changed cells back, in place; returns their ids."""
+    specs, changed = {spec["id"]: spec for spec in given}, []
+    for number, id in sorted(chosen.items()):
+        cell, spec = cells[number], specs[id]
+        marks = _metadata(cell).get("nbgrader", {})
+        if not _is_yours(spec) and not _as_given(cell, spec):
+            cells[number] = _fresh(spec) | {key: cell[key] for key in ("attachments",) if key in cell}
+        elif spec["role"] == "check" and marks != spec["marks"]:
+            cell["metadata"] = _metadata(cell) | {"nbgrader": dict(spec["marks"])}
+        else:
+            continue
+        changed.append(id)
+    return changed
+
+
+def _is_yours(spec: Spec) -> bool:
+    return spec["role"] in THE_STUDENTS
+
+
+def _is_picture(spec: Spec) -> bool:
+    return "](attachment:" in spec["source"]
+
+
+def _chosen_by_id(cells: Sequence[Cell], given: Sequence[Spec]) -> tuple[dict[int, str], set[int]]:
+    """Place in the file -> handed-out id, each id once; and the places of doubles that hold nothing of the student."""
+    specs = {spec["id"]: spec for spec in given}
+    found: dict[str, list[int]] = {}
+    for number, cell in enumerate(cells):
+        id = _id_of(cell)
+        if id in specs:
+            found.setdefault(id, []).append(number)
+    chosen, spare = {}, set()
+    for id, numbers in found.items():
+        spec = specs[id]
+        # Of doubles the student's own work counts, or else the one that kept its output.
+        best = next((n for n in numbers if _as_given(cells[n], spec) != _is_yours(spec)), numbers[0])
+        chosen[best] = id
+        doubles = [number for number in numbers if number != best]
+        spare |= {number for number in doubles if _as_given(cells[number], spec)}  # any other may hold work
+    return chosen, spare
+
+
+def _find_the_others(cells: list[Cell], given: Sequence[Spec], chosen: dict[int, str], spare: set[int]) -> None:
+    """Find handed-out cells that lost their id, and add them to the chosen ones."""
+    for is_it in (_has_its_name, _as_given, _has_its_question):
+        free = [number for number in range(len(cells)) if number not in chosen and number not in spare]
+        for spec in given:
+            if spec["id"] not in chosen.values():
+                fits = [n for n in free if cells[n].get("cell_type") == spec["type"] and is_it(cells[n], spec)]
+                if fits:
+                    chosen[fits[0]] = spec["id"]
+                    free.remove(fits[0])
+    _find_by_place(cells, given, chosen)
+
+
+def _find_by_place(cells: list[Cell], given: Sequence[Spec], chosen: dict[int, str]) -> None:
+    """The student's cells without ids between two known cells, where exactly as many are looked for."""
+    gaps: dict[tuple[int, int], list[Spec]] = {}
+    where = {id: number for number, id in chosen.items()}
+    at = [where.get(spec["id"]) for spec in given]
+    for place, spec in enumerate(given):
+        if at[place] is None and _is_yours(spec):
+            above = next((n for n in reversed(at[:place]) if n is not None), -1)
+            below = next((n for n in at[place:] if n is not None), len(cells))
+            gaps.setdefault((above, below), []).append(spec)
+    for (above, below), specs in gaps.items():
+        for kind in ("code", "markdown"):
+            wanted = [spec for spec in specs if spec["type"] == kind]
+            free = [n for n in range(above + 1, below) if n not in chosen and not _id_of(cells[n])]
+            free = [number for number in free if cells[number].get("cell_type") == kind]
+            if len(free) == len(wanted):
+                chosen.update({number: spec["id"] for number, spec in zip(free, wanted, strict=True)})
+
+
+def _in_order(
+    cells: Sequence[Cell], given: Sequence[Spec], chosen: Mapping[int, str], spare: set[int]
+) -> tuple[list[Cell], list[Spec]]:
+    """All cells in the course's order, each followed by the student's own that followed it; and what was missing."""
+    own: dict[str, list[Cell]] = {"": []}
+    above = ""
+    for number, cell in enumerate(cells):
+        above = chosen.get(number, above)
+        if number in chosen:
+            own[above] = []
+        elif number not in spare:
+            own[above].append(cell)
+    where = {id: number for number, id in chosen.items()}
+    groups, missing = [own[""]], []
+    for spec in given:
+        if spec["id"] in where:
+            groups.append([cells[where[spec["id"]]], *own[spec["id"]]])
+        elif not _is_picture(spec):
+            missing.append(spec)
+            # A blank task goes before cells of the student's own: they may hold the work, which must not be undone.
+            after = groups[-1][1:] if spec["role"] == "task" and len(groups) > 1 else []
+            groups[-1] = groups[-1][: len(groups[-1]) - len(after)]
+            groups.append([_fresh(spec), *after])
+    return [cell for group in groups for cell in group], missing
+
+
+def _with_ids(notebook: dict[str, Any], cells: Sequence[Cell], chosen: Mapping[int, str]) -> int:
+    """Give each cell the id that it lost, or a new one if another cell has it; returns to how many."""
+    handed_out = {id(cells[number]): name for number, name in chosen.items()}
+    seen, count = set(handed_out.values()), 0
+    for cell in notebook["cells"]:
+        former = cell.get("id")
+        if id(cell) in handed_out:
+            cell["id"] = handed_out[id(cell)]
+        elif not isinstance(former, str) or not VALID_ID.fullmatch(former) or former in seen:
+            cell["id"] = uuid.uuid4().hex[:8]
+        seen.add(cell["id"])
+        count += cell["id"] != former
+    minor = notebook.get("nbformat_minor")
+    notebook["nbformat_minor"] = max(5, minor) if isinstance(minor, int) else 5  # the first one with ids
+    return count
+
+
+def _fresh(spec: Spec) -> Cell:
+    """A cell as it was handed out."""
+    cell: Cell = {"cell_type": spec["type"], "id": spec["id"], "source": spec["source"].splitlines(keepends=True)}
+    cell["metadata"] = {"nbgrader": dict(spec["marks"])} if spec["marks"] else {}
+    return cell | {"execution_count": None, "outputs": []} if spec["type"] == "code" else cell
+
+
+def _id_of(cell: Cell) -> str:
+    """A cell's id; some editors keep it in the metadata."""
+    id = cell.get("id") or _metadata(cell).get("id")
+    return id if isinstance(id, str) else ""
+
+
+def _metadata(cell: Cell) -> dict[str, Any]:
+    found = cell.get("metadata")
+    return found if isinstance(found, dict) else {}
+
+
+def _text(cell: Cell) -> str:
+    return intake.text_of(cell.get("source"))
+
+
+def _has_its_name(cell: Cell, spec: Spec) -> bool:
+    marks = _metadata(cell).get("nbgrader")
+    return isinstance(marks, dict) and bool(spec["name"]) and marks.get("grade_id") == spec["name"]
+
+
+def _has_its_question(cell: Cell, spec: Spec) -> bool:
+    return bool(spec["head"]) and _text(cell).lstrip().startswith(spec["head"])
+
+
+def _as_given(cell: Cell, spec: Spec) -> bool:
+    return bool(cell.get("cell_type") == spec["type"] and source_hash(_text(cell)) == spec["hash"])
+
+
+# Words
+
+
+def _about_the_version(notebook: dict[str, Any], version: str) -> list[str]:
+    metadata = _metadata(notebook)
+    marks = metadata.get("labkit_course")
+    theirs = marks.get("version") if isinstance(marks, dict) else None
+    if theirs == version:
+        return []
+    notebook["metadata"] = metadata | {"labkit_course": {"version": version}}
+    return [f"it was of course version {intake.shown(str(theirs or 'none'), 20)}; now it is of this one, {version}"]
+
+
+def _line(done: str, why: str, headings: Sequence[str]) -> list[str]:
+    if not headings:
+        return []
+    named = ", ".join(repr(heading) for heading in dict.fromkeys(headings) if heading)
+    was = "was" if len(headings) == 1 else "were"
+    return [f"{_count(len(headings))} {done} that {was} {why}" + (f": below {named}" if named else "")]
+
+
+def _count(number: int) -> str:
+    return "1 cell" if number == 1 else f"{number} cells"

@@ -1,0 +1,215 @@
+"""The page that a student opens first: what there is, how far the work is, what comes next, how to hand in.
+
+Points are those that the check cells kept; it judges nothing itself. Every notebook imports this module, so it does
+without nbformat, whose import takes long.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit import runtime
+from labkit.course import intake
+from labkit.course.answers import Reached, points_so_far
+from labkit.course.students import course_files, who
+from labkit.course.tasks import NOTEBOOKS, TASKS
+
+NAME = "START.ipynb"
+MARK = "labkit_start"  # in the metadata of a page that may be written anew
+WELCOME = """# Pruning labs
+
+Train a small network, prune it in every classic way, and measure what that does. Open a notebook by its link below;
+run the cell to see your points as they are now.
+
+This page is made anew by `make lab` and `labkit start`: keep no notes here."""
+TITLE = re.compile(r"^# +(.+?)(?: +\(([^()]*\bmin\b[^()]*)\))? *$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One notebook in the table.
+
+    Attributes:
+        name: of the notebook's file, without its ending.
+        title: from its first heading.
+        minutes: of reading and computing, as its first heading says.
+        points: that its check cells gave so far.
+        of: the most that they give.
+        state: ``done``, ``begun``, ``not begun``, ``missing`` or ``damaged``.
+        unsaved: networks that got points but are not saved.
+    """
+
+    name: str
+    title: str
+    minutes: str
+    points: float
+    of: float
+    state: str
+    unsaved: tuple[str, ...] = ()
+
+
+def rows(folder: Path) -> list[Row]:
+    """The notebooks of the course, and how far each one is.
+
+    Args:
+        folder: of the notebooks.
+    """
+    kept = points_so_far()
+    return [_row(folder / f"{name}.ipynb", kept) for name in NOTEBOOKS if name in (_handed_out() or NOTEBOOKS)]
+
+
+def _handed_out() -> list[str]:
+    """Names of the notebooks that the course of this folder has; none in the project itself.
+
+    Raises:
+        ValueError: the course's file can not be read.
+    """
+    path = next((path for path in course_files() if path.is_file()), None)
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8-sig"))["notebooks"]) if path else []
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); get the course's folder again") from None
+
+
+def _row(path: Path, kept: dict[str, Reached]) -> Row:
+    tasks = {name: task for name, task in TASKS.items() if task.notebook == path.stem}
+    points = {name: _points(kept.get(name), task.points) for name, task in tasks.items()}
+    got, of = sum(points.values()), sum(task.points for task in tasks.values())
+    networks = [tasks[name].network for name, value in points.items() if value and tasks[name].network]
+    unsaved = tuple(name for name in networks if not (runtime.models_dir() / f"{name}.pth").is_file())
+    begun = any(name in kept and kept[name].attempted for name in tasks)
+    state = "done" if got >= of else "begun" if begun or got else "not begun"
+    try:
+        cells = intake.read_notebook(path.read_bytes())["cells"]
+    except FileNotFoundError:
+        return Row(path.stem, path.stem, "", got, of, "missing")
+    except (OSError, intake.Refused):
+        return Row(path.stem, path.stem, "", got, of, "damaged")
+    found = TITLE.search("\n".join(cell["source"] for cell in cells if cell["type"] == "markdown"))
+    title, minutes = (found[1], found[2] or "") if found else (path.stem, "")
+    return Row(path.stem, title, minutes, got, of, state, unsaved)
+
+
+def _points(reached: Reached | None, most: float) -> float:
+    """Points of a task; the file that keeps them may tell more than there are."""
+    return min(reached.points, most) if reached else 0.0
+
+
+def page(folder: Path) -> str:
+    """The page in Markdown, with links that are relative to the folder of the notebooks."""
+    table = rows(folder)
+    bonus = {task.notebook for task in TASKS.values() if task.bonus}
+    counted = [row for row in table if row.name not in bonus]
+    got, of = sum(row.points for row in counted), sum(row.of for row in counted)
+    extra = [f"{row.points:g} of {row.of:g} bonus, " for row in table if row.name in bonus]
+    student = who()
+    nobody = "**Nobody has signed in yet:** write your ID in the first cells of notebook 01."
+    lines = [
+        f"**You are {student}.**" if student else nobody,
+        "",
+        "| notebook | minutes | points so far | state |",
+        "|:--|:--|--:|:--|",
+        *(_line(row, bonus=row.name in bonus) for row in table),
+        "",
+        f"**{got:g} of {of:g} points**, {''.join(extra)}by your check cells.",
+        *(_not_saved(row) for row in table if row.unsaved),
+        "",
+        _next(table),
+        "",
+        *_handing_in(student),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Row, *, bonus: bool) -> str:
+    title = row.title.replace("|", "\\|").replace("[", "\\[").replace("]", "\\]")
+    link = title if row.state == "missing" else f"[{title}]({row.name}.ipynb)"
+    points = f"{row.points:g} of {row.of:g}" + (" (bonus)" if bonus else "")
+    return f"| {link} | {row.minutes.replace('|', ' ')} | {points} | {row.state} |"
+
+
+def _not_saved(row: Row) -> str:
+    names = ", ".join(f"`{name}`" for name in row.unsaved)
+    return f"\nNot saved yet: {names}. The points count once you have run the cell of {row.name[:2]} that saves."
+
+
+def _next(table: list[Row]) -> str:
+    row = next((row for row in table if row.state != "missing" and row.points < row.of), None)
+    if row is None:
+        return "**Next:** every check has its points. Look through your answers in words, then hand in."
+    link = f"[{row.title}]({row.name}.ipynb)"
+    asked = [task for task in TASKS.values() if task.notebook == row.name]
+    kept = points_so_far()
+    left = [task.title for task in asked if _points(kept.get(task.name), task.points) < task.points]
+    return f"**Next:** {link}. Points to get: {'; '.join(left)}."
+
+
+def _handing_in(student: str) -> list[str]:
+    if not _handed_out():
+        return ["In this folder the notebooks are solved; `labkit release` makes the exercises from them."]
+    command = "make pack" if student else "make pack STUDENT=ab1234"
+    other = ".venv/bin/labkit pack" if student else ".venv/bin/labkit pack --student ab1234"
+    return [
+        f"**To hand in:** save your notebooks and run `{command}` (or `{other}`) in a terminal, in the folder above "
+        "this one. It shows the points that the grader will give, and lists what is missing.",
+        "",
+        "**A given cell was changed or lost?** `.venv/bin/labkit repair 02` puts those of notebook 02 back and leaves "
+        "your work alone.",
+    ]
+
+
+def plain(markdown: str) -> str:
+    """The page as text, for places that show no Markdown."""
+    text = re.sub(r"(?<!\\)\[(.+?)(?<!\\)\]\(.+?\)", r"\1", markdown).replace("**", "").replace("`", "")
+    return "\n".join(line for line in text.splitlines() if not line.startswith("|:--"))
+
+
+def start() -> None:
+    """Show the page, as things are now."""
+    here = Path.cwd()
+    from IPython.display import display  # only a notebook needs it
+
+    folder = here if any((here / f"{name}.ipynb").is_file() for name in NOTEBOOKS) else runtime.PROJECT / "notebooks"
+    display(_shown(page(folder)), raw=True)
+
+
+def _shown(markdown: str) -> dict[str, str]:
+    return {"text/markdown": markdown, "text/plain": plain(markdown)}
+
+
+def write_start(folder: Path) -> Path:
+    """Write ``START.ipynb`` into the folder of the notebooks, whole or not at all, with the page in it.
+
+    Raises:
+        FileExistsError: there is a file of this name that is no such page.
+        FileNotFoundError: there is no such folder.
+        OSError: the folder can not be written.
+    """
+    path = folder / NAME
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder")
+    if (path.exists() or path.is_symlink()) and not _is_ours(path):
+        raise FileExistsError(f"{path} was not made by labkit start; move it away to get a new one")
+    text = json.dumps(_notebook(_shown(page(folder))), indent=1, ensure_ascii=False) + "\n"
+    with runtime.written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return path
+
+
+def _notebook(shown: dict[str, str]) -> dict[str, Any]:
+    code: dict[str, Any] = {"cell_type": "code", "id": "start-code", "metadata": {}, "execution_count": None}
+    code["source"] = "from labkit import course\n\ncourse.start()"
+    code["outputs"] = [{"output_type": "display_data", "metadata": {}, "data": shown}]
+    text = {"cell_type": "markdown", "id": "start-text", "metadata": {}, "source": WELCOME}
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, MARK: True}
+    return {"cells": [text, code], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return not path.is_symlink() and json.loads(path.read_text(encoding="utf-8"))["metadata"][MARK] is True
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
