@@ -448,7 +448,7 @@ WORK["04_structured_pruning"] = {
             pruned = labkit.clone(CNN_MNIST)
             for name in CONVOLUTIONS:
                 prune.ln_structured(getattr(pruned, name), "weight", AMOUNT, n=2, dim=0)
-                norms[name] = weights[name].norm(dim=(1, 2, 3))
+                norms[name] = weights[name].flatten(1).norm(dim=1)
                 doomed[name] = labkit.zero_channels(getattr(pruned, name))
         """,
         "nb04-008": "masks_by_hand = {name: getattr(pruned, name).weight_mask for name in CONVOLUTIONS}",
