@@ -46,7 +46,7 @@ class Points(float):
         return made
 
     def __str__(self) -> str:
-        return f"{float(self):g} of {self.of:g} points"
+        return f"{float(self):g} of {self.of:g} point{'' if self.of == 1 else 's'}"
 
     def _repr_html_(self) -> str:
         return f"<b>{self}</b>"
