@@ -4,9 +4,10 @@ A check prints ✓ (holds), ✗ (does not, with a hint) or – (not attempted, o
 ``labkit pack``, and returns the points, which nbgrader takes as partial credit. A check never raises.
 """
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,19 @@ from labkit import data
 from labkit.checkpoints import load_network, save_network
 from labkit.cnn import CNN
 from labkit.course import judging
-from labkit.course.answers import Reached, keep_points, kept_answer, save_answer
+from labkit.course.answers import Reached, answer_path, keep_points, kept_answer, points_so_far, save_answer
 from labkit.course.cases import Case, fresh_cases, references, seed_of_check, truth
 from labkit.course.judging import Finding, Unfit, Verdict
 from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, Weights, dense_weights, has_zeros
 from labkit.course.students import seed
 from labkit.course.tasks import NOTEBOOKS, TASKS
+from labkit.progress import notebook
+from labkit.runtime import models_dir
 from labkit.sparsity import clone
 from labkit.training import accuracy
 
 BASE_HAS_ZEROS = "CNN_MNIST itself has zeros: run the cell that loads it again, then the steps below it"
+FAILED = object()  # the answer of a function that raised an error
 MARKS = {True: "✓", False: "✗", None: "–"}
 COLOURS = {"✓": "0;158;115", "✗": "213;94;0", "–": "127;127;127"}  # green, vermilion, grey
 
@@ -177,8 +181,10 @@ def check_detective(method_of: Any) -> Points:
         some = fresh_cases(mine)
         right = truth(some)  # before a student's function can change anything
         answers, work.remarks = _answers_of(method_of, some)
+        failed = {number for number, answer in enumerate(answers) if answer is FAILED}
+        answers = [None if answer is FAILED else answer for answer in answers]
         work.answer = {"seed": mine, "answers": answers}
-        return judging.detective(answers, right)
+        return judging.detective(answers, right, failed)
 
     return _checked(work, judge)
 
@@ -193,7 +199,7 @@ def _answers_of(method_of: Callable[[Case], Any], some: Sequence[Case]) -> tuple
         except Exception as error:
             said = " ".join(f"{type(error).__name__}: {error}".split())[:160]
             errors.setdefault(said, []).append(number)
-            answers.append(None)
+            answers.append(FAILED)
     return answers, [
         f"method_of failed on network {numbers[0]}: {said}"
         + (f" (and on {len(numbers) - 1} more)" if len(numbers) > 1 else "")
@@ -297,6 +303,9 @@ def _has_zeros(base: Any) -> bool:
 def _kept(work: _Work, verdict: Verdict) -> list[str]:
     """Keep what was judged and its points; what could not be kept, in words. What was not attempted is not kept."""
     try:
+        why = _why_not_kept(work, verdict)
+        if why:
+            return [why]
         if verdict.attempted and work.network is not None:
             metadata = {} if work.trained_with is None else {"seed": work.trained_with}
             load_network(save_network(work.network, verdict.task.network, **metadata))
@@ -304,9 +313,20 @@ def _kept(work: _Work, verdict: Verdict) -> list[str]:
             save_answer(work.task, work.answer, _before(work.base))
         keep_points(work.task, Reached(verdict.points, verdict.task.points, verdict.attempted))
     except Exception as error:
-        what = "network" if work.network is not None else "answer"
-        return [f"the {what} could not be kept for labkit pack ({type(error).__name__}: {str(error)[:200]})"]
+        return [f"this could not be kept for labkit pack ({type(error).__name__}: {str(error)[:200]})"]
     return []
+
+
+def _why_not_kept(work: _Work, verdict: Verdict) -> str:
+    """Why earlier work is not replaced by this one, or nothing."""
+    path = models_dir() / f"{verdict.task.network}.pth" if verdict.task.network else answer_path(work.task)
+    before = points_so_far().get(work.task)
+    if verdict.attempted and before and before.points > verdict.points and path.exists():
+        where = f"models/{path.relative_to(models_dir()).as_posix()}"
+        return f"your earlier work with {before.points:g} points stays in {where}; delete that file to replace it"
+    if work.task == "01-training" and work.network is not None and has_zeros(work.network):
+        return "a network with zeros is not kept: the notebooks that follow start from this one"
+    return ""
 
 
 def lines_of(verdict: Verdict, *, hints: bool = True) -> list[str]:
@@ -325,8 +345,7 @@ def lines_of(verdict: Verdict, *, hints: bool = True) -> list[str]:
 
 def _in_a_kernel() -> bool:
     """Whether a notebook's kernel runs this, which shows the cell's result as HTML."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return getattr(shell, "kernel", None) is not None
+    return notebook() is not None
 
 
 def _coloured(line: str) -> str:
@@ -398,4 +417,6 @@ def _number(value: Any) -> Any:
     """Also NumPy's and torch's numbers."""
     if isinstance(value, torch.Tensor):
         return value.item() if value.numel() == 1 else value
+    if isinstance(value, (Fraction, Decimal)):
+        return float(value)
     return value.item() if isinstance(value, (np.generic, np.ndarray)) and value.size == 1 else value

@@ -43,8 +43,8 @@ def off_by(count: int, right: int, head: str = "; ", most: int = 3) -> str:
     if not 0 < distance <= most:
         return ""
     words = {1: "one", 2: "two", 3: "three"}.get(distance, str(distance))
-    more = "more" if count > right else "less"
-    return f"{head}{count:,}, {words} {more} than the library's {right:,}: > instead of >=, or rounding"
+    more = "more" if count > right else "fewer"
+    return f"{head}{count:,}, {words} {more} than the library's {right:,}: perhaps > instead of >=, or rounding"
 
 
 def of_work(name: str, given: Any) -> str:

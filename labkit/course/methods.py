@@ -123,6 +123,11 @@ def lowest_were_zeroed(before: torch.Tensor, zero: torch.Tensor) -> bool:
     return len(gone) > 0 and len(kept) > 0 and bool(gone.max() <= kept.min())
 
 
+def largest_were_zeroed(before: torch.Tensor, zero: torch.Tensor) -> bool:
+    """Whether the weights of largest size of a layer were zeroed."""
+    return lowest_were_zeroed(-before.abs(), zero)
+
+
 def channel_norms(weight: torch.Tensor, n: int = 2) -> torch.Tensor:
     """The L1 or L2 norm of each output channel: (out,) float64."""
     return torch.linalg.vector_norm(weight.double().flatten(1), ord=n, dim=1)

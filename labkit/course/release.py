@@ -27,7 +27,7 @@ FORMAT = "labkit course 1"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 LOOKS_LIKE = re.compile(r"#\s*(begin|end)\s*(solution|hidden|mark)", re.IGNORECASE)
 CODE_STUB, PROSE_STUB = "# YOUR CODE HERE", "*Your answer here.*"
-# What a folder needs to be worked in, beside the notebooks. Nothing of it holds a solution.
+# What a folder needs to be worked in, beside the notebooks: no solution of a notebook, but labkit, which can judge.
 COPIED = (
     "labkit/**/*.py",
     "data/README.md",
