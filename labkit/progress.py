@@ -31,7 +31,8 @@ def progress(steps: Sized, name: str, done: int = 0, colour: str = "") -> "tqdm[
     Returns:
         A tqdm: to loop over, and a context that closes it; ``set_postfix_str`` says something beside the count.
     """
-    shown: dict[str, Any] = {"desc": name, "colour": colour or None, "disable": not runtime.bars_are_on()}
+    off = not (runtime.bars_are_on() and sys.stderr)  # a program may have no stderr
+    shown: dict[str, Any] = {"desc": name, "colour": colour or None, "disable": off}
     counts: dict[str, Any] = {"initial": done, "total": done + len(steps), "mininterval": 0.2, "miniters": 1}
     if notebook() is None:
         return tqdm(steps, leave=False, dynamic_ncols=True, **shown, **counts)  # type: ignore[call-overload]

@@ -28,7 +28,10 @@ from labkit.runtime import models_dir
 from labkit.sparsity import clone
 from labkit.training import accuracy
 
-BASE_HAS_ZEROS = "CNN_MNIST itself has zeros: run the cell that loads it again, then the steps below it"
+BASE_HAS_ZEROS = (
+    "CNN_MNIST itself has zeros: run the cell that loads it again, then the steps below it; "
+    "if it is so again, your code prunes CNN_MNIST where it should prune the copy (network, model or layer)"
+)
 FAILED = object()  # the answer of a function that raised an error
 MARKS = {True: "✓", False: "✗", None: "–"}
 COLOURS = {"✓": "0;158;115", "✗": "213;94;0", "–": "127;127;127"}  # green, vermilion, grey
@@ -63,19 +66,19 @@ def check_prediction(notebook: str, prediction: Any) -> Points:
         asked = ", ".join(name[:2] for name in NOTEBOOKS if f"{name[:2]}-prediction" in TASKS)
         print(f"✗ notebook is {notebook!r:.40}; predictions are asked for in {asked}")
         return Points(0, 1)
-    number = _number(prediction)
-    return _answered(task, number, lambda: judging.prediction(task, number))
+    return _answered(task, prediction, _number, lambda number: judging.prediction(task, number))
 
 
 def check_work(work: Any) -> Points:
     """Multiply-adds of each layer, a dict from layer to number."""
-    plain = _numbers(work)
-    return _answered("01-work", plain, lambda: judging.work(plain))
+    return _answered("01-work", work, _numbers, judging.work)
 
 
 def check_training(network: Any, trained_with: int | None = None) -> Points:
     """CNN_MNIST, trained with the seed that is kept with it; by default the student's own."""
     told = seed() if trained_with is None else trained_with
+    if (models_dir() / "CNN_MNIST.unfinished").exists():
+        print("– the training was stopped before its end: run its cell again, it goes on")
     return _made(
         "01-training", network, lambda made: judging.trained_network(made, references(), _validation), trained_with=told
     )
@@ -140,8 +143,7 @@ def check_global_rounds(network: Any, base: Any) -> Points:
 
 def check_work_after_cutting(work: Any) -> Points:
     """Multiply-adds of each layer once half of the channels are cut out, a dict from layer to number."""
-    plain = _numbers(work)
-    return _answered("07-work", plain, lambda: judging.work_after_cutting(plain))
+    return _answered("07-work", work, _numbers, judging.work_after_cutting)
 
 
 def check_cut(weights: Any, base: Any) -> Points:
@@ -196,8 +198,8 @@ def _answers_of(method_of: Callable[[Case], Any], some: Sequence[Case]) -> tuple
     for number, case in enumerate(some, start=1):
         try:
             answers.append(method_of(case))
-        except Exception as error:
-            said = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        except (Exception, SystemExit) as error:
+            said = _in_words(error)[:160]
             errors.setdefault(said, []).append(number)
             answers.append(FAILED)
     return answers, [
@@ -231,8 +233,15 @@ class _Work:
     remarks: list[str] = field(default_factory=list)
 
 
-def _answered(task: str, answer: Any, judge: Callable[[], Verdict]) -> Points:
-    return _checked(_Work(task, answer=answer), judge)
+def _answered(task: str, given: Any, plain: Callable[[Any], Any], judge: Callable[[Any], Verdict]) -> Points:
+    """Check numbers, once they are made plain."""
+    work = _Work(task)
+
+    def judged() -> Verdict:
+        work.answer = plain(given)
+        return judge(work.answer)
+
+    return _checked(work, judged)
 
 
 def _masked(
@@ -279,8 +288,7 @@ def _checked(work: _Work, judge: Callable[[], Verdict]) -> Points:
     except Unfit as error:
         verdict = Verdict(task, [Finding(False, task.title, str(error), task.points)])
     except Exception as error:  # a half-run notebook, a broken network
-        said = f"{type(error).__name__}: {str(error)[:200]}"
-        verdict = Verdict(task, [Finding(False, "could not be looked at", said, task.points)])
+        verdict = Verdict(task, [Finding(False, "could not be looked at", _in_words(error), task.points)])
     spoilt = verdict.points < task.points and _has_zeros(work.base)
     points, in_kernel = Points(verdict.points, task.points), _in_a_kernel()
     lines = [f"✗ {BASE_HAS_ZEROS}"] if spoilt else []
@@ -313,8 +321,16 @@ def _kept(work: _Work, verdict: Verdict) -> list[str]:
             save_answer(work.task, work.answer, _before(work.base))
         keep_points(work.task, Reached(verdict.points, verdict.task.points, verdict.attempted))
     except Exception as error:
-        return [f"this could not be kept for labkit pack ({type(error).__name__}: {str(error)[:200]})"]
+        return [f"this could not be kept for labkit pack ({_in_words(error)})"]
     return []
+
+
+def _in_words(error: BaseException) -> str:
+    """An error in one line, whatever class it is of."""
+    try:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    except Exception:  # a class of the student's own
+        return type(error).__name__
 
 
 def _why_not_kept(work: _Work, verdict: Verdict) -> str:

@@ -4,7 +4,7 @@ The check cells of the notebooks and the grader both judge here, so they give th
 nothing is read from a file, and no student's code is run.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -176,8 +176,8 @@ def _hint_for_amount(share: float, layer: str, zeros: int) -> str:
         return f"{layer}: a whole number as amount counts weights, a decimal one is a share"
     if abs(share - 0.4375) < 0.002 or abs(share - 15 / 64) < 0.002:
         return f"{layer}: that is what two prunings make, the second of what the first has left; start from a clone"
-    if abs(share - 0.75) < 0.002:
-        return f"{layer} has 75.00% zeros: an amount is the share that goes; in a mask a 1 keeps a weight, a 0 drops it"
+    if abs(share - 0.75) < 0.01:
+        return f"{layer} has {share:.2%} zeros: an amount is the share that goes; a 0 in a mask drops a weight"
     return f"{layer} has {share:.2%} zeros: is it the amount that was asked for, taken once?"
 
 
@@ -451,8 +451,11 @@ def iterative_network(network: CNN, candidates: Mapping[str, Weights], accuracy:
 def _run_again(findings: Sequence[Finding], task: Task) -> list[Finding]:
     """The last hint also says how to start over: after a correction the loop is still full."""
     last = max((number for number, finding in enumerate(findings) if finding.holds is False), default=None)
-    said = f". After a change of prune_and_train: {AGAIN.format(task.network)}"
-    return [replace(x, hint=x.hint + said) if number == last else x for number, x in enumerate(findings)]
+    said = f" After a change of prune_and_train: {AGAIN.format(task.network)}"
+    if last is None:
+        return list(findings)
+    end = "" if findings[last].hint.endswith("?") else "."
+    return [replace(x, hint=x.hint + end + said) if number == last else x for number, x in enumerate(findings)]
 
 
 def _hint_for_rounds(share: float) -> str:
@@ -516,8 +519,8 @@ def prediction(task: str, value: Any) -> Verdict:
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15  # NaN: no
     least, most, asked = PREDICTIONS[task[:2]]
     if not number or least <= value <= most:
-        hint = f"write a plain number: {asked}"
-        return Verdict(TASKS[task], [Finding(number, "a number was written down", hint, 1)])
+        text, hint = f"{'a' if number else 'no'} number was written down", f"write a plain number: {asked}"
+        return Verdict(TASKS[task], [Finding(number, text, hint, 1)])
     return Verdict(TASKS[task], [Finding(False, f"{value:g} was written down", asked, 1)])
 
 
@@ -536,7 +539,10 @@ def _counted(task: str, answers: Any, rights: Mapping[str, int], hint: Callable[
         given = answers.get(name)
         number = isinstance(given, (int, float)) and not isinstance(given, bool)
         said = f"{given:,}" if number else "no number"
-        findings.append(Finding(number and given == right, f"{name}: {said}", hint(name, given), 0.5))
+        why = hint(name, given)
+        if name not in answers:
+            why = f"work has no {name!r}; its keys are {', '.join(map(repr, answers))[:80]}"
+        findings.append(Finding(number and given == right, f"{name}: {said}", why, 0.5))
     return Verdict(TASKS[task], findings)
 
 
@@ -574,7 +580,10 @@ def random_mask(mask: Any, before: Weights | None = None) -> Verdict:
         hint = f"draw exactly a quarter{hints.off_by(count, 72)}"
     exact = Finding(count == 72, f"{count} of 288 weights are masked", hint, 1)
     why = looks_random(before, {"conv1": zero}, ["conv1"]) if count < 288 else "nothing was chosen"
-    return Verdict(TASKS["02-mask"], [exact, Finding(not why, "chosen without preference", f"{why}; throw dice", 1)])
+    text = "chosen without preference"
+    if 0 < count < 288 and follows_the_start(before, {"conv1": zero}):
+        text += "; but it follows the signs of the weights: dice with the training's own seed? Take SEED + 1"
+    return Verdict(TASKS["02-mask"], [exact, Finding(not why, text, f"{why}; throw dice", 1)])
 
 
 def _mask_findings(zero: Weights, before: Weights | None, layers: Sequence[str], right: Any, points: float) -> Any:
@@ -598,6 +607,8 @@ def l1_masks(masks: Any, before: Weights | None) -> Verdict:
             hint = f"a quarter is {SIZES[name] // 4:,}; the size |w| counts, not the sign"
             if abs(count - round(SIZES[name] * 7 / 16)) <= TIES:
                 hint = f"a quarter is {SIZES[name] // 4:,}; a quarter of what a first quarter has left was masked, too"
+            if before is not None and smallest_were_zeroed(before, zero, CONVOLUTIONS):
+                hint = "the three layers share one threshold; each has its own, which a quarter of its weights is below"
             if count == 0:
                 hint = f"a quarter is {SIZES[name] // 4:,}; nothing is masked: is the mask of {name} still all ones?"
             return False, "a 1 keeps a weight, a 0 drops it" if inverted else hint
@@ -823,7 +834,7 @@ def golf_network(network: CNN, accuracy: Accuracy) -> Verdict:
     return Verdict(task, findings)
 
 
-def detective(answers: Any, truth: Sequence[str], failed: Container[int] = ()) -> Verdict:
+def detective(answers: Any, truth: Sequence[str], failed: Collection[int] = ()) -> Verdict:
     """09: the method of each of many networks; where two explain it ("A or B"), either is right.
 
     Args:
@@ -835,7 +846,7 @@ def detective(answers: Any, truth: Sequence[str], failed: Container[int] = ()) -
     if not isinstance(answers, (list, tuple)) or len(answers) != len(truth):
         raise Unfit(f"the answers must be names of methods for {len(truth)} networks")
     names = [method_named(answer) for answer in answers]
-    if all(answer is None for answer in answers) or set(names) == {"random"}:
+    if not failed and (all(answer is None for answer in answers) or set(names) == {"random"}):
         return Verdict(task)  # as the function stands in the notebook from the start
     findings = []
     for method in METHODS:

@@ -20,7 +20,7 @@ MOST_BYTES = 20 * intake.MEGABYTE
 # The name of a home folder says who somebody is.
 # On Windows it may have blanks, and each step from repr() to JSON doubles the backslashes.
 HOME = re.compile(
-    r"""/(?:home|Users)/[^/\\\s"':,;<>]+|\b[A-Za-z]:\\+Users\\+(?:[^\\/:*?"'<>|\n]+(?=\\)|[^/\\\s"':,;<>]+)|/root\b"""
+    r"""/(?:home|Users)/[^/\\\s"':,;<>]+|\b[A-Za-z]:\\+Users\\+(?:[^\\/:*?"'<>|\n]+(?=\\)|[^/\\\s"':,;<>]+)|(?<![\w.])/root\b"""
 )
 A_NOTEBOOK = re.compile(r"\.ipynb(\.\w+)?$", re.IGNORECASE)
 # The grader's words about one cell; the name of the cell, and what is odd about it.
@@ -120,10 +120,10 @@ def remarks(result: dict[str, Any], course: Mapping[str, Any], notebooks: Path) 
         course: what it was graded by.
         notebooks: the folder that was packed.
     """
-    lines = copies(notebooks)
+    lines = copies(notebooks) + [f"your instructor may ask: {line}" for line in _flags(result, course)]
     lines += [f"missing: {line}" for line in missing(result, course)]
     lines += [f"not answered: {line}" for line in unanswered(result, course)]
-    return list(dict.fromkeys(lines + [f"your instructor may ask: {line}" for line in _flags(result, course)]))
+    return list(dict.fromkeys(lines))
 
 
 def missing(result: dict[str, Any], course: Mapping[str, Any]) -> list[str]:
