@@ -204,7 +204,9 @@ def random_mask(seed: int = 0) -> torch.Tensor:
 def answers_of(start: labkit.CNN, student: str, seed: int = 0) -> dict[str, tuple[Any, Any]]:
     """Task -> a right answer and the weights that it belongs to, for all tasks that are no network."""
     before, seed_of = dense_weights(start), students.seed_of(student, SALT)
-    found: dict[str, tuple[Any, Any]] = {f"0{number}-prediction": (0.5, None) for number in range(1, 8)}
+    found: dict[str, tuple[Any, Any]] = {
+        f"0{number}-prediction": (50 if number in (5, 6) else 0.5, None) for number in range(1, 8)
+    }
     work = {"conv1": 225_792, "conv2": 3_612_672, "conv3": 1_843_200, "fc": 32_000}
     shown = seed_of_check(seed_of)
     return found | {

@@ -362,7 +362,7 @@ WRONG_NETWORKS = {
             "whole channels are zero",
         ),
         "global": (lambda: course_work.globally(start(), 0.25, CONVOLUTIONS), [0], "is it the amount"),
-        "the largest": (lambda: with_masks(by_score(largest)), [1], "large weights"),
+        "the largest": (lambda: with_masks(by_score(largest)), [1], "the largest |w| went"),
         "signed": (lambda: with_masks(by_score(signed)), [1], "wrong side of a threshold"),
         "inverted": (lambda: with_masks(inverted(by_score(torch.abs))), [0, 1], "75.00% zeros"),
         "masks removed, then trained": (lambda: revived(right("03-network")), [0, 1, 2], "is its mask still there"),
@@ -390,7 +390,7 @@ WRONG_NETWORKS = {
         "the largest": (
             lambda: with_masks(by_norm(lambda weight: -channel_norms(weight))),
             [2],
-            "larger norm went",
+            "of the largest norms went",
         ),
         "a quarter": (lambda: pruned(prune.ln_structured, amount=0.25, n=2, dim=0), [0], "an eighth of 32 channels"),
         "amount=1": (lambda: pruned(prune.ln_structured, amount=1, n=2, dim=0), [0], "a whole number as amount"),
@@ -1505,7 +1505,7 @@ def test_prediction_out_of_range_is_judged_alike_by_check_and_grader(value):
 def test_prediction_that_is_no_number_gets_nothing(value, capsys):
     assert course.check_prediction("02", value) == 0.0
     assert capsys.readouterr().out.startswith(
-        "✗ a number was written down\n  write a plain number: a share between 0 and 1"
+        "✗ no number was written down\n  write a plain number: a share between 0 and 1"
     )
 
 
@@ -1712,7 +1712,16 @@ def test_wrong_network_is_kept_and_one_that_is_none_is_not():
     for nothing in (3, labkit.clone(start()), labkit.CNN(channels=(4, 6, 8))):
         check("03-network", nothing)
     assert torch.equal(kept("CNN_MNIST_L1").conv2.weight_mask, before_garbage.conv2.weight_mask)
-    assert answers.points_so_far()["03-network"].points == 0  # the last attempt: other widths
+    assert answers.points_so_far()["03-network"].points == 2  # of the network that stays
+
+
+def test_worse_work_does_not_replace_better_work(capsys):
+    check("03-network", right("03-network"))
+    better = kept("CNN_MNIST_L1")
+    check("03-network", right("02-network"))
+    assert "your earlier work with 4 points stays in models/CNN_MNIST_L1.pth" in capsys.readouterr().out
+    assert torch.equal(kept("CNN_MNIST_L1").conv2.weight_mask, better.conv2.weight_mask)
+    assert answers.points_so_far()["03-network"].points == 4
 
 
 def test_blank_check_leaves_the_points_of_the_work_that_is_kept():
@@ -1802,7 +1811,7 @@ def test_kernel_shows_points_as_html_and_findings_in_colour(tmp_path):
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     (said, shown), (blank, nothing) = (cell.outputs for cell in notebook.cells)
     assert shown.data == {"text/plain": "0.5", "text/html": "<b>0.5 of 2 points</b>"}
-    assert nothing.data == {"text/plain": "0.0", "text/html": "<b>0 of 1 point</b>"}
+    assert nothing.data == {"text/plain": "0.0", "text/html": "<b>0 of 1 points</b>"}
     assert "\x1b[38;2;0;158;115m✓\x1b[0m conv1: 225,792\n" in said.text
     assert "\x1b[38;2;213;94;0m✗\x1b[0m conv2: 1\n" in said.text
     assert "of 2 points" not in said.text

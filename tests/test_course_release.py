@@ -979,7 +979,10 @@ def test_pack_by_a_course_of_before_there_was_a_repair_still_says_what_is_missin
         for spec in given:
             del spec["source"], spec["marks"]
     said = packing.remarks(grading.grade(intake.read_submission(path), course), course, whole)
-    assert "missing: 01-work, multiply-adds of each layer: not attempted; do it, and run the check 01-work" in said
+    assert (
+        "missing: 01-work, multiply-adds of each layer: not attempted; do it, and run the check 01-work, which keeps it"
+        in said
+    )
 
 
 def test_labkit_pack_ends_with_2_where_nothing_can_be_packed(notebooks, tmp_path):

@@ -82,15 +82,15 @@ def test_points_of_the_checks_are_added_and_the_first_notebook_with_a_gap_is_nex
     keep(full("01", "03", "09") | half | seen | blank)
     text = page(labs)
     assert {name[:2]: row[1:] for name, row in table(text).items()} == {
-        "01": ["7 of 7", "done"],
+        "01": ["7 of 7", "done, but for 1 answer in words"],
         "02": ["1.5 of 7", "begun"],
-        "03": ["8 of 8", "done"],
+        "03": ["8 of 8", "done, but for 1 answer in words"],
         "04": ["0 of 8", "begun"],
         "05": ["0 of 9", "not begun"],
         "06": ["0 of 13", "not begun"],
         "07": ["0 of 10", "not begun"],
         "08": ["0 of 8", "not begun"],
-        "09": ["6 of 6 (bonus)", "done"],
+        "09": ["6 of 6 (bonus)", "done, but for 1 answer in words"],
     }
     assert f"**16.5 of {TOTAL:g} points**, 6 of 6 bonus" in text
     left = "a prediction, before the measurement; a random mask by hand; 25 % of conv1, conv2, conv3 at random"

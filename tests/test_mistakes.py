@@ -277,7 +277,7 @@ MISTAKES = [
     ("01-training", "not trained", labkit.CNN, "if the training is written by now, run its cell again"),
     ("01-training", "pruned", lambda: pruned(start(), L1, amount=0.25), "pruning comes later"),
     ("02-mask", "a coin", lambda: conv1_mask(66), "a coin for each weight gives about a quarter"),
-    ("02-mask", "off by one", lambda: conv1_mask(73), "73, one more than the library's 72: > instead of >="),
+    ("02-mask", "off by one", lambda: conv1_mask(73), "73, one more than the library's 72: perhaps > instead of >="),
     ("02-mask", "inverted", lambda: 1 - conv1_mask(), "a 1 keeps a weight, a 0 drops it"),
     ("02-mask", "the first quarter", lambda: conv1_mask(places=slice(72)), "one end of the layer was preferred"),
     ("02-mask", "flat", lambda: conv1_mask().flatten(), "a mask has the shape of its weights"),
@@ -435,7 +435,7 @@ IN_PLACE = {
 def test_pruning_of_cnn_mnist_itself_is_told_and_no_other_advice(task, capsys):
     points = IN_PLACE[task]()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"✗ {BASE}, then the steps below it"
+    assert lines[0].startswith(f"✗ {BASE}, then the steps below it")
     assert points < TASKS[task].points
     assert not any(line.startswith("  ") for line in lines)
 
@@ -443,10 +443,9 @@ def test_pruning_of_cnn_mnist_itself_is_told_and_no_other_advice(task, capsys):
 def test_blank_clone_of_a_cnn_mnist_that_was_pruned_itself_is_told(capsys):
     """``prune.l1_unstructured(CNN_MNIST.conv1, …)`` where CNN_MNIST_L1 was meant."""
     course.check_l1_network(start(), pruned(start(), L1, amount=0.25))
-    assert capsys.readouterr().out.splitlines()[:2] == [
-        f"✗ {BASE}, then the steps below it",
-        f"– not attempted: {TASKS['03-network'].title}",
-    ]
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"✗ {BASE}, then the steps below it; if it is so again, your code prunes CNN_MNIST where")
+    assert "not attempted" not in printed
 
 
 def test_right_work_is_not_spoilt_by_a_base_that_was_pruned_later(capsys):
@@ -459,8 +458,8 @@ def test_right_work_is_not_spoilt_by_a_base_that_was_pruned_later(capsys):
     ("task", "work", "words"),
     [
         ("03-masks", lambda: lowest(torch.abs, 73 / 288), "conv1: 73 of 288 weights are masked; 73, one more than"),
-        ("05-mask", lambda: lowest(torch.abs, 3_501 / 18_432, ["conv2"])["conv2"], "3,501, one less than"),
-        ("08-masks", lambda: course_work.lamp_masks(start(), 9_999), "9,999, one less than the library's 10,000"),
+        ("05-mask", lambda: lowest(torch.abs, 3_501 / 18_432, ["conv2"])["conv2"], "3,501, one fewer than"),
+        ("08-masks", lambda: course_work.lamp_masks(start(), 9_999), "9,999, one fewer than the library's 10,000"),
     ],
 )
 def test_off_by_one_is_told_and_costs_nothing(task, work, words, capsys):

@@ -53,7 +53,7 @@ class Points(float):
         return made
 
     def __str__(self) -> str:
-        return f"{float(self):g} of {self.of:g} point{'' if self.of == 1 else 's'}"
+        return f"{float(self):g} of {self.of:g} points"
 
     def _repr_html_(self) -> str:
         return f"<b>{self}</b>"
@@ -292,7 +292,8 @@ def _checked(work: _Work, judge: Callable[[], Verdict]) -> Points:
     spoilt = verdict.points < task.points and _has_zeros(work.base)
     points, in_kernel = Points(verdict.points, task.points), _in_a_kernel()
     lines = [f"✗ {BASE_HAS_ZEROS}"] if spoilt else []
-    lines += lines_of(verdict, hints=not spoilt) + work.remarks + _kept(work, verdict)
+    lines += lines_of(verdict, hints=not spoilt) if verdict.attempted or not spoilt else []
+    lines += work.remarks + _kept(work, verdict)
     for line in lines:
         print(_coloured(line) if in_kernel else line)
     if not in_kernel:  # a notebook shows the points as the cell's result
@@ -311,9 +312,12 @@ def _has_zeros(base: Any) -> bool:
 def _kept(work: _Work, verdict: Verdict) -> list[str]:
     """Keep what was judged and its points; what could not be kept, in words. What was not attempted is not kept."""
     try:
-        why = _why_not_kept(work, verdict)
-        if why:
-            return [why]
+        better = _better_one(work, verdict)
+        if better:
+            return [better]
+        if work.task == "01-training" and work.network is not None and has_zeros(work.network):
+            keep_points(work.task, Reached(verdict.points, verdict.task.points, attempted=True))
+            return ["a network with zeros is not kept: the notebooks that follow start from this one"]
         if verdict.attempted and work.network is not None:
             metadata = {} if work.trained_with is None else {"seed": work.trained_with}
             load_network(save_network(work.network, verdict.task.network, **metadata))
@@ -321,7 +325,8 @@ def _kept(work: _Work, verdict: Verdict) -> list[str]:
             save_answer(work.task, work.answer, _before(work.base))
         keep_points(work.task, Reached(verdict.points, verdict.task.points, verdict.attempted))
     except Exception as error:
-        return [f"this could not be kept for labkit pack ({_in_words(error)})"]
+        what = "network" if work.network is not None else "answer"
+        return [f"the {what} could not be kept for labkit pack ({_in_words(error)})"]
     return []
 
 
@@ -333,15 +338,13 @@ def _in_words(error: BaseException) -> str:
         return type(error).__name__
 
 
-def _why_not_kept(work: _Work, verdict: Verdict) -> str:
-    """Why earlier work is not replaced by this one, or nothing."""
+def _better_one(work: _Work, verdict: Verdict) -> str:
+    """That earlier work with more points is not replaced by this one, or nothing."""
     path = models_dir() / f"{verdict.task.network}.pth" if verdict.task.network else answer_path(work.task)
     before = points_so_far().get(work.task)
     if verdict.attempted and before and before.points > verdict.points and path.exists():
         where = f"models/{path.relative_to(models_dir()).as_posix()}"
         return f"your earlier work with {before.points:g} points stays in {where}; delete that file to replace it"
-    if work.task == "01-training" and work.network is not None and has_zeros(work.network):
-        return "a network with zeros is not kept: the notebooks that follow start from this one"
     return ""
 
 
@@ -350,11 +353,13 @@ def lines_of(verdict: Verdict, *, hints: bool = True) -> list[str]:
     if not verdict.attempted:
         again = [f"  {verdict.task.again}"] if hints and verdict.task.again else []
         return [f"– not attempted: {verdict.task.title}", *again]
-    lines = []
+    lines: list[str] = []
+    said = set()
     for finding in verdict.findings:
         mark = MARKS[finding.holds]
         lines.append(f"{mark} {finding.text}" + (" (can not be decided from the weights)" if mark == "–" else ""))
-        if hints and finding.holds is False and finding.hint:
+        if hints and finding.holds is False and finding.hint and finding.hint not in said:
+            said.add(finding.hint)  # once is enough
             lines.append(f"  {finding.hint}")
     return lines
 

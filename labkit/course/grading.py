@@ -41,6 +41,7 @@ THRESHOLDS = {
     "CNN_MNIST_GOLF": (judging.GOOD,),
 }
 UNTRAINED = ("CNN_MNIST_RND", "CNN_MNIST_L1", "CNN_MNIST_STRUCT", "CNN_MNIST_GLOBAL")
+Claim = tuple[float | None, float, float]  # sparsity and accuracy that a notebook printed, and half of its last digit
 CLAIM = re.compile(
     r"^(CNN_MNIST\w{0,12}): (?:sparsity +(\d{1,3}\.\d{2})%, )?test accuracy ≈(\d\.\d{1,6})$", re.MULTILINE
 )
@@ -152,7 +153,7 @@ class _Reading:
             self.measured[name] = score, ALL_IMAGES
         return score
 
-    def row(self, name: str, claim: tuple[float | None, float] | None) -> dict[str, Any]:
+    def row(self, name: str, claim: Claim | None) -> dict[str, Any]:
         """What a network is, measured, beside what the notebook said."""
         network = self.networks[name]
         layers = None if name in ("CNN_MNIST", "CNN_MNIST_GLOBAL", "CNN_MNIST_GOLF") else ["conv1", "conv2", "conv3"]
@@ -343,21 +344,21 @@ def _about_the_seed(files: Files, reading: _Reading, verdict: Verdict) -> list[s
     return [f"CNN_MNIST says that it was trained with seed {said}; this student's is {reading.seed}"]
 
 
-def _contradictions(name: str, row: Mapping[str, Any], claim: tuple[float | None, float] | None) -> list[str]:
+def _contradictions(name: str, row: Mapping[str, Any], claim: Claim | None) -> list[str]:
     if claim is None:
         return []
     flags = []
     if claim[0] is not None and abs(claim[0] - row["sparsity"]) > 0.0001:
         flags.append(f"{name}: the notebook says {claim[0]:.2%} sparsity, the file has {row['sparsity']:.2%}")
-    if row["images"] == ALL_IMAGES and abs(claim[1] - row["accuracy"]) > CLAIM_TOLERANCE:
+    if row["images"] == ALL_IMAGES and abs(claim[1] - row["accuracy"]) > CLAIM_TOLERANCE + claim[2]:
         flags.append(f"{name}: the notebook says {claim[1]:.4f} test accuracy, the file reaches {row['accuracy']:.4f}")
     return flags
 
 
 def _notebooks(
     files: Files, course: Mapping[str, Any], flags: list[str]
-) -> tuple[dict[str, str], dict[str, dict[str, str]], dict[str, tuple[float | None, float]]]:
-    """Notebook -> state, answer cell -> question and text, network -> claimed sparsity and accuracy."""
+) -> tuple[dict[str, str], dict[str, dict[str, str]], dict[str, Claim]]:
+    """Notebook -> state, answer cell -> question and text, network -> what the notebook claims."""
     states, answers, claims = {}, {}, {}
     for name, given in course["notebooks"].items():
         base = f"{name}.ipynb"
@@ -383,7 +384,8 @@ def _notebooks(
                     answers[spec["name"]] = {"question": spec["head"], "text": text[:MOST_ANSWER]}
             for network, share, score in CLAIM.findall(cell["output"]):
                 if network in NETWORKS:
-                    claims[network] = (float(share) / 100 if share else None), float(score)
+                    half = 0.5 * 10.0 ** -len(score.partition(".")[2])  # what printing rounds away
+                    claims[network] = (float(share) / 100 if share else None), float(score), half
     return states, answers, claims
 
 

@@ -339,7 +339,7 @@ def global_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
     if max(shares) - min(shares) < 0.005:
         hint = "every layer gave the same share: that is one threshold for each layer; rank all layers together"
     if found.before is not None and zeros > 100 and _at_random(found.before, found.zero, ALL_LAYERS):
-        hint = "large weights went as often as small ones; did the method look at the weights?"
+        hint = "large weights went as often as small ones: rank all layers together by |w|"
     ranked = Finding(holds, "over all layers no zeroed weight was larger than a kept one", hint, 2)
     took_part = Finding(found.zeros(["fc"]) > TIES, "fc took part", "which layers were to be ranked together?", 1)
     return Verdict(task, [total, ranked, took_part], flags)
@@ -377,10 +377,7 @@ def trained_network(network: CNN, references: Mapping[str, Weights], accuracy: A
     zeros = sum(int((effective_weight(layer) == 0).sum()) for layer in prunable_layers(network).values())
     hint = _hint_for_training(int(network.batch1.num_batches_tracked or 0), reached)
     levels = ((0.5, 1.0), (USEFUL, 1.0), (TRAINED, 1.0))
-    findings = [
-        Finding(reached >= level, f"at least {level:.0%} of the images right", hint if reached >= before else "", p)
-        for (level, p), before in zip(levels, (0.0, 0.5, USEFUL), strict=True)
-    ]
+    findings = [Finding(reached >= level, f"at least {level:.0%} of the images right", hint, p) for level, p in levels]
     findings.append(
         Finding(zeros <= TIES, "no weight is zero yet", f"{zeros:,} weights are zero; pruning comes later", 1)
     )
@@ -391,8 +388,10 @@ def _hint_for_training(batches: int, reached: float) -> str:
     """Only the network is known; the number of batches that it has seen tells how far the training ran."""
     optimizer = "did the optimizer get the parameters of this network"
     if batches < 400:  # five epochs of quick mode have 430
-        again = "a training that was stopped goes on if its cell is run again"
-        return f"it has seen {batches:,} batches only: did it run through all epochs? {again}; {optimizer}?"
+        again = "One that was stopped goes on if its cell is run again"
+        return (
+            f"it has seen {batches:,} batches only: did the training run through all epochs, and {optimizer}? {again}"
+        )
     steps = "LinearLR counts steps, not epochs: total_iters=EPOCHS * len(train_loader)"
     if reached < USEFUL:
         return f"it has seen {batches:,} batches and hardly learned: was the rate soon zero? {steps}; {optimizer}?"
@@ -541,7 +540,7 @@ def _counted(task: str, answers: Any, rights: Mapping[str, int], hint: Callable[
         said = f"{given:,}" if number else "no number"
         why = hint(name, given)
         if name not in answers:
-            why = f"work has no {name!r}; its keys are {', '.join(map(repr, answers))[:80]}"
+            why = f"work has no {name!r}; its keys are {', '.join(map(repr, answers))[:80]}; {why}"
         findings.append(Finding(number and given == right, f"{name}: {said}", why, 0.5))
     return Verdict(TASKS[task], findings)
 
@@ -608,7 +607,7 @@ def l1_masks(masks: Any, before: Weights | None) -> Verdict:
             if abs(count - round(SIZES[name] * 7 / 16)) <= TIES:
                 hint = f"a quarter is {SIZES[name] // 4:,}; a quarter of what a first quarter has left was masked, too"
             if before is not None and smallest_were_zeroed(before, zero, CONVOLUTIONS):
-                hint = "the three layers share one threshold; each has its own, which a quarter of its weights is below"
+                hint = f"a quarter is {SIZES[name] // 4:,}; the layers share one threshold, and each needs its own"
             if count == 0:
                 hint = f"a quarter is {SIZES[name] // 4:,}; nothing is masked: is the mask of {name} still all ones?"
             return False, "a 1 keeps a weight, a 0 drops it" if inverted else hint

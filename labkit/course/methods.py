@@ -208,7 +208,8 @@ def looks_random(before: Weights | None, zero: Weights, layers: Sequence[str]) -
         size = preference(before[name].abs(), gone) if before is not None and not excused else 0.0
         if abs(size) > limit:
             return f"{name}: {'small' if size < 0 else 'large'} weights were preferred"
-        if _too_many_empty_channels(gone):
+        at_one_end = int((gone.flatten().int().diff() != 0).sum()) <= 1
+        if _too_many_empty_channels(gone) and not at_one_end:
             return f"{name}: whole channels are zero"
         if abs(preference(torch.arange(gone.numel()), gone)) > limit:
             return f"{name}: one end of the layer was preferred"
