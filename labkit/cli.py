@@ -149,7 +149,7 @@ def start(
     notebooks: Annotated[Path, typer.Option(help="Folder of your notebooks.")] = runtime.PROJECT / "notebooks",
 ) -> None:
     """Write START.ipynb, the page to open first: the notebooks, your points so far, what is next."""
-    from labkit.course.start import write_start
+    from labkit.course.start_page import write_start
 
     console = _console()
     try:

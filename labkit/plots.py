@@ -268,11 +268,8 @@ def draw_channel_norms(norms: Mapping[str, torch.Tensor], pruned: Mapping[str, S
         order = values.argsort()
         colours = [ORANGE if int(channel) in gone else BLUE for channel in order]
         ax.bar(range(len(values)), values[order].numpy(), color=colours, width=0.9)
-        ax.set(
-            title=f"{name}: {len(gone)} of {len(values)} channels",
-            xlabel="channels, smallest norm first",
-            ylabel="L2 norm of a channel",
-        )
+        title = f"{name}: {len(gone)} of {len(values)} channels"
+        ax.set(title=title, xlabel="channels, smallest norm first", ylabel="L2 norm of a channel")
         tidy(ax)
     axes[0].legend(handles=[Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")], fontsize=8)
     return axes

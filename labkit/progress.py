@@ -31,9 +31,10 @@ def progress(steps: Sized, name: str, done: int = 0, colour: str = "") -> "tqdm[
     Returns:
         A tqdm: to loop over, and a context that closes it; ``set_postfix_str`` says something beside the count.
     """
-    shown: dict[str, Any] = {"desc": name, "colour": colour or None, "disable": not runtime.bars_are_on()}
+    off = not (runtime.bars_are_on() and sys.stderr)  # a program may have no stderr
+    shown: dict[str, Any] = {"desc": name, "colour": colour or None, "disable": off}
     counts: dict[str, Any] = {"initial": done, "total": done + len(steps), "mininterval": 0.2, "miniters": 1}
-    if _shell() is None:
+    if notebook() is None:
         return tqdm(steps, leave=False, dynamic_ncols=True, **shown, **counts)  # type: ignore[call-overload]
     return _CellLine(steps, gui=True, delay=0.0 if _CellLine.open() else 0.5, **shown, **counts)
 
@@ -50,8 +51,9 @@ class _CellLine(tqdm):  # type: ignore[type-arg]
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         if not _CellLine.began and not self.disable:
-            _shell().events.register("post_run_cell", _CellLine.end)
-            _CellLine.began, _CellLine.stopped = time.monotonic(), ""
+            notebook().events.register("post_run_cell", _CellLine.end)
+            _CellLine.began, _CellLine.last = time.monotonic(), ""
+        _CellLine.stopped = "" if self.open() == [self] else self.stopped
 
     def close(self) -> None:
         """End the bar, and remember how: one that ends early may be where the cell was stopped."""
@@ -72,11 +74,8 @@ class _CellLine(tqdm):  # type: ignore[type-arg]
         left = bars[0].format_dict["elapsed"] * (1 / part - 1) if part > 0 else 0
         text = self.text(f"{tqdm.format_interval(left).removeprefix('0')} left" if part > 0 else "")
         colour = next((bar.colour for bar in reversed(bars) if bar.colour), GREEN)
-        fill = f"linear-gradient(to right,{colour} {part:.1%},rgba(128,128,128,.25) {part:.1%})"
-        self.show(
-            text,
-            f'<span aria-hidden="true" style="display:inline-block;width:10em;height:.7em;background:{fill}"></span> ',
-        )
+        fill = f"width:10em;height:.7em;background:linear-gradient(to right,{colour} {part:.1%},#8884 {part:.1%})"
+        self.show(text, f'<span aria-hidden="true" style="display:inline-block;{fill}"></span> ')
 
     @classmethod
     def open(cls) -> list[Any]:
@@ -105,14 +104,16 @@ class _CellLine(tqdm):  # type: ignore[type-arg]
     @classmethod
     def end(cls, result: Any) -> None:
         """The cell has ended: well, by an error, or by an interrupt."""
-        _shell().events.unregister("post_run_cell", cls.end)
+        notebook().events.unregister("post_run_cell", cls.end)
+        for bar in reversed(cls.open()):  # loops that were left, and not ended
+            bar.close()
         if cls.id:
             took = tqdm.format_interval(time.monotonic() - cls.began).removeprefix("0")
             cls.show(f"done: {cls.last} in {took}" if result.success else f"stopped at {cls.stopped or cls.last}")
         cls.id, cls.began = "", 0.0
 
 
-def _shell() -> Any:
-    """The notebook's kernel, or None in a terminal."""
+def notebook() -> Any:
+    """IPython's shell where a notebook's kernel runs it; None in a terminal."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return shell if hasattr(shell, "kernel") else None

@@ -41,7 +41,7 @@ LAYERS = [
         "course.judging",
     ],
     ["course.checks", "course.release", "course.intake"],
-    ["course.grading", "course.packing", "course.repair", "course.start", "course.roster", "course.figures"],
+    ["course.grading", "course.packing", "course.repair", "course.start_page", "course.roster", "course.figures"],
     ["course.batch", "course.pages", "course.report", "course.golf"],
     ["cli"],
 ]

@@ -1802,7 +1802,7 @@ def test_kernel_shows_points_as_html_and_findings_in_colour(tmp_path):
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     (said, shown), (blank, nothing) = (cell.outputs for cell in notebook.cells)
     assert shown.data == {"text/plain": "0.5", "text/html": "<b>0.5 of 2 points</b>"}
-    assert nothing.data == {"text/plain": "0.0", "text/html": "<b>0 of 1 points</b>"}
+    assert nothing.data == {"text/plain": "0.0", "text/html": "<b>0 of 1 point</b>"}
     assert "\x1b[38;2;0;158;115m✓\x1b[0m conv1: 225,792\n" in said.text
     assert "\x1b[38;2;213;94;0m✗\x1b[0m conv2: 1\n" in said.text
     assert "of 2 points" not in said.text

@@ -23,7 +23,7 @@ from labkit.course.checks import (
     check_work,
     check_work_after_cutting,
 )
-from labkit.course.start import start
+from labkit.course.start_page import start
 from labkit.course.students import seed, sign_in
 
 __all__ = [

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from labkit import runtime
 from labkit.course.methods import Weights
@@ -92,12 +93,14 @@ def keep_points(task: str, reached: Reached) -> None:
     Raises:
         OSError: the folder can not be written.
     """
-    kept = points_so_far()
-    if not reached.attempted and task in kept and kept[task].attempted:
-        return
-    rows = {name: asdict(row) for name, row in (kept | {task: reached}).items()}
-    with runtime.written_whole(points_path()) as temporary:
-        temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    runtime.check_writable(points_path())
+    with FileLock(points_path().with_suffix(".lock"), timeout=10):  # two notebooks may check at once
+        kept = points_so_far()
+        if not reached.attempted and task in kept and kept[task].attempted:
+            return
+        rows = {name: asdict(row) for name, row in (kept | {task: reached}).items()}
+        with runtime.written_whole(points_path()) as temporary:
+            temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def content_of(task: str, value: Any, before: Weights | None = None) -> dict[str, Any]:

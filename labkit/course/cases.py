@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch.nn.utils import prune
@@ -73,6 +74,11 @@ def _drawn(names: list[str], dice: random.Random) -> list[Case]:
 def truth(some: Sequence[Case]) -> list[str]:
     """The method of each case, read from its weights; "A or B" where two norms agree."""
     return [name_method(read_pruning(case.after, {"base": dense_weights(case.before)})) for case in some]
+
+
+def committed_files() -> list[Path]:
+    """All sparse files that are committed with the project: nobody may hand them in."""
+    return sorted(path for folder in ("frontier", "small") for path in (runtime.reference_dir() / folder).glob("*.lks"))
 
 
 def references() -> dict[str, Weights]:

@@ -4,9 +4,10 @@ A check prints ✓ (holds), ✗ (does not, with a hint) or – (not attempted, o
 ``labkit pack``, and returns the points, which nbgrader takes as partial credit. A check never raises.
 """
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,22 @@ from labkit import data
 from labkit.checkpoints import load_network, save_network
 from labkit.cnn import CNN
 from labkit.course import judging
-from labkit.course.answers import Reached, keep_points, kept_answer, save_answer
+from labkit.course.answers import Reached, answer_path, keep_points, kept_answer, points_so_far, save_answer
 from labkit.course.cases import Case, fresh_cases, references, seed_of_check, truth
 from labkit.course.judging import Finding, Unfit, Verdict
 from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, Weights, dense_weights, has_zeros
 from labkit.course.students import seed
 from labkit.course.tasks import NOTEBOOKS, TASKS
+from labkit.progress import notebook
+from labkit.runtime import models_dir
 from labkit.sparsity import clone
 from labkit.training import accuracy
 
-BASE_HAS_ZEROS = "CNN_MNIST itself has zeros: run the cell that loads it again, then the steps below it"
+BASE_HAS_ZEROS = (
+    "CNN_MNIST itself has zeros: run the cell that loads it again, then the steps below it; "
+    "if it is so again, your code prunes CNN_MNIST where it should prune the copy (network, model or layer)"
+)
+FAILED = object()  # the answer of a function that raised an error
 MARKS = {True: "✓", False: "✗", None: "–"}
 COLOURS = {"✓": "0;158;115", "✗": "213;94;0", "–": "127;127;127"}  # green, vermilion, grey
 
@@ -46,7 +53,7 @@ class Points(float):
         return made
 
     def __str__(self) -> str:
-        return f"{float(self):g} of {self.of:g} points"
+        return f"{float(self):g} of {self.of:g} point{'' if self.of == 1 else 's'}"
 
     def _repr_html_(self) -> str:
         return f"<b>{self}</b>"
@@ -59,19 +66,22 @@ def check_prediction(notebook: str, prediction: Any) -> Points:
         asked = ", ".join(name[:2] for name in NOTEBOOKS if f"{name[:2]}-prediction" in TASKS)
         print(f"✗ notebook is {notebook!r:.40}; predictions are asked for in {asked}")
         return Points(0, 1)
-    number = _number(prediction)
-    return _answered(task, number, lambda: judging.prediction(task, number))
+    return _answered(task, prediction, _number, lambda number: judging.prediction(task, number))
 
 
 def check_work(work: Any) -> Points:
     """Multiply-adds of each layer, a dict from layer to number."""
-    plain = _numbers(work)
-    return _answered("01-work", plain, lambda: judging.work(plain))
+    return _answered("01-work", work, _numbers, judging.work)
 
 
-def check_training(network: Any) -> Points:
-    """CNN_MNIST, trained."""
-    return _made("01-training", network, lambda made: judging.trained_network(made, references(), _validation))
+def check_training(network: Any, trained_with: int | None = None) -> Points:
+    """CNN_MNIST, trained with the seed that is kept with it; by default the student's own."""
+    told = seed() if trained_with is None else trained_with
+    if (models_dir() / "CNN_MNIST.unfinished").exists():
+        print("– the training was stopped before its end: run its cell again, it goes on")
+    return _made(
+        "01-training", network, lambda made: judging.trained_network(made, references(), _validation), trained_with=told
+    )
 
 
 def check_random_mask(mask: Any, base: Any = None) -> Points:
@@ -133,8 +143,7 @@ def check_global_rounds(network: Any, base: Any) -> Points:
 
 def check_work_after_cutting(work: Any) -> Points:
     """Multiply-adds of each layer once half of the channels are cut out, a dict from layer to number."""
-    plain = _numbers(work)
-    return _answered("07-work", plain, lambda: judging.work_after_cutting(plain))
+    return _answered("07-work", work, _numbers, judging.work_after_cutting)
 
 
 def check_cut(weights: Any, base: Any) -> Points:
@@ -174,8 +183,10 @@ def check_detective(method_of: Any) -> Points:
         some = fresh_cases(mine)
         right = truth(some)  # before a student's function can change anything
         answers, work.remarks = _answers_of(method_of, some)
+        failed = {number for number, answer in enumerate(answers) if answer is FAILED}
+        answers = [None if answer is FAILED else answer for answer in answers]
         work.answer = {"seed": mine, "answers": answers}
-        return judging.detective(answers, right)
+        return judging.detective(answers, right, failed)
 
     return _checked(work, judge)
 
@@ -187,10 +198,10 @@ def _answers_of(method_of: Callable[[Case], Any], some: Sequence[Case]) -> tuple
     for number, case in enumerate(some, start=1):
         try:
             answers.append(method_of(case))
-        except Exception as error:
-            said = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        except (Exception, SystemExit) as error:
+            said = _in_words(error)[:160]
             errors.setdefault(said, []).append(number)
-            answers.append(None)
+            answers.append(FAILED)
     return answers, [
         f"method_of failed on network {numbers[0]}: {said}"
         + (f" (and on {len(numbers) - 1} more)" if len(numbers) > 1 else "")
@@ -210,6 +221,7 @@ class _Work:
         base: the network that the work starts from, if the check got one.
         answer: what is kept for the grader, if the task is no network; None: nothing.
         network: the network that was judged, once it was.
+        trained_with: its training's seed, which the grader compares with the student's; None: not kept with it.
         remarks: lines that belong neither to the task nor to one finding.
     """
 
@@ -217,11 +229,19 @@ class _Work:
     base: Any = None
     answer: Any = None
     network: CNN | None = None
+    trained_with: int | None = None
     remarks: list[str] = field(default_factory=list)
 
 
-def _answered(task: str, answer: Any, judge: Callable[[], Verdict]) -> Points:
-    return _checked(_Work(task, answer=answer), judge)
+def _answered(task: str, given: Any, plain: Callable[[Any], Any], judge: Callable[[Any], Verdict]) -> Points:
+    """Check numbers, once they are made plain."""
+    work = _Work(task)
+
+    def judged() -> Verdict:
+        work.answer = plain(given)
+        return judge(work.answer)
+
+    return _checked(work, judged)
 
 
 def _masked(
@@ -241,9 +261,15 @@ def _masked(
     return _checked(work, judged)
 
 
-def _made(task: str, network: Any, judge: Callable[[CNN], Verdict], base: Any = None) -> Points:
+def _made(
+    task: str,
+    network: Any,
+    judge: Callable[[CNN], Verdict],
+    base: Any = None,
+    trained_with: int | None = None,
+) -> Points:
     """Check a network, and keep it."""
-    work = _Work(task, base)
+    work = _Work(task, base, trained_with=trained_with)
 
     def judged() -> Verdict:
         made = _cnn(network)
@@ -262,8 +288,7 @@ def _checked(work: _Work, judge: Callable[[], Verdict]) -> Points:
     except Unfit as error:
         verdict = Verdict(task, [Finding(False, task.title, str(error), task.points)])
     except Exception as error:  # a half-run notebook, a broken network
-        said = f"{type(error).__name__}: {str(error)[:200]}"
-        verdict = Verdict(task, [Finding(False, "could not be looked at", said, task.points)])
+        verdict = Verdict(task, [Finding(False, "could not be looked at", _in_words(error), task.points)])
     spoilt = verdict.points < task.points and _has_zeros(work.base)
     points, in_kernel = Points(verdict.points, task.points), _in_a_kernel()
     lines = [f"✗ {BASE_HAS_ZEROS}"] if spoilt else []
@@ -286,17 +311,38 @@ def _has_zeros(base: Any) -> bool:
 def _kept(work: _Work, verdict: Verdict) -> list[str]:
     """Keep what was judged and its points; what could not be kept, in words. What was not attempted is not kept."""
     try:
+        why = _why_not_kept(work, verdict)
+        if why:
+            return [why]
         if verdict.attempted and work.network is not None:
-            name = verdict.task.network
-            metadata = {"seed": seed()} if name == "CNN_MNIST" else {}  # the grader asks for the student's own
-            load_network(save_network(work.network, name, **metadata))
+            metadata = {} if work.trained_with is None else {"seed": work.trained_with}
+            load_network(save_network(work.network, verdict.task.network, **metadata))
         elif verdict.attempted and work.answer is not None:
             save_answer(work.task, work.answer, _before(work.base))
         keep_points(work.task, Reached(verdict.points, verdict.task.points, verdict.attempted))
     except Exception as error:
-        what = "network" if work.network is not None else "answer"
-        return [f"the {what} could not be kept for labkit pack ({type(error).__name__}: {str(error)[:200]})"]
+        return [f"this could not be kept for labkit pack ({_in_words(error)})"]
     return []
+
+
+def _in_words(error: BaseException) -> str:
+    """An error in one line, whatever class it is of."""
+    try:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    except Exception:  # a class of the student's own
+        return type(error).__name__
+
+
+def _why_not_kept(work: _Work, verdict: Verdict) -> str:
+    """Why earlier work is not replaced by this one, or nothing."""
+    path = models_dir() / f"{verdict.task.network}.pth" if verdict.task.network else answer_path(work.task)
+    before = points_so_far().get(work.task)
+    if verdict.attempted and before and before.points > verdict.points and path.exists():
+        where = f"models/{path.relative_to(models_dir()).as_posix()}"
+        return f"your earlier work with {before.points:g} points stays in {where}; delete that file to replace it"
+    if work.task == "01-training" and work.network is not None and has_zeros(work.network):
+        return "a network with zeros is not kept: the notebooks that follow start from this one"
+    return ""
 
 
 def lines_of(verdict: Verdict, *, hints: bool = True) -> list[str]:
@@ -315,8 +361,7 @@ def lines_of(verdict: Verdict, *, hints: bool = True) -> list[str]:
 
 def _in_a_kernel() -> bool:
     """Whether a notebook's kernel runs this, which shows the cell's result as HTML."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return getattr(shell, "kernel", None) is not None
+    return notebook() is not None
 
 
 def _coloured(line: str) -> str:
@@ -342,9 +387,10 @@ def _candidates(base: Any) -> dict[str, Weights]:
 
 
 def _validation(network: CNN) -> float:
-    """Accuracy on 2,000 validation images."""
+    """Accuracy on every second one of the 5,000 validation images: the last of them are easier than test images."""
     images, labels = data.load_images("MNIST", train=True)
-    return accuracy(network, data.Loader(images[-2000:], labels[-2000:], batch_size=50))
+    chosen = slice(-data.VALIDATION_IMAGES, None, 2)
+    return accuracy(network, data.Loader(images[chosen].contiguous(), labels[chosen].contiguous(), batch_size=50))
 
 
 def _tensors(masks: Any, layers: Sequence[str]) -> Any:
@@ -387,4 +433,6 @@ def _number(value: Any) -> Any:
     """Also NumPy's and torch's numbers."""
     if isinstance(value, torch.Tensor):
         return value.item() if value.numel() == 1 else value
+    if isinstance(value, (Fraction, Decimal)):
+        return float(value)
     return value.item() if isinstance(value, (np.generic, np.ndarray)) and value.size == 1 else value

@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 
 from labkit import runtime
 from labkit.cnn import CNN
+from labkit.course.cases import committed_files
 from labkit.course.figures import svg_of
 from labkit.course.pages import document, escaped, table
 from labkit.course.report import harmless
@@ -263,11 +264,6 @@ def best_lines(scores: Iterable[Score]) -> list[Score]:
 def frontier_files() -> list[Path]:
     """The committed networks of seed 0, that a new board starts with."""
     return list((runtime.reference_dir() / "frontier").glob("MNIST_*_s0.lks"))
-
-
-def committed_files() -> list[Path]:
-    """All sparse files that are committed with the project: nobody may hand them in."""
-    return sorted(path for folder in ("frontier", "small") for path in (runtime.reference_dir() / folder).glob("*.lks"))
 
 
 def read_board(path: Path, salt: str) -> list[Score]:

@@ -19,13 +19,14 @@ from labkit import data
 from labkit.cnn import CNN
 from labkit.course import intake, judging
 from labkit.course.answers import fingerprint
-from labkit.course.cases import RUNS, fresh_cases, references, truth
+from labkit.course.cases import RUNS, committed_files, fresh_cases, references, truth
 from labkit.course.intake import Files, Refused, manifest_of, shown, student_of
 from labkit.course.judging import Finding, Unfit, Verdict
 from labkit.course.methods import Weights, dense_weights, name_method, read_pruning
 from labkit.course.release import PROSE_STUB, source_hash
 from labkit.course.students import seed_of
 from labkit.course.tasks import NETWORKS, TASKS
+from labkit.sparse_files import load_sparse
 from labkit.sparsity import effective_weight, prunable_layers, sparsity
 
 SCREEN, ALL_IMAGES = 2_000, 10_000
@@ -70,7 +71,7 @@ def grade(files: Files, course: Mapping[str, Any], student: str = "") -> dict[st
         flags += _about_the_seed(files, reading, verdicts["01-training"])
     rows = {name: reading.row(name, claims.get(name)) for name in networks}
     flags += [flag for name in networks for flag in _contradictions(name, rows[name], claims.get(name))]
-    flags += reading.forged()
+    flags += reading.forged() + reading.copied()
     return {
         "student": student,
         "refused": {name: shown(why, 200) for name, why in files.refused.items()},
@@ -177,6 +178,16 @@ class _Reading:
         known = {**self.candidates, **{name: self.dense[name] for name in UNTRAINED if name in self.dense}}
         return next((weights for weights in known.values() if fingerprint(weights) == base), None)
 
+    def copied(self) -> list[str]:
+        """Small networks whose weights are those of a network that is committed with the project."""
+        return [
+            f"{name}: its weights are those of {file}, the project's own"
+            for name in ("CNN_MNIST_SMALL", "CNN_MNIST_GOLF")
+            if name in self.networks
+            for file, weights in _committed().items()
+            if _is_part_of({x: effective_weight(y) for x, y in prunable_layers(self.networks[name]).items()}, weights)
+        ]
+
     def forged(self) -> list[str]:
         """Networks whose weights, without the masks, tell no digits: nothing that was ever trained."""
         found = []
@@ -190,6 +201,17 @@ class _Reading:
             if _accuracy(bare, SCREEN) < judging.USEFUL:
                 found.append(f"{name}: its weights tell no digits even without the mask; were they ever trained?")
         return found
+
+
+@cache
+def _committed() -> dict[str, Weights]:
+    return {path.name: dense_weights(load_sparse(path)) for path in committed_files()}
+
+
+def _is_part_of(part: Weights, whole: Weights) -> bool:
+    """Whether all nonzero weights of one network stand in another one."""
+    alike = all(part[name].shape == whole[name].shape for name in part)
+    return alike and all(torch.equal(part[name], whole[name] * (part[name] != 0)) for name in part)
 
 
 def _same(first: Weights, second: Weights) -> bool:

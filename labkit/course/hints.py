@@ -43,8 +43,9 @@ def off_by(count: int, right: int, head: str = "; ", most: int = 3) -> str:
     if not 0 < distance <= most:
         return ""
     words = {1: "one", 2: "two", 3: "three"}.get(distance, str(distance))
-    more = "more" if count > right else "less"
-    return f"{head}{count:,}, {words} {more} than the library's {right:,}: > instead of >=, or rounding"
+    more = "more" if count > right else "fewer"
+    why = "perhaps > instead of >= (or the other way), a coin, or rounding"
+    return f"{head}{count:,}, {words} {more} than the library's {right:,}: {why}"
 
 
 def of_work(name: str, given: Any) -> str:
@@ -61,6 +62,8 @@ def of_work(name: str, given: Any) -> str:
         return "a multiplication and the addition that follows it count as one"
     if given == (SIZES[name] + OUTPUTS[name]) * PIXELS[name]:
         return "only weights multiply; the biases are not counted"
+    if given == 9 * PIXELS[name]:
+        return f"a kernel of 3 × 3 stands between each input and each output channel: all {SIZES[name]:,} weights count"
     if given == PIXELS[name]:
         return f"that is the number of pixels; each of the {SIZES[name]:,} weights of {name} is used once for each"
     mistaken = MISTAKEN_PIXELS[name].items()

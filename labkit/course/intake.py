@@ -457,7 +457,7 @@ def read_notebook(content: bytes) -> dict[str, Any]:
     if content.count(b"{") + content.count(b"[") > MOST_BRACKETS:
         raise Refused(f"has more than {MOST_BRACKETS:,} lists and dicts")
     try:
-        found = json.loads(content.decode("utf-8"))
+        found = json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise Refused("is not UTF-8") from None
     except RecursionError:

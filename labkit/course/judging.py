@@ -4,7 +4,7 @@ The check cells of the notebooks and the grader both judge here, so they give th
 nothing is read from a file, and no student's code is run.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from labkit.course.methods import (
     dense_weights,
     empty_channels,
     follows_the_start,
+    largest_were_zeroed,
     least_channels_went,
     looks_random,
     lowest_were_zeroed,
@@ -63,7 +64,7 @@ PREDICTIONS: Mapping[str, tuple[float, float, str]] = {
     "02": (0, 1, SHARE),
     "03": (0, 1, SHARE),
     "04": (0, 1, SHARE),
-    "05": (0, 100, PERCENT),
+    "05": (1, 100, PERCENT),
     "06": (0, 100, PERCENT),
     "07": (0, 10, "how many times as large was asked for: 0.5 would be half as large"),
     "08": (1, sum(SIZES.values()), "a number of weights, from 1 to 124,448, was asked for, such as 5000"),
@@ -175,8 +176,8 @@ def _hint_for_amount(share: float, layer: str, zeros: int) -> str:
         return f"{layer}: a whole number as amount counts weights, a decimal one is a share"
     if abs(share - 0.4375) < 0.002 or abs(share - 15 / 64) < 0.002:
         return f"{layer}: that is what two prunings make, the second of what the first has left; start from a clone"
-    if abs(share - 0.75) < 0.002:
-        return f"{layer} has 75.00% zeros: an amount is the share that goes, not the share that stays"
+    if abs(share - 0.75) < 0.01:
+        return f"{layer} has {share:.2%} zeros: an amount is the share that goes; a 0 in a mask drops a weight"
     return f"{layer} has {share:.2%} zeros: is it the amount that was asked for, taken once?"
 
 
@@ -260,11 +261,11 @@ def _hint_for_l1(found: Pruned) -> str:
         return f"{name}: the three layers share one threshold, as with global pruning; here each layer has its own"
     if lowest_were_zeroed(found.before[name], found.zero[name]):
         return f"{name}: the most negative weights went, on the wrong side of a threshold: compare |w|, not w"
+    if largest_were_zeroed(found.before[name], found.zero[name]):
+        return f"{name}: the largest |w| went, the smallest were to; in a mask a 1 keeps a weight, a 0 drops it"
     if abs(lean) < 4:
         return f"{name}: large weights went as often as small ones; did the method look at the weights?"
-    return (
-        f"{name}: {'large' if lean > 0 else 'some small'} weights were kept or dropped on the wrong side of a threshold"
-    )
+    return f"{name}: some weights were kept or dropped on the wrong side of the threshold on |w|"
 
 
 def structured_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
@@ -275,10 +276,11 @@ def structured_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdi
     empty = {name: int(empty_channels(found.zero[name]).sum()) for name in CONVOLUTIONS}
     text = "channels without weights: " + ", ".join(f"{empty[n]} of {SHAPES[n][0]} in {n}" for n in CONVOLUTIONS)
     wrong = next((name for name in CONVOLUTIONS if empty[name] != CHANNELS[name]), "conv1")
-    count = Finding(empty == CHANNELS, text, _hint_for_channels(found, wrong, empty[wrong]), 1)
     # Up to TIES: trained without its mask, a live channel may hold an exact zero on one processor and not on another.
     scattered = [name for name in CONVOLUTIONS if zeros_in_live_channels(found.zero[name]) > TIES]
-    hint = f"{', '.join(scattered)}: some zeros are in channels that live on; which dim numbers the output channels?"
+    where = f"{', '.join(scattered)}: some zeros are in channels that live on; which dim numbers the output channels?"
+    hint = where if scattered else "no channel of a convolution went"
+    count = Finding(empty == CHANNELS, text, where if scattered else _hint_for_channels(found, wrong, empty[wrong]), 1)
     whole = Finding(not scattered and any(empty.values()), "zeros fill whole output channels", hint, 1)
 
     def least(before: Weights) -> bool:
@@ -290,6 +292,11 @@ def structured_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdi
     hint = "a channel of larger norm went, a smaller one stayed: which norm was asked for (n), of which weights?"
     if found.before and all(least_channels_went(found.before[name], found.zero[name], 1) for name in CONVOLUTIONS):
         hint = "these have the least L1 norms: which norm was asked for? n=2 is the L2 norm"
+    elif found.before and all(
+        largest_were_zeroed(channel_norms(found.before[name]), empty_channels(found.zero[name]))
+        for name in CONVOLUTIONS
+    ):
+        hint = "the channels of the largest norms went; those of the smallest were to"
     if not all(empty.values()):
         hint = "no whole channel went in every layer, so there is nothing to compare"
     norm = Finding(holds, "they had the least L2 norms of their layer", hint, 1)
@@ -331,9 +338,16 @@ def global_network(network: CNN, candidates: Mapping[str, Weights]) -> Verdict:
         hint = "fc is not in the ranking; rank all layers together, fc too"
     if max(shares) - min(shares) < 0.005:
         hint = "every layer gave the same share: that is one threshold for each layer; rank all layers together"
+    if found.before is not None and zeros > 100 and _at_random(found.before, found.zero, ALL_LAYERS):
+        hint = "large weights went as often as small ones; did the method look at the weights?"
     ranked = Finding(holds, "over all layers no zeroed weight was larger than a kept one", hint, 2)
     took_part = Finding(found.zeros(["fc"]) > TIES, "fc took part", "which layers were to be ranked together?", 1)
     return Verdict(task, [total, ranked, took_part], flags)
+
+
+def _at_random(before: Weights, zero: Weights, layers: Sequence[str]) -> bool:
+    """Whether the zeros of all these layers show no preference for small or large weights."""
+    return all(abs(preference(before[name].abs(), zero[name])) < 4 for name in layers)
 
 
 def _hint_for_global(found: Pruned, zeros: int, weights: int) -> str:
@@ -363,7 +377,10 @@ def trained_network(network: CNN, references: Mapping[str, Weights], accuracy: A
     zeros = sum(int((effective_weight(layer) == 0).sum()) for layer in prunable_layers(network).values())
     hint = _hint_for_training(int(network.batch1.num_batches_tracked or 0), reached)
     levels = ((0.5, 1.0), (USEFUL, 1.0), (TRAINED, 1.0))
-    findings = [Finding(reached >= level, f"at least {level:.0%} of the images right", hint, p) for level, p in levels]
+    findings = [
+        Finding(reached >= level, f"at least {level:.0%} of the images right", hint if reached >= before else "", p)
+        for (level, p), before in zip(levels, (0.0, 0.5, USEFUL), strict=True)
+    ]
     findings.append(
         Finding(zeros <= TIES, "no weight is zero yet", f"{zeros:,} weights are zero; pruning comes later", 1)
     )
@@ -374,7 +391,8 @@ def _hint_for_training(batches: int, reached: float) -> str:
     """Only the network is known; the number of batches that it has seen tells how far the training ran."""
     optimizer = "did the optimizer get the parameters of this network"
     if batches < 400:  # five epochs of quick mode have 430
-        return f"it has seen {batches:,} batches only: did the training run through all epochs, and {optimizer}?"
+        again = "a training that was stopped goes on if its cell is run again"
+        return f"it has seen {batches:,} batches only: did it run through all epochs? {again}; {optimizer}?"
     steps = "LinearLR counts steps, not epochs: total_iters=EPOCHS * len(train_loader)"
     if reached < USEFUL:
         return f"it has seen {batches:,} batches and hardly learned: was the rate soon zero? {steps}; {optimizer}?"
@@ -433,17 +451,25 @@ def iterative_network(network: CNN, candidates: Mapping[str, Weights], accuracy:
 def _run_again(findings: Sequence[Finding], task: Task) -> list[Finding]:
     """The last hint also says how to start over: after a correction the loop is still full."""
     last = max((number for number, finding in enumerate(findings) if finding.holds is False), default=None)
-    said = f". After a change: {AGAIN.format(task.network)}"
-    return [replace(x, hint=x.hint + said) if number == last else x for number, x in enumerate(findings)]
+    said = f" After a change of prune_and_train: {AGAIN.format(task.network)}"
+    if last is None:
+        return list(findings)
+    end = "" if findings[last].hint.endswith("?") else "."
+    return [replace(x, hint=x.hint + end + said) if number == last else x for number, x in enumerate(findings)]
 
 
 def _hint_for_rounds(share: float) -> str:
     if share < 0.01:
-        return "hardly any weight is zero: were the masks removed before training? It revives what no mask holds down"
+        return (
+            "hardly any weight is zero: was anything pruned in each round, or were the masks removed before training? "
+            "It revives what no mask holds down"
+        )
     if share > 0.99:
         return "nearly nothing is left: each round takes a tenth of what is left, not of all"
     rounds = torch.log(torch.tensor(1 - share)) / torch.log(torch.tensor(0.9))
-    return f"{share:.2%} of the convolutions: that is about {rounds:.1f} rounds of 10 % of what is left in each"
+    said = f"{share:.2%} of the convolutions: that is about {rounds:.1f} rounds of 10 % of what is left in each"
+    stopped = rounds < ROUNDS - 0.5 and abs(rounds - rounds.round()) < 0.05
+    return f"{said}. If the loop was stopped, run its cell again: it goes on" if stopped else said
 
 
 def _pooled_preference(found: Pruned) -> float:
@@ -473,7 +499,9 @@ def global_rounds(network: CNN, candidates: Mapping[str, Weights], accuracy: Acc
     shares = [found.share(name) for name in CONVOLUTIONS]
     spread = max(shares) - min(shares)
     hint = "every layer gave the same share: that is one threshold for each layer"
-    if spread > 0.02:
+    if not _something_went(found):
+        hint = "none went"
+    elif spread > 0.02:
         hint = "the zeroed weights are no smaller than the kept ones; was it the L1 method?"
     small = found.before is None or _pooled_preference(found) < -6
     ranked = Finding(spread > 0.02 and small, "small weights went, by one threshold for all layers", hint, 1)
@@ -491,8 +519,8 @@ def prediction(task: str, value: Any) -> Verdict:
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15  # NaN: no
     least, most, asked = PREDICTIONS[task[:2]]
     if not number or least <= value <= most:
-        hint = f"write a plain number: {asked}"
-        return Verdict(TASKS[task], [Finding(number, "a number was written down", hint, 1)])
+        text, hint = f"{'a' if number else 'no'} number was written down", f"write a plain number: {asked}"
+        return Verdict(TASKS[task], [Finding(number, text, hint, 1)])
     return Verdict(TASKS[task], [Finding(False, f"{value:g} was written down", asked, 1)])
 
 
@@ -511,7 +539,10 @@ def _counted(task: str, answers: Any, rights: Mapping[str, int], hint: Callable[
         given = answers.get(name)
         number = isinstance(given, (int, float)) and not isinstance(given, bool)
         said = f"{given:,}" if number else "no number"
-        findings.append(Finding(number and given == right, f"{name}: {said}", hint(name, given), 0.5))
+        why = hint(name, given)
+        if name not in answers:
+            why = f"work has no {name!r}; its keys are {', '.join(map(repr, answers))[:80]}"
+        findings.append(Finding(number and given == right, f"{name}: {said}", why, 0.5))
     return Verdict(TASKS[task], findings)
 
 
@@ -549,7 +580,10 @@ def random_mask(mask: Any, before: Weights | None = None) -> Verdict:
         hint = f"draw exactly a quarter{hints.off_by(count, 72)}"
     exact = Finding(count == 72, f"{count} of 288 weights are masked", hint, 1)
     why = looks_random(before, {"conv1": zero}, ["conv1"]) if count < 288 else "nothing was chosen"
-    return Verdict(TASKS["02-mask"], [exact, Finding(not why, "chosen without preference", f"{why}; throw dice", 1)])
+    text = "chosen without preference"
+    if 0 < count < 288 and follows_the_start(before, {"conv1": zero}):
+        text += "; but it follows the signs of the weights: dice with the training's own seed? Take SEED + 1"
+    return Verdict(TASKS["02-mask"], [exact, Finding(not why, text, f"{why}; throw dice", 1)])
 
 
 def _mask_findings(zero: Weights, before: Weights | None, layers: Sequence[str], right: Any, points: float) -> Any:
@@ -573,6 +607,8 @@ def l1_masks(masks: Any, before: Weights | None) -> Verdict:
             hint = f"a quarter is {SIZES[name] // 4:,}; the size |w| counts, not the sign"
             if abs(count - round(SIZES[name] * 7 / 16)) <= TIES:
                 hint = f"a quarter is {SIZES[name] // 4:,}; a quarter of what a first quarter has left was masked, too"
+            if before is not None and smallest_were_zeroed(before, zero, CONVOLUTIONS):
+                hint = "the three layers share one threshold; each has its own, which a quarter of its weights is below"
             if count == 0:
                 hint = f"a quarter is {SIZES[name] // 4:,}; nothing is masked: is the mask of {name} still all ones?"
             return False, "a 1 keeps a weight, a 0 drops it" if inverted else hint
@@ -663,6 +699,8 @@ def global_masks(masks: Any, before: Weights | None) -> Verdict:
     shares = [float(zero[name].float().mean()) for name in ALL_LAYERS]
     if max(shares) - min(shares) < 0.005:
         hint = "every layer gave the same share, so each has a threshold of its own; make one threshold for all"
+    if before is not None and _at_random(before, zero, ALL_LAYERS):
+        hint = "large weights are masked as often as small ones: one threshold on |w| for all"
     elif before is not None and all(lowest_were_zeroed(before[name], zero[name]) for name in ALL_LAYERS):
         hint = "the most negative weights are masked: compare |w|, not w; one threshold for all"
     return Verdict(TASKS["06-masks"], [total, Finding(holds, "one threshold for all layers", hint, 2)])
@@ -796,25 +834,29 @@ def golf_network(network: CNN, accuracy: Accuracy) -> Verdict:
     return Verdict(task, findings)
 
 
-def detective(answers: Any, truth: Sequence[str]) -> Verdict:
+def detective(answers: Any, truth: Sequence[str], failed: Collection[int] = ()) -> Verdict:
     """09: the method of each of many networks; where two explain it ("A or B"), either is right.
 
     Args:
         answers: what a student's function said of each network; None where it said nothing.
         truth: the method of each.
+        failed: places of the networks on which the function raised an error.
     """
     task = TASKS["09-detective"]
     if not isinstance(answers, (list, tuple)) or len(answers) != len(truth):
         raise Unfit(f"the answers must be names of methods for {len(truth)} networks")
     names = [method_named(answer) for answer in answers]
-    if all(answer is None for answer in answers) or set(names) == {"random"}:
+    if not failed and (all(answer is None for answer in answers) or set(names) == {"random"}):
         return Verdict(task)  # as the function stands in the notebook from the start
     findings = []
     for method in METHODS:
         asked = [number for number, right in enumerate(truth) if method in right.split(" or ")]
         wrong = [number for number in asked if names[number] not in truth[number].split(" or ")]
         text = f"{method}: {len(asked) - len(wrong)} of {len(asked)} named"
-        findings.append(Finding(not wrong, text, _hint_for_method(answers[wrong[0]], method) if wrong else "", 1))
+        hint = _hint_for_method(answers[wrong[0]], method) if wrong else ""
+        if wrong and wrong[0] in failed:
+            hint = f"method_of failed on network {wrong[0] + 1}: the error stands below"
+        findings.append(Finding(not wrong, text, hint, 1))
     return Verdict(task, findings)
 
 

@@ -123,6 +123,11 @@ def lowest_were_zeroed(before: torch.Tensor, zero: torch.Tensor) -> bool:
     return len(gone) > 0 and len(kept) > 0 and bool(gone.max() <= kept.min())
 
 
+def largest_were_zeroed(before: torch.Tensor, zero: torch.Tensor) -> bool:
+    """Whether the weights of largest size of a layer were zeroed."""
+    return lowest_were_zeroed(-before.abs(), zero)
+
+
 def channel_norms(weight: torch.Tensor, n: int = 2) -> torch.Tensor:
     """The L1 or L2 norm of each output channel: (out,) float64."""
     return torch.linalg.vector_norm(weight.double().flatten(1), ord=n, dim=1)
@@ -203,10 +208,10 @@ def looks_random(before: Weights | None, zero: Weights, layers: Sequence[str]) -
         size = preference(before[name].abs(), gone) if before is not None and not excused else 0.0
         if abs(size) > limit:
             return f"{name}: {'small' if size < 0 else 'large'} weights were preferred"
-        if abs(preference(torch.arange(gone.numel()), gone)) > limit:
-            return f"{name}: one end of the layer was preferred"
         if _too_many_empty_channels(gone):
             return f"{name}: whole channels are zero"
+        if abs(preference(torch.arange(gone.numel()), gone)) > limit:
+            return f"{name}: one end of the layer was preferred"
         gaps = gone.flatten().nonzero().flatten().diff()
         if len(gaps) > 20 and not gone.all() and len(gaps.unique()) == 1:
             return f"{name}: the zeros stand at equal distances"

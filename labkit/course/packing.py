@@ -20,9 +20,9 @@ MOST_BYTES = 20 * intake.MEGABYTE
 # The name of a home folder says who somebody is.
 # On Windows it may have blanks, and each step from repr() to JSON doubles the backslashes.
 HOME = re.compile(
-    r"""/(?:home|Users)/[^/\\\s"':,;<>]+|\b[A-Za-z]:\\+Users\\+(?:[^\\/:*?"'<>|\n]+(?=\\)|[^/\\\s"':,;<>]+)|/root\b"""
+    r"""/(?:home|Users)/[^/\\\s"':,;<>]+|\b[A-Za-z]:\\+Users\\+(?:[^\\/:*?"'<>|\n]+(?=\\)|[^/\\\s"':,;<>]+)|(?<![\w.])/root\b"""
 )
-A_NOTEBOOK = re.compile(r"(?<!\.before-repair)(?<!\.before-repair-\d)\.ipynb(\.\w+)?$", re.IGNORECASE)
+A_NOTEBOOK = re.compile(r"\.ipynb(\.\w+)?$", re.IGNORECASE)
 # The grader's words about one cell; the name of the cell, and what is odd about it.
 A_CELL = re.compile(r"cell (\S+?)(?:, a (?:check|given cell),)? (was changed|is missing|is there \d+ times)")
 IN_ANOTHER_ORDER = "the given cells are in another order"
@@ -93,7 +93,13 @@ def copies(notebooks: Path) -> list[str]:
     for path in sorted(notebooks.iterdir()) if notebooks.is_dir() else []:
         plain = re.sub(r"[^a-z0-9]+", "_", path.name.casefold())
         name = next((name for name in NOTEBOOKS if name in plain), "")
-        if not name or not A_NOTEBOOK.search(path.name) or path.name == f"{name}.ipynb" or not path.is_file():
+        if (
+            not name
+            or ".before-repair" in path.name
+            or not A_NOTEBOOK.search(path.name)
+            or path.name == f"{name}.ipynb"
+            or not path.is_file()
+        ):
             continue
         found, right = intake.shown(path.name), notebooks / f"{name}.ipynb"
         if not right.is_file():
@@ -114,10 +120,10 @@ def remarks(result: dict[str, Any], course: Mapping[str, Any], notebooks: Path) 
         course: what it was graded by.
         notebooks: the folder that was packed.
     """
-    lines = copies(notebooks)
+    lines = copies(notebooks) + [f"your instructor may ask: {line}" for line in _flags(result, course)]
     lines += [f"missing: {line}" for line in missing(result, course)]
     lines += [f"not answered: {line}" for line in unanswered(result, course)]
-    return list(dict.fromkeys(lines + [f"your instructor may ask: {line}" for line in _flags(result, course)]))
+    return list(dict.fromkeys(lines))
 
 
 def missing(result: dict[str, Any], course: Mapping[str, Any]) -> list[str]:
@@ -126,7 +132,7 @@ def missing(result: dict[str, Any], course: Mapping[str, Any]) -> list[str]:
     for name, state in result["notebooks"].items():
         tasks = [task for task in TASKS if TASKS[task].notebook == name and not result["tasks"][task]["attempted"]]
         if state == "read":
-            lines += [_not_attempted(task, task not in _unsaved(result), course["notebooks"][name]) for task in tasks]
+            lines += [_not_attempted(task, course["notebooks"][name]) for task in tasks]
         else:
             refused = f"can not be read: it {result['refused'].get(f'{name}.ipynb', '')}"
             why = refused if state == "refused" else "is missing"
@@ -135,20 +141,10 @@ def missing(result: dict[str, Any], course: Mapping[str, Any]) -> list[str]:
     return lines + [f"{name} was not read: it {why}" for name, why in others.items()]
 
 
-def _unsaved(result: dict[str, Any]) -> set[str]:
-    return {task for task, of in TASKS.items() if of.network and of.network not in result["networks"]}
-
-
-def _not_attempted(task: str, saved: bool, given: Sequence[Mapping[str, Any]]) -> str:
+def _not_attempted(task: str, given: Sequence[Mapping[str, Any]]) -> str:
     check = next((spec for spec in given if spec["name"] == task and spec["role"] == "check"), None)
     run = f"run {_words(check, given)}" if check else "run its check cell"
-    if not saved:
-        saving = [spec for spec in given if "save_network(" in spec.get("source", "")]
-        named = [spec for spec in saving if f'"{TASKS[task].network}"' in spec["source"]]
-        cell = next(iter(named or saving), None)
-        where = f" below {places(given)[cell['id']]!r}" if cell else ""
-        run = f"do it, {run}, and then the cell{where} that saves {TASKS[task].network}.pth"
-    return f"{task}, {TASKS[task].title}: not attempted; {run}"
+    return f"{task}, {TASKS[task].title}: not attempted; do it, and {run}, which keeps it"
 
 
 def _words(spec: Mapping[str, Any], given: Sequence[Mapping[str, Any]]) -> str:

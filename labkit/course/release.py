@@ -27,7 +27,7 @@ FORMAT = "labkit course 1"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 LOOKS_LIKE = re.compile(r"#\s*(begin|end)\s*(solution|hidden|mark)", re.IGNORECASE)
 CODE_STUB, PROSE_STUB = "# YOUR CODE HERE", "*Your answer here.*"
-# What a folder needs to be worked in, beside the notebooks. Nothing of it holds a solution.
+# What a folder needs to be worked in, beside the notebooks: no solution of a notebook, but labkit, which can judge.
 COPIED = (
     "labkit/**/*.py",
     "data/README.md",
@@ -241,9 +241,17 @@ def read_course(path: Path) -> dict[str, Any]:
         course = json.loads(path.read_text(encoding="utf-8-sig"))
         if course["format"] != FORMAT or not isinstance(course["notebooks"], dict):
             raise ValueError(f"its format is {course['format']!r:.80}")
+        if not isinstance(course["version"], str) or not all(map(_are_cells, course["notebooks"].values())):
+            raise ValueError("its version is no text, or its notebooks are no lists of cells")
         return {**course, "salt": checked_salt(course["salt"])}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no course.json of a release ({error})") from None
+
+
+def _are_cells(cells: Any) -> bool:
+    words = ("id", "role", "type", "hash", "name", "head")
+    rows = isinstance(cells, list) and all(isinstance(cell, dict) and "points" in cell for cell in cells)
+    return rows and all(isinstance(cell.get(word), str) for cell in cells for word in words)
 
 
 def handed_out() -> dict[str, Any] | None:

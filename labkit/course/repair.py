@@ -31,7 +31,9 @@ def find_notebook(name: str, folder: Path) -> Path:
     fits = [known for known in NOTEBOOKS if name in (known, known[:2], known[:2].lstrip("0"))]
     path = folder / f"{fits[0]}.ipynb" if fits else Path(name)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file; give a number such as 03, or a notebook of the series")
+        alike = ", ".join(sorted(one.name for one in path.parent.glob(f"*{path.stem[:6]}*.ipynb")))
+        mine = f"is {alike} yours? Rename it to {path.name}" if alike else "give a number such as 03, or a notebook"
+        raise FileNotFoundError(f"{path} is no file; {mine}")
     return path
 
 
@@ -65,7 +67,8 @@ def repair(path: Path, course: Mapping[str, Any]) -> list[str]:
         temporary.write_bytes(content)
     with runtime.written_whole(path) as temporary:
         temporary.write_bytes(_written(notebook))
-    kept = f"as it was: {backup.name}; if {path.name} is open in JupyterLab: File, Reload Notebook from Disk"
+    kept = f"as it was: {backup.name}; if {path.name} is open in JupyterLab: File, Reload Notebook from Disk; what was"
+    kept += " not saved there before the repair is lost by that, so copy it first"
     return [f"{path.name}: repaired", *told, kept]
 
 
@@ -112,8 +115,10 @@ def _put_back(notebook: dict[str, Any], given: Sequence[Spec], version: str) -> 
     order = [number for spec in given for number, id in chosen.items() if id == spec["id"]]
     told += ["the cells stand in their order again"] if order != sorted(order) else []
     told += _line("removed", "there twice", [place[_id_of(cells[number])] for number in sorted(spare)])
-    told += _line("put back", "changed", [place[id] for id in _restore(cells, given, chosen)])
-    notebook["cells"], missing = _in_order(cells, given, chosen, spare)
+    changed, written_in = _restore(cells, given, chosen)
+    told += _line("put back", "changed", [place[id] for id in changed])
+    told += [f"what you wrote into it is kept below it: below {place[id]!r}" for id in written_in]
+    notebook["cells"], missing = _in_order(cells, given, chosen, spare, written_in)
     told += _line("put back", "missing", [place[spec["id"]] for spec in missing if not _is_yours(spec)])
     blank = _line("put back blank", "missing", [place[spec["id"]] for spec in missing if _is_yours(spec)])
     told += [f"{line}; copy your work into it if it stands elsewhere" for line in blank]
@@ -123,20 +128,31 @@ def _put_back(notebook: dict[str, Any], given: Sequence[Spec], version: str) -> 
     return told + [f"the authors' figure below {place[id]!r} is lost; the course's folder has it" for id in lost]
 
 
-def _restore(cells: list[Cell], given: Sequence[Spec], chosen: Mapping[int, str]) -> list[str]:
-    """Put changed cells back, in place; returns their ids."""
-    specs, changed = {spec["id"]: spec for spec in given}, []
+def _restore(cells: list[Cell], given: Sequence[Spec], chosen: Mapping[int, str]) -> tuple[list[str], dict[str, Cell]]:
+    """Put changed cells back, in place; returns their ids, and a note for each that had several lines of its own."""
+    specs, changed, written_in = {spec["id"]: spec for spec in given}, [], {}
     for number, id in sorted(chosen.items()):
         cell, spec = cells[number], specs[id]
         marks = _metadata(cell).get("nbgrader", {})
         if not _is_yours(spec) and not _as_given(cell, spec):
+            known = {line.strip() for line in spec["source"].splitlines()}
+            text = _text(cell)
+            if len({line.strip() for line in text.splitlines()} - known - {""}) > 1:
+                written_in[id] = _as_a_note(text, spec)
             cells[number] = _fresh(spec) | {key: cell[key] for key in ("attachments",) if key in cell}
         elif spec["role"] == "check" and marks != spec["marks"]:
             cell["metadata"] = _metadata(cell) | {"nbgrader": dict(spec["marks"])}
         else:
             continue
         changed.append(id)
-    return changed
+    return changed, written_in
+
+
+def _as_a_note(text: str, spec: Spec) -> Cell:
+    """What stood in a changed cell, to be read and copied from, and never run."""
+    fenced = f"```python\n{text}\n```" if spec["type"] == "code" else text
+    source = f"*What stood in the cell above before it was put back:*\n\n{fenced}"
+    return {"cell_type": "markdown", "id": uuid.uuid4().hex[:8], "metadata": {}, "source": source}
 
 
 def _is_yours(spec: Spec) -> bool:
@@ -199,7 +215,11 @@ def _find_by_place(cells: list[Cell], given: Sequence[Spec], chosen: dict[int, s
 
 
 def _in_order(
-    cells: Sequence[Cell], given: Sequence[Spec], chosen: Mapping[int, str], spare: set[int]
+    cells: Sequence[Cell],
+    given: Sequence[Spec],
+    chosen: Mapping[int, str],
+    spare: set[int],
+    written_in: Mapping[str, Cell],
 ) -> tuple[list[Cell], list[Spec]]:
     """All cells in the course's order, each followed by the student's own that followed it; and what was missing."""
     own: dict[str, list[Cell]] = {"": []}
@@ -214,7 +234,8 @@ def _in_order(
     groups, missing = [own[""]], []
     for spec in given:
         if spec["id"] in where:
-            groups.append([cells[where[spec["id"]]], *own[spec["id"]]])
+            notes = [written_in[spec["id"]]] if spec["id"] in written_in else []
+            groups.append([cells[where[spec["id"]]], *notes, *own[spec["id"]]])
         elif not _is_picture(spec):
             missing.append(spec)
             # A blank task goes before cells of the student's own: they may hold the work, which must not be undone.

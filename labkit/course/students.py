@@ -11,6 +11,7 @@ import unicodedata
 from pathlib import Path
 
 from labkit import runtime
+from labkit.checkpoints import load_metadata
 
 DEFAULT_SALT = "pruning labs"
 _ID = re.compile(r"[\w.@+-]{1,64}")
@@ -83,6 +84,19 @@ def sign_in(student: str = "") -> None:
             temporary.write_text(json.dumps({"student": student}) + "\n", encoding="utf-8")
     name = who()
     print(f"{name}: your seed is {seed()}" if name else "no ID: seed 0 is used, as by the authors")
+    trained_with = _seed_of_the_training()
+    if trained_with not in (None, seed()):
+        print(f"– your CNN_MNIST was trained with seed {trained_with}: run the cell of SEED and train it again")
+
+
+def _seed_of_the_training() -> int | None:
+    """The seed that the student's own CNN_MNIST says it was trained with; None if there is none, or it does not say."""
+    path = runtime.models_dir() / "CNN_MNIST.pth"
+    try:
+        found = load_metadata(path).get("seed") if path.is_file() else None
+    except (OSError, ValueError):
+        return None
+    return found if type(found) is int else None
 
 
 def _hint_for_id(student: object) -> str:

@@ -45,7 +45,7 @@ class Task:
 
 
 LAYER = 'a layer is network.conv1 or getattr(network, "conv1"), not its name alone'
-ROUNDS = "a loop that is full does nothing: run the cell that makes {} and the loop again"
+ROUNDS = "run the cell that makes {} and the loop again (a loop whose rounds are all done does nothing more)"
 TRAIN = "the network has never seen a batch: if the training is written by now, run its cell again"
 RANDOM = f"if prune_at_random is written by now, run its cell and the one that makes CNN_MNIST_RND again; {LAYER}"
 L1 = f"if the pruning is written by now, run the cell that makes CNN_MNIST_L1 again; {LAYER}"

@@ -13,6 +13,7 @@ from typing import Any
 from labkit import runtime
 from labkit.course import intake
 from labkit.course.answers import Reached, points_so_far
+from labkit.course.release import PROSE_STUB
 from labkit.course.students import course_files, who
 from labkit.course.tasks import NOTEBOOKS, TASKS
 
@@ -24,6 +25,7 @@ Train a small network, prune it in every classic way, and measure what that does
 run the cell to see your points as they are now.
 
 This page is made anew by `make lab` and `labkit start`: keep no notes here."""
+POINTS = re.compile(r"\(\d+ points?\)")  # what an answer in words is worth
 TITLE = re.compile(r"^# +(.+?)(?: +\(([^()]*\bmin\b[^()]*)\))? *$", re.MULTILINE)
 
 
@@ -80,7 +82,6 @@ def _row(path: Path, kept: dict[str, Reached]) -> Row:
     networks = [tasks[name].network for name, value in points.items() if value and tasks[name].network]
     unsaved = tuple(name for name in networks if not (runtime.models_dir() / f"{name}.pth").is_file())
     begun = any(name in kept and kept[name].attempted for name in tasks)
-    state = "done" if got >= of else "begun" if begun or got else "not begun"
     try:
         cells = intake.read_notebook(path.read_bytes())["cells"]
     except FileNotFoundError:
@@ -89,6 +90,10 @@ def _row(path: Path, kept: dict[str, Reached]) -> Row:
         return Row(path.stem, path.stem, "", got, of, "damaged")
     found = TITLE.search("\n".join(cell["source"] for cell in cells if cell["type"] == "markdown"))
     title, minutes = (found[1], found[2] or "") if found else (path.stem, "")
+    questions = [cell["source"] for cell in cells if POINTS.search(cell["source"]) and PROSE_STUB in cell["source"]]
+    state = "done" if got >= of else "begun" if begun or got else "not begun"
+    if state == "done" and questions:
+        state = f"done, but for {len(questions)} answer{'s' if len(questions) > 1 else ''} in words"
     return Row(path.stem, title, minutes, got, of, state, unsaved)
 
 
