@@ -1120,9 +1120,9 @@ WORK["08_pruning_frontier"] = {
             masks = {name: score >= limit for name, score in scores.items()}
         """,
         "nb08-040": """
-            for kept in np.geomspace(10_000, GOLF, 5).astype(int):
+            for kept, epochs in zip(np.geomspace(8_000, GOLF, 5).round().astype(int), np.array([3, 3, 4, 4, 8]).tolist()):
                 CNN_MNIST_GOLF = prune_to(CNN_MNIST_GOLF, "lamp", kept)
-                fine_tune(CNN_MNIST_GOLF, 4)
+                fine_tune(CNN_MNIST_GOLF, epochs)
         """,
     },
     "tensors": {
@@ -1139,9 +1139,10 @@ WORK["08_pruning_frontier"] = {
             masks = {name: part.view_as(weights[name]) for name, part in zip(weights, parts)}
         """,
         "nb08-040": """
-            for kept in torch.tensor([10_000, 5_000, 2_500, 1_400, GOLF]):
+            for kept in torch.tensor([8_000, 4_000, 2_000, 1_200, GOLF]):
                 CNN_MNIST_GOLF = prune_to(CNN_MNIST_GOLF, "lamp", kept.item())
                 print(kept, fine_tune(CNN_MNIST_GOLF, 4))
+            print(fine_tune(CNN_MNIST_GOLF, 8))
         """,
     },
     "loops": {
@@ -1167,8 +1168,10 @@ WORK["08_pruning_frontier"] = {
                 limit = sorted(s for one in score.values() for s in one.flatten().tolist())[-kept]
                 for name, layer in layers.items():
                     prune.custom_from_mask(layer, "weight", score[name] >= limit)
-                opt = torch.optim.Adam(CNN_MNIST_GOLF.parameters(), lr=0.003)
-                for epoch in range(4):
+                epochs = 8 if kept == GOLF else 3
+                opt = torch.optim.SGD(CNN_MNIST_GOLF.parameters(), lr=0.05, momentum=0.9, nesterov=True)
+                for epoch in range(epochs):
+                    opt.param_groups[0]["lr"] = 0.05 * (1 - epoch / epochs)
                     CNN_MNIST_GOLF.train()
                     for X, y in train_loader:
                         loss = torch.nn.functional.cross_entropy(CNN_MNIST_GOLF(X), y)
@@ -1186,7 +1189,7 @@ WORK["08_pruning_frontier"] = {
         "nb08-040": """
             for kept in labkit.progress((10_000, 4_000, 2_000, 1_200, GOLF), "step"):
                 CNN_MNIST_GOLF = prune_to(CNN_MNIST_GOLF, "lamp", kept)
-                print(f"{kept}: {fine_tune(CNN_MNIST_GOLF, 4):.3f}")
+                print(f"{kept}: {fine_tune(CNN_MNIST_GOLF, 8 if kept == GOLF else 3):.3f}")
         """,
     },
     "permanent": {
@@ -1206,9 +1209,9 @@ WORK["08_pruning_frontier"] = {
                 masks[name] = mask.byte()
         """,
         "nb08-040": """
-            for kept in (10_000, 5_000, 2_500, 1_300, GOLF):
+            for kept in (8_000, 4_000, 2_000, 1_200, GOLF):
                 CNN_MNIST_GOLF = prune_to(CNN_MNIST_GOLF, "lamp", kept)
-                fine_tune(CNN_MNIST_GOLF, 4)
+                fine_tune(CNN_MNIST_GOLF, max(3, 6_400 // kept))
             for layer in labkit.prunable_layers(CNN_MNIST_GOLF).values():
                 prune.remove(layer, "weight")
         """,
@@ -1221,7 +1224,7 @@ WORK["08_pruning_frontier"] = {
             masks = tuple(s >= torch.cat([*map(torch.flatten, found)]).topk(KEPT).values[-1] for s in found)
         """,
         "nb08-040": """
-            [fine_tune(CNN_MNIST_GOLF := prune_to(CNN_MNIST_GOLF, "lamp", k), 4) for k in (10_000, 5_000, 2_500, 1_300, 800)]
+            [fine_tune(CNN_MNIST_GOLF := prune_to(CNN_MNIST_GOLF, "lamp", k), n) for k, n in ((8_000, 3), (4_000, 3), (2_000, 4), (1_200, 4), (800, 8))]
         """,
     },
     "cautious": {
