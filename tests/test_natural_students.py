@@ -143,3 +143,37 @@ def test_a_right_answer_never_breaks_a_given_cell(name, who, tmp_path, monkeypat
     found = complaints(notebook)
     found += handed_in(name, tmp_path / "models", monkeypatch)
     assert not found, f"{who} in {name}:\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize("name", release.NOTEBOOKS)
+def test_at_least_six_students_work_through_a_notebook(name):
+    assert len(WORK[name]) >= 6
+    # All but the tasks that give no points, which some leave out.
+    graded, open_tasks = [], []
+    for cell in students_notebook(name).cells:
+        open_tasks += [cell.id] if release.role_of(cell) == "task" else []
+        if release.role_of(cell) == "check":
+            graded, open_tasks = [*graded, *open_tasks[-1:]], []
+    assert {who: set(graded) - set(work) for who, work in WORK[name].items()} == {who: set() for who in WORK[name]}
+
+
+def test_what_a_right_answer_broke_is_told_with_source_and_output():
+    def cell(source, marks, *outputs):
+        made = nbformat.v4.new_code_cell(source, outputs=[nbformat.v4.new_output(**output) for output in outputs])
+        made.id, made.metadata = source[:5], nbformat.from_dict({"nbgrader": marks} if marks else {})
+        return made
+
+    check = {"grade": True, "solution": False, "points": 2}
+    points = {"output_type": "execute_result", "data": {"text/plain": "2.0"}}
+    good = cell("right", check, {"output_type": "stream", "text": "✓ it holds\n"}, points)
+    few = cell("fewer", check, {"output_type": "stream", "text": "✗ no\n"}, points | {"data": {"text/plain": "1.0"}})
+    below = cell("below", check, points | {"data": {"text/plain": "1.0"}})
+    unsaved = cell("saves", None, {"output_type": "stream", "text": "CNN_MNIST, not saved\n"})
+    broken = cell("fails", None, {"output_type": "error", "ename": "KeyError", "evalue": "x", "traceback": ["line 3"]})
+    found = complaints(nbformat.v4.new_notebook(cells=[good, few, unsaved, broken, below]))
+    assert found == [
+        "fewer: ['1.0'] of 2 points\n    fewer\n  said\n    ✗ no\n    1.0\n",
+        "fewer: the check complains\n    fewer\n  said\n    ✗ no\n    1.0\n",
+        "saves: it was not saved\n    saves\n  said\n    CNN_MNIST, not saved\n",
+        "fails: KeyError: x\n    fails\n  said\n    line 3\n",
+    ]
