@@ -30,6 +30,7 @@ CELLS = {
     "one line less": ("print('a\\nb')", "a\nb\n", "a\n", True),
     "one line more": ("print('a')", "a\n", "a\nb\n", True),
     "expression": ("40 + 2", "42", "43", True),
+    "line of progress": ("print('a')", "a\n", "a\n", False),  # the altered notebook holds what is left of one
     "isolation": (
         "import os\nprint(os.environ['LABKIT_BARS'], os.environ['OMP_NUM_THREADS'],"
         " os.listdir(os.environ['LABKIT_MODELS']))",
@@ -50,6 +51,9 @@ def write(path: Path, stored: list[str | None]) -> None:
             outputs = [new_output("execute_result", data={"text/plain": text}, execution_count=count)]
         else:
             outputs = [new_output("stream", name="stdout", text=text)]
+        if kind == "line of progress" and path.stem == "altered":
+            line = {"text/plain": "done: round 4 of 4 in 0:01", "text/html": "<div>done</div>"}
+            outputs.append(new_output("display_data", data=line, metadata={"labkit": "progress"}))
         made.append(new_code_cell(CELLS[kind][0], outputs=outputs, execution_count=count))
     # The last one has never been run; nbval skips such a cell, which is why a static test forbids it.
     made.append(new_code_cell("print('never compared')"))

@@ -17,7 +17,15 @@ import labkit
 from labkit import course, data, study
 from labkit.course import answers, checks, intake, judging, students
 from labkit.course.cases import RUNS, fresh_cases, seed_of_check, truth
-from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, METHODS, channel_norms, dense_weights
+from labkit.course.methods import (
+    ALL_LAYERS,
+    CONVOLUTIONS,
+    METHODS,
+    channel_norms,
+    dense_weights,
+    name_method,
+    read_pruning,
+)
 from labkit.course.tasks import TASKS
 from labkit.training import accuracy
 
@@ -1722,6 +1730,15 @@ def test_worse_work_does_not_replace_better_work(capsys):
     assert "your earlier work with 4 points stays in models/CNN_MNIST_L1.pth" in capsys.readouterr().out
     assert torch.equal(kept("CNN_MNIST_L1").conv2.weight_mask, better.conv2.weight_mask)
     assert answers.points_so_far()["03-network"].points == 4
+
+
+def test_worse_run_of_the_detective_counts_and_the_next_one_draws_others():
+    seeds, solved = [], lambda case: name_method(read_pruning(case.after, {"base": dense_weights(case.before)}))
+    for method_of in (lambda case: solved(case).partition(" or ")[0], lambda case: "local L1", lambda case: "local L1"):
+        course.check_detective(method_of)
+        seeds.append(answers.kept_answer("09-detective")["seed"])
+    assert len(set(seeds)) == 3
+    assert answers.points_so_far()["09-detective"].points == 1
 
 
 def test_blank_check_leaves_the_points_of_the_work_that_is_kept():

@@ -1,17 +1,14 @@
 """A right answer never breaks a given cell: natural students work through what is handed out, in quick mode."""
 
-import os
 import re
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from textwrap import dedent, indent
 
 import nbformat
 import pytest
+import quick_run
 from natural import WORK
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from labkit import runtime
@@ -58,25 +55,6 @@ def worked(name: str, work: dict[str, str]) -> NotebookNode:
             notebook.cells.append(own)
             used.add(f"{cell.id}+")
     assert set(work) <= used, f"no such cells in {name}: {set(work) - used}"
-    return notebook
-
-
-def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """The notebook with all its outputs; a cell that raises keeps its error, and the ones below it are not run."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    models = str(folder / "models")
-    switches = {"LABKIT_MODELS": models, "LABKIT_QUICK": "1", "LABKIT_BARS": "0", "LABKIT_DEVICE": "cpu"}
-    outside = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
-    client = NotebookClient(
-        notebook,
-        timeout=600,
-        kernel_name="python3",
-        record_timing=False,
-        extra_arguments=["--log-level=CRITICAL"],
-        resources={"metadata": {"path": str(folder)}},
-    )
-    with suppress(CellExecutionError):  # it stands among the outputs
-        client.execute(env=outside | threads | switches)
     return notebook
 
 
@@ -139,7 +117,7 @@ def students() -> list[object]:
 
 @pytest.mark.parametrize(("name", "who"), students())
 def test_a_right_answer_never_breaks_a_given_cell(name, who, tmp_path, monkeypatch):
-    notebook = executed(worked(name, WORK[name][who]), tmp_path)
+    notebook = quick_run.executed(worked(name, WORK[name][who]), tmp_path, tmp_path / "models")
     found = complaints(notebook)
     found += handed_in(name, tmp_path / "models", monkeypatch)
     assert not found, f"{who} in {name}:\n" + "\n".join(found)
