@@ -1734,7 +1734,7 @@ def test_worse_work_does_not_replace_better_work(capsys):
 
 def test_worse_run_of_the_detective_counts_and_the_next_one_draws_others():
     seeds, solved = [], lambda case: name_method(read_pruning(case.after, {"base": dense_weights(case.before)}))
-    for method_of in (lambda case: solved(case).partition(" or ")[0], lambda _case: "local L1", lambda _case: "local L1"):
+    for method_of in (lambda case: solved(case).partition(" or ")[0], lambda _: "local L1", lambda _: "local L1"):
         course.check_detective(method_of)
         seeds.append(answers.kept_answer("09-detective")["seed"])
     assert len(set(seeds)) == 3
