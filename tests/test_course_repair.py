@@ -2,15 +2,14 @@
 
 import copy
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import course_work
 import nbformat
 import pytest
+from permissions import folder_that_closes
 from typer.testing import CliRunner
 
 from labkit import cli
@@ -424,31 +423,17 @@ def test_no_earlier_backup_is_overwritten(tmp_path, worked):
     assert found == ["first", "second", "third"]
 
 
-@pytest.fixture
-def read_only() -> Iterator[Path]:
-    """A folder that this process can read and not write, even if root runs it."""
-    if not hasattr(os, "geteuid"):
-        pytest.skip("no permissions of this kind here")
-    root = os.geteuid() == 0
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
-        if root:
-            os.seteuid(0)
-        Path(name).chmod(0o700)
-
-
-def test_folder_that_can_not_be_written_is_told_and_stays(read_only, worked):
+def test_folder_that_can_not_be_written_is_told_and_stays(worked):
     cell(worked, CHECK)["source"] = "changed"
-    path = write(read_only, worked)
-    path.chmod(0o644)
-    before, course = path.read_bytes(), course_work.course()
-    read_only.chmod(0o555)
-    if os.geteuid() == 0:
-        os.seteuid(65534)
-    with pytest.raises(OSError, match="written"):
-        repair.repair(path, course)
-    assert path.read_bytes() == before
-    assert [path.name for path in read_only.iterdir()] == [FILE]
+    with folder_that_closes() as (folder, close):
+        path = write(folder, worked)
+        path.chmod(0o644)
+        before, course = path.read_bytes(), course_work.course()
+        close()
+        with pytest.raises(OSError, match="written"):
+            repair.repair(path, course)
+        assert path.read_bytes() == before
+        assert [path.name for path in folder.iterdir()] == [FILE]
 
 
 # labkit repair

@@ -6,8 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
+from permissions import folder_that_closes
 from typer.testing import CliRunner
 
 from labkit import cli, runtime
@@ -249,32 +248,18 @@ def test_link_and_folder_of_this_name_are_not_overwritten(labs, tmp_path):
         write_start(labs)
 
 
-@pytest.fixture
-def read_only() -> Iterator[Path]:
-    """A folder that this process can not write, even if root runs it."""
-    if not hasattr(os, "geteuid"):
-        pytest.skip("no permissions of this kind here")
-    root = os.geteuid() == 0
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o555)
-        if root:
-            os.seteuid(65534)
-        yield Path(name)
-        if root:
-            os.seteuid(0)
-        Path(name).chmod(0o700)
-
-
 def labkit(*arguments: str) -> Any:
     return CliRunner(env={"COLUMNS": "400"}).invoke(cli.app, arguments)
 
 
-def test_labkit_start_says_in_one_line_what_kept_it_from_writing(read_only):
-    for folder in (read_only, read_only / "none"):
-        done = labkit("start", "--notebooks", str(folder))
-        assert done.exit_code == 2
-        assert done.output.startswith("no START page (")
-        assert done.output.count("\n") == 1
+def test_labkit_start_says_in_one_line_what_kept_it_from_writing():
+    with folder_that_closes() as (folder, close):
+        close()
+        done = [labkit("start", "--notebooks", str(one)) for one in (folder, folder / "none")]
+    for one in done:
+        assert one.exit_code == 2
+        assert one.output.startswith("no START page (")
+        assert one.output.count("\n") == 1
 
 
 def test_labkit_start_with_a_damaged_course_says_so_in_one_line(labs):
