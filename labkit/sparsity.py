@@ -177,7 +177,8 @@ def as_tensor(given: Any) -> torch.Tensor:
     """A dense tensor on the CPU, without gradient, of a tensor, an array, a number, or lists of any of these."""
     if isinstance(given, (list, tuple)):
         return torch.stack([as_tensor(one) for one in given])
-    given = given.astype(float) if hasattr(given, "astype") else given  # an array, also of objects, or turned round
+    if hasattr(given, "astype"):  # an array, perhaps of objects, or turned round
+        given = given.astype(float if given.dtype == object else given.dtype, order="C")
     return torch.as_tensor(given).detach().to_dense().cpu()
 
 

@@ -25,7 +25,7 @@ from labkit.course.students import seed
 from labkit.course.tasks import NOTEBOOKS, TASKS
 from labkit.progress import notebook as kernel_of_notebook
 from labkit.runtime import models_dir
-from labkit.sparsity import clone
+from labkit.sparsity import as_tensor, clone
 from labkit.training import accuracy
 
 BASE_HAS_ZEROS = (
@@ -409,23 +409,13 @@ def _tensors(masks: Any, layers: Sequence[str]) -> Any:
 
 
 def _tensor(mask: Any) -> Any:
-    """A tensor on the CPU, also of an array or nested lists of numbers; anything else as it is."""
-    if isinstance(mask, torch.Tensor):
-        return (mask.detach().to_dense() if mask.layout != torch.strided else mask.detach()).cpu()
-    if isinstance(mask, (list, tuple)) and any(isinstance(one, torch.Tensor) for one in mask):
-        parts = [_tensor(one) for one in mask]
-        alike = all(isinstance(part, torch.Tensor) for part in parts)
-        alike = alike and len({(part.shape, part.dtype) for part in parts}) == 1
-        return torch.stack(parts) if alike else mask
-    if isinstance(mask, (list, tuple, np.ndarray, np.generic)):
-        try:
-            array = np.asarray(mask)
-            # Cut weights are compared in the precision that they came in.
-            kind = array.dtype if array.dtype in (np.float16, np.float32) else np.float64
-            return torch.from_numpy(array.astype(kind, order="C")) if array.dtype.kind in "biufO" else mask
-        except (TypeError, ValueError, RuntimeError):  # words, or lists of different lengths
-            return mask
-    return mask
+    """A tensor on the CPU, as the notebooks' own cells take it; what can be none stays as it is."""
+    if not isinstance(mask, (torch.Tensor, np.ndarray, np.generic, list, tuple)):
+        return mask
+    try:
+        return as_tensor(mask)
+    except (TypeError, ValueError, RuntimeError, RecursionError):  # words, or lists of different lengths
+        return mask
 
 
 def _numbers(work: Any) -> Any:
