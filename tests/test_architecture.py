@@ -202,8 +202,9 @@ def test_text_files_are_opened_as_utf8(module):
             assert "encoding" in {keyword.arg for keyword in node.keywords}, ast.unparse(node)
 
 
-def test_importing_labkit_imports_no_command_line_and_no_kernel():
-    reached, waiting = set(), {"__init__"}
+@pytest.mark.parametrize("package", ["__init__", "course.__init__"])
+def test_what_notebooks_import_brings_no_command_line_and_no_kernel(package):
+    reached, waiting = set(), {package}
     while waiting:
         module = waiting.pop()
         reached.add(module)

@@ -23,9 +23,9 @@ from labkit.course.cases import RUNS, committed_files, fresh_cases, references, 
 from labkit.course.intake import Files, Refused, manifest_of, shown, student_of
 from labkit.course.judging import Finding, Unfit, Verdict
 from labkit.course.methods import Weights, dense_weights, name_method, read_pruning
-from labkit.course.release import PROSE_STUB, source_hash
+from labkit.course.release import source_hash
 from labkit.course.students import seed_of
-from labkit.course.tasks import NETWORKS, TASKS
+from labkit.course.tasks import NETWORKS, PROSE_STUB, TASKS
 from labkit.sparse_files import load_sparse
 from labkit.sparsity import effective_weight, prunable_layers, sparsity
 

@@ -21,12 +21,11 @@ from nbformat import NotebookNode
 
 from labkit import runtime
 from labkit.course.students import DEFAULT_SALT, checked_salt, course_files
-from labkit.course.tasks import NOTEBOOKS
+from labkit.course.tasks import CODE_STUB, NOTEBOOKS, PROSE_STUB
 
 FORMAT = "labkit course 1"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 LOOKS_LIKE = re.compile(r"#\s*(begin|end)\s*(solution|hidden|mark)", re.IGNORECASE)
-CODE_STUB, PROSE_STUB = "# YOUR CODE HERE", "*Your answer here.*"
 # What a folder needs to be worked in, beside the notebooks: no solution of a notebook, but labkit, which can judge.
 COPIED = (
     "labkit/**/*.py",

@@ -13,9 +13,8 @@ from typing import Any
 from labkit import runtime
 from labkit.course import intake
 from labkit.course.answers import Reached, points_so_far
-from labkit.course.release import PROSE_STUB
 from labkit.course.students import course_files, who
-from labkit.course.tasks import NOTEBOOKS, TASKS
+from labkit.course.tasks import NOTEBOOKS, PROSE_STUB, TASKS
 
 NAME = "START.ipynb"
 MARK = "labkit_start"  # in the metadata of a page that may be written anew

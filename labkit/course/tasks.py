@@ -5,6 +5,7 @@ Knows no network and no file.
 
 from dataclasses import dataclass
 
+CODE_STUB, PROSE_STUB = "# YOUR CODE HERE", "*Your answer here.*"  # what stands in a release for a solution
 NOTEBOOKS = (
     "01_training",
     "02_random_pruning",
