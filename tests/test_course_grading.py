@@ -1,8 +1,10 @@
 """Honest work: everything right is full points and no flag, and an early mistake costs nothing later."""
 
+import codecs
 import csv
 
 import course_work
+import nbformat
 import pytest
 import torch
 
@@ -91,6 +93,24 @@ def alone(folder, network, masks, monkeypatch):
     given = {"08-masks": (masks, dense_weights(network))}
     work = course_work.write_work(folder / "work", "ef56", {"CNN_MNIST": network}, given, {}, monkeypatch)
     return course_work.zip_of(work, folder / "labs_ef56.zip", "ef56")
+
+
+@pytest.mark.parametrize("kept", [None, 800])
+def test_small_networks_copied_from_the_project_are_flagged(kept, tmp_path, monkeypatch):
+    """As they are, or pruned once more and not trained."""
+    (path,) = (labkit.runtime.reference_dir() / "frontier").glob("MNIST_lamp-global-gradual_1244_e4_s0.lks")
+    network = labkit.load_sparse(path)
+    if kept:
+        for name, mask in course_work.lamp_masks(network, kept).items():
+            getattr(network, name).weight.data *= mask
+    work = course_work.write_work(tmp_path / "work", "gh78", {"CNN_MNIST_GOLF": network}, {}, {}, monkeypatch)
+    result = graded(course_work.zip_of(work, tmp_path / "labs_gh78.zip", "gh78"))
+    assert f"CNN_MNIST_GOLF: its weights are those of {path.name}, the project's own" in result["flags"]
+
+
+def test_notebook_with_a_byte_order_mark_is_read():
+    content = nbformat.writes(course_work.student_notebooks()["02_random_pruning"]).encode()
+    assert intake.read_notebook(codecs.BOM_UTF8 + content) == intake.read_notebook(content)
 
 
 @pytest.mark.parametrize("value", [3e38, -3e38, 1e-45, 0.0])

@@ -21,6 +21,8 @@ from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, METHODS, dense_weigh
 
 cases_module = importlib.import_module("labkit.course.cases")  # labkit.course.cases is the function
 SHAPES = judging.SHAPES
+# Contents of a JSON file that hold no object.
+NO_OBJECTS = (b"", b"{", b"[]", b"3", b"null", b"\xff\xfe\x00")
 
 
 @cache
@@ -398,18 +400,22 @@ def test_wrong_id_is_told_and_changes_nothing(told, capsys):
     assert students.who() == "ab12"
 
 
+def test_signing_in_after_the_training_says_to_train_again(capsys):
+    labkit.save_network(labkit.CNN(), "CNN_MNIST", seed=5)
+    students.sign_in("ab12")
+    assert "your CNN_MNIST was trained with seed 5: run the cell of SEED and train it again" in capsys.readouterr().out
+    labkit.save_network(labkit.CNN(), "CNN_MNIST", seed=students.seed())
+    students.sign_in()
+    assert "train it again" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
-        b"{",
-        b"[]",
-        b"3",
-        b"null",
+        *NO_OBJECTS,
         b"{}",
         b'{"student": 3}',
         b'{"student": "../x"}',
-        b"\xff\xfe\x00",
         b'"ab12"',
         b"[" * 100_000,
     ],
@@ -553,12 +559,7 @@ def test_points_are_kept_task_by_task_in_the_order_of_the_tasks():
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
-        b"{",
-        b"[]",
-        b"3",
-        b"null",
-        b"\xff\xfe\x00",
+        *NO_OBJECTS,
         b"[" * 100_000,
         b'{"03-network": 4}',
         b'{"03-network": {"points": "4", "of": 4, "attempted": true}}',

@@ -124,6 +124,25 @@ def test_blanks_at_line_ends_are_no_change(repaired):
     assert cell(made, GIVEN)["outputs"]
 
 
+def test_work_that_was_merged_into_a_given_cell_stays_in_the_notebook(repaired, handed_out):
+    """As JupyterLab merges a task with the check below it: the check's id, and both texts."""
+    work = "mask_by_hand = my_own_mask()\nprint(mask_by_hand.shape)\n"
+
+    def merge(cells):
+        check = next(c for c in cells if c["id"] == CHECK)
+        check["source"] = [*work.splitlines(keepends=True), "\n", *check["source"]]
+        cells[:] = [c for c in cells if c["id"] != TASK]
+
+    made, told = repaired(merge)
+    assert cell(made, CHECK) == cell(handed_out, CHECK)
+    assert cell(made, TASK) == cell(handed_out, TASK)
+    place = ids(made).index(CHECK)
+    note = made["cells"][place + 1]
+    assert note["cell_type"] == "markdown"  # it is never run
+    assert work in note["source"]
+    assert "what you wrote into a given cell below 'Act, by hand: one mask' is kept in a note under it" in told
+
+
 def test_missing_given_cells_come_back_in_their_place(repaired, worked):
     order = ids(worked)
 

@@ -127,6 +127,12 @@ def test_in_a_terminal_tqdm_draws_and_leaves_nothing(capfd, monkeypatch):
     assert not tqdm._instances
 
 
+def test_a_program_without_stderr_runs_all_the_same(monkeypatch):
+    monkeypatch.setenv("LABKIT_BARS", "1")
+    monkeypatch.setattr("sys.stderr", None)
+    assert list(progress(range(3), "round")) == [0, 1, 2]
+
+
 def test_off_means_off(capfd):
     assert list(progress(range(3), "round", done=2)) == [0, 1, 2]
     assert capfd.readouterr() == ("", "")

@@ -117,7 +117,7 @@ def _put_back(notebook: dict[str, Any], given: Sequence[Spec], version: str) -> 
     told += _line("removed", "there twice", [place[_id_of(cells[number])] for number in sorted(spare)])
     changed, written_in = _restore(cells, given, chosen)
     told += _line("put back", "changed", [place[id] for id in changed])
-    told += [f"what you wrote into it is kept below it: below {place[id]!r}" for id in written_in]
+    told += [f"what you wrote into a given cell below {place[id]!r} is kept in a note under it" for id in written_in]
     notebook["cells"], missing = _in_order(cells, given, chosen, spare, written_in)
     told += _line("put back", "missing", [place[spec["id"]] for spec in missing if not _is_yours(spec)])
     blank = _line("put back blank", "missing", [place[spec["id"]] for spec in missing if _is_yours(spec)])
