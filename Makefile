@@ -69,9 +69,9 @@ matrix: .venv/installed  ## re-execute every notebook under ten settings, record
 	@$(BIN) scripts/matrix.py $(ARGS)
 
 bench: .venv/installed  ## the pipeline beside the original's, shrinking beside Torch-Pruning, the study beside the plain loop (idle machine)
-	@$(BIN) tests/benchmarks/bench_pipeline.py
-	@$(BIN) tests/benchmarks/bench_shrink.py
-	@$(BIN) tests/benchmarks/bench_study.py
+	@$(BIN) scripts/bench_pipeline.py
+	@$(BIN) scripts/bench_shrink.py
+	@$(BIN) scripts/bench_study.py
 
 # torch itself brings the CUDA parts that it was built for; on a machine without CUDA it brings none.
 CUDA := triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cccl nvidia-cuda-cupti \

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from labkit.execution import kernel_environment
-from labkit.marks import equal_up_to_marks
+from labkit.rerun.execution import kernel_environment
+from labkit.rerun.marks import equal_up_to_marks
 
 ROOT = Path(__file__).parent
 collect_ignore = ["notebooks/START.ipynb"]  # its output is of the folder as it is

@@ -5,9 +5,7 @@ from importlib.metadata import version
 from labkit.checkpoints import load_metadata, load_network, load_optimizer, save_network, save_optimizer
 from labkit.claims import check_claims, show_prediction
 from labkit.cnn import CNN
-from labkit.cost import Latency, LayerCost, Ledger, ledger, ledger_table, ledgers, measure_latency, multiply_adds
 from labkit.data import Augmentation, Loader, augment, draw_augmentation, load_images, loaders
-from labkit.export import OnnxNetwork, check_parity, export_onnx, quantize_onnx
 from labkit.metrics import AccuracyMetric, BaseMetric
 from labkit.plots import (
     draw_accuracy_sparsity,
@@ -24,10 +22,21 @@ from labkit.plots import (
 from labkit.progress import progress
 from labkit.records import load_record, load_results, save_record
 from labkit.runtime import footer, has_native_bfloat16, mixed_precision, models_dir, pick_device, set_seed, versions
-from labkit.sensitivity import choose_by_norm, choose_by_sensitivity, choose_uniform, scan_sensitivity, with_channels
-from labkit.shrink import dead_channels, remove_dead_channels, silence_channels
-from labkit.smaller_plots import draw_bars, draw_ledger, draw_maps, draw_sensitivity
-from labkit.sparse_files import load_sparse, save_sparse
+from labkit.smaller.cost import (
+    Latency,
+    LayerCost,
+    Ledger,
+    ledger,
+    ledger_table,
+    ledgers,
+    measure_latency,
+    multiply_adds,
+)
+from labkit.smaller.onnx import OnnxNetwork, check_parity, export_onnx, quantize_onnx
+from labkit.smaller.plots import draw_bars, draw_ledger, draw_maps, draw_sensitivity
+from labkit.smaller.shrink import dead_channels, remove_dead_channels, silence_channels
+from labkit.smaller.sparse_file import load_sparse, save_sparse
+from labkit.smaller.widths import choose_by_norm, choose_by_sensitivity, choose_uniform, scan_sensitivity, with_channels
 from labkit.sparsity import (
     LayerSparsity,
     as_tensor,

@@ -25,7 +25,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from labkit import execution, runtime
+from labkit import runtime
+from labkit.rerun import execution
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The pruning labs from the command line.")
 golf_app = typer.Typer(no_args_is_help=True, help="Pruning golf: the fewest weights that still tell digits apart.")
@@ -240,8 +241,7 @@ def study(
     records: Annotated[Path | None, typer.Option(help="CSV file of the records; default: OUT/PLAN.csv.")] = None,
 ) -> None:
     """Train and prune the networks of a plan; what is finished is not run again."""
-    from labkit.study import plans, run
-    from labkit.study import workers as study_workers
+    from labkit.study import plans, pool, run
     from labkit.study.records import read_records
 
     console = _console()
@@ -274,7 +274,7 @@ def study(
                     console.print(f"{point.name}: {words}{dead}")
 
             try:
-                failed = study_workers.run_plan(
+                failed = pool.run_plan(
                     points, path, workers, scheduler, device, out / "unfinished", out / "networks", progress
                 )
             except KeyboardInterrupt:

@@ -34,7 +34,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from labkit import execution, marks, runtime
+from labkit import runtime
+from labkit.rerun import execution, marks
 
 BUILD = runtime.PROJECT / "build" / "matrix"
 RECORDS = runtime.PROJECT / "data" / "results" / "reexecution.csv"

@@ -19,10 +19,10 @@ import torch
 
 from labkit import runtime
 from labkit.data import VALIDATION_IMAGES, Loader, load_images
-from labkit.study import run, workers
+from labkit.study import pool, run
 from labkit.study.points import Point
-from labkit.study.workers import Outcome, run_plan
-from labkit.study.workers import attempt as attempt_with_loaders_of_this_process
+from labkit.study.pool import Outcome, run_plan
+from labkit.study.pool import attempt as attempt_with_loaders_of_this_process
 
 TRAINING, VALIDATION, TEST = 300, 200, 200
 DIES = 13  # seed of the point that kills its process the first time
@@ -48,7 +48,7 @@ def use(threads: int = 1) -> None:
     os.environ["LABKIT_BF16"] = os.environ["LABKIT_BARS"] = "0"
     torch.set_num_threads(threads)
     run.loaders = few_loaders
-    workers.attempt = attempt
+    pool.attempt = attempt
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def dask_setup(_worker: object) -> None:
 
 
 def attempt(point: Point, device: str, scratch: Path | None) -> Outcome:
-    """``workers.attempt`` on few images, in whatever process; the points of some seeds kill it."""
+    """``pool.attempt`` on few images, in whatever process; the points of some seeds kill it."""
     run.loaders = few_loaders
     died = None if scratch is None else scratch / "died"
     if point.seed == ALWAYS_DIES or (point.seed == DIES and died and not died.exists()):
@@ -148,7 +148,7 @@ def do_plan(
     ``kills``: after so many points this process (0: this one). ``deaf``: to interrupts, as a job in the background is.
     """
     use()
-    workers.SECONDS_FOR_THE_SCHEDULER = options.pop("patience", workers.SECONDS_FOR_THE_SCHEDULER)
+    pool.SECONDS_FOR_THE_SCHEDULER = options.pop("patience", pool.SECONDS_FOR_THE_SCHEDULER)
     if deaf:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     told = []

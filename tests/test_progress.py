@@ -9,8 +9,8 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from tqdm import tqdm
 
-from labkit import execution
 from labkit.progress import progress
+from labkit.rerun import execution
 
 START = "import time\nfrom labkit.progress import progress, RED, GREEN"
 LONG = (

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import labkit
-from labkit import execution, runtime
+from labkit import runtime
+from labkit.rerun import execution
 
 CPU = torch.device("cpu")
 

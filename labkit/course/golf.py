@@ -31,7 +31,7 @@ from labkit.course.pages import document, escaped, table
 from labkit.course.report import harmless
 from labkit.data import load_images
 from labkit.plots import BLUE, GREY, VERMILION
-from labkit.sparse_files import load_sparse
+from labkit.smaller.sparse_file import load_sparse
 from labkit.sparsity import prunable_layers, sparsity_report
 from labkit.study.frontier import PUBLISHED
 from labkit.training import in_mode

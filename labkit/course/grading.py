@@ -26,7 +26,7 @@ from labkit.course.methods import Weights, dense_weights, name_method, read_prun
 from labkit.course.release import source_hash
 from labkit.course.students import seed_of
 from labkit.course.tasks import NETWORKS, PROSE_STUB, TASKS
-from labkit.sparse_files import load_sparse
+from labkit.smaller.sparse_file import load_sparse
 from labkit.sparsity import effective_weight, prunable_layers, sparsity
 
 SCREEN, ALL_IMAGES = 2_000, 10_000

@@ -10,7 +10,7 @@ import torch
 
 from labkit.course.methods import ALL_LAYERS, SIZES, Weights
 from labkit.study.budgets import choose_masks
-from labkit.study.scores import lamp_scores
+from labkit.study.criteria import lamp_scores
 
 REACH = 'In code a layer is network.{0} or getattr(network, "{0}"), not its name alone'
 PIXELS = {"conv1": 28 * 28, "conv2": 14 * 14, "conv3": 5 * 5, "fc": 1}  # that each layer of CNN() makes

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from labkit.cnn import CNN
-from labkit.cost import multiply_adds
 from labkit.course import hints
 from labkit.course.methods import (
     ALL_LAYERS,
@@ -38,9 +37,10 @@ from labkit.course.methods import (
 )
 from labkit.course.tasks import ROUNDS as AGAIN
 from labkit.course.tasks import TASKS, Task
+from labkit.smaller.cost import multiply_adds
 from labkit.sparsity import effective_weight, prunable_layers, zero_channels
 from labkit.study.budgets import choose_masks
-from labkit.study.scores import lamp_scores
+from labkit.study.criteria import lamp_scores
 
 CHANNELS = {"conv1": 4, "conv2": 8, "conv3": 16}  # 1/8 of each
 WORK_CUT = {"conv1": 112_896, "conv2": 903_168, "conv3": 460_800, "fc": 16_000}  # half of the channels gone

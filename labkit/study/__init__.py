@@ -1,6 +1,7 @@
 """The study of the frontier: many networks, pruned in many ways, at equal cost."""
 
 from labkit.study.budgets import choose_masks, layer_budgets
+from labkit.study.criteria import CRITERIA
 from labkit.study.damage import Damage, add_noise, compare, images_of, predict, turn, under_stress
 from labkit.study.figures import draw_damage, draw_frontier, draw_pairs, draw_stress
 from labkit.study.frontier import (
@@ -17,11 +18,10 @@ from labkit.study.frontier import (
 )
 from labkit.study.plans import plan
 from labkit.study.points import Point
+from labkit.study.pool import run_plan
 from labkit.study.records import Record, add_record, read_records
 from labkit.study.run import run_point
 from labkit.study.schedules import cycles, kept_weights
-from labkit.study.scores import CRITERIA
-from labkit.study.workers import run_plan
 
 __all__ = [
     "CRITERIA",

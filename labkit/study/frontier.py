@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from labkit import runtime
 from labkit.cnn import CNN
-from labkit.sparse_files import load_sparse
+from labkit.smaller.sparse_file import load_sparse
 from labkit.study.points import Point
 from labkit.study.records import Record, read_records
 

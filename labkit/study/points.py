@@ -30,7 +30,7 @@ class Point:
     Attributes:
         dataset: ``"MNIST"`` or ``"FashionMNIST"``.
         seed: of the weights at the start and of the order of the images; 0 to 2**32 - 1.
-        criterion: which weights are important (``labkit.study.scores``); ``"none"``: nothing is pruned.
+        criterion: which weights are important (``labkit.study.criteria``); ``"none"``: nothing is pruned.
         scope: how the weights that stay are divided among the layers (``labkit.study.budgets``).
         schedule: when they are pruned (``labkit.study.schedules``).
         target: weights that stay, of 124,448. For the control ``"small"``: weights of the dense network, at most.

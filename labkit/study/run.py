@@ -22,16 +22,16 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from labkit import runtime
 from labkit.cnn import CNN
-from labkit.cost import multiply_adds
 from labkit.data import Loader, loaders
 from labkit.metrics import AccuracyMetric
-from labkit.sparse_files import load_sparse, save_sparse
+from labkit.smaller.cost import multiply_adds
+from labkit.smaller.sparse_file import load_sparse, save_sparse
 from labkit.sparsity import prunable_layers, sparsity_report
 from labkit.study.budgets import choose_masks
+from labkit.study.criteria import CRITERIA
 from labkit.study.points import Point
 from labkit.study.records import PROTOCOL, Record
 from labkit.study.schedules import cycles, kept_weights, rate_factor
-from labkit.study.scores import CRITERIA
 from labkit.training import accuracy, reestimate_batchnorm, train_one_epoch
 
 # One recipe for all criteria. Chosen on validation images with the dense network and with LAMP (data/README.md): the

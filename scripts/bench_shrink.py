@@ -1,6 +1,6 @@
 """Cut the same channels with labkit and with Torch-Pruning, and time the ladder, side by side. It reports; no test.
 
-    make bench                    # or: python tests/benchmarks/bench_shrink.py --seconds 2
+    make bench                    # or: python scripts/bench_shrink.py --seconds 2
 
 Torch-Pruning (Fang et al. 2023, "DepGraph") follows channels through any network. It takes the inputs of a linear layer
 to be flattened channel by channel; a CNN of labkit flattens pixel by pixel. So beside the network itself it is given a

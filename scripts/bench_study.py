@@ -1,6 +1,6 @@
 """Measure what the study's machinery costs: dense epochs through it beside dense epochs of the plain loop, in turns.
 
-    make bench                    # or: python tests/benchmarks/bench_study.py --epochs 5
+    make bench                    # or: python scripts/bench_study.py --epochs 5
 
 An epoch of the study is all that it does between two epochs: look at the schedule, train, write the state file. The
 plain loop is ``train_one_epoch`` and nothing else. One thread; run it on an idle machine.

@@ -22,7 +22,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 from labkit import records, runtime
-from labkit.marks import difference
+from labkit.rerun.marks import difference
 
 # The names of ONEDNN_MAX_CPU_ISA that let it multiply bfloat16, where the processor does.
 ISA_WITH_BF16 = (

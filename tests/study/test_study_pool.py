@@ -18,11 +18,11 @@ from joblib.externals.loky import get_reusable_executor
 from typer.testing import CliRunner
 
 from labkit.cli import app
-from labkit.study import plans, run, workers
+from labkit.study import plans, pool, run
 from labkit.study.points import Point
+from labkit.study.pool import run_plan
 from labkit.study.records import PROTOCOL, Record, add_record, read_records
 from labkit.study.run import run_point
-from labkit.study.workers import run_plan
 
 pytestmark = pytest.mark.slow  # everything trains, if only a little
 
@@ -30,7 +30,7 @@ QUICK = Point(criterion="random", schedule="before", target=3_000, epochs=1)
 DEAD = dataclasses.replace(QUICK, scope="local", target=100)  # leaves conv1 empty
 RECORD = Record(QUICK, 3_000, 1, 1, 0.5, 0.5, "", 0, "cpu", "2", 1.0)
 NO_ADDRESS = "tcp://127.0.0.1:9"
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def of_seeds(*seeds, **others):
@@ -39,7 +39,7 @@ def of_seeds(*seeds, **others):
 
 @pytest.fixture(autouse=True)
 def _few_images(monkeypatch):
-    monkeypatch.setattr(workers, "attempt", few_images.attempt)
+    monkeypatch.setattr(pool, "attempt", few_images.attempt)
     with few_images.in_this_process(monkeypatch):
         yield
 
@@ -64,7 +64,7 @@ def no_work(monkeypatch):
     def attempt(point, *_):
         raise AssertionError(f"{point.name} is run")
 
-    return lambda: monkeypatch.setattr(workers, "attempt", attempt)
+    return lambda: monkeypatch.setattr(pool, "attempt", attempt)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_state_of_a_finished_point_is_removed_by_the_next_call(path, tmp_path, m
 
     points, scratch = of_seeds(0, 1), tmp_path / "unfinished"
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-        context.setattr(workers, "forget", interrupted)  # when the record is written, but the state is still there
+        context.setattr(pool, "forget", interrupted)  # when the record is written, but the state is still there
         run_plan(points, path, scratch=scratch)
     assert files(scratch) == [f"{QUICK.name}.run"]
     assert run_plan(points, path, scratch=scratch) == {}
@@ -257,7 +257,7 @@ def test_images_that_are_missing_are_told_before_any_work(path, monkeypatch, no_
         raise FileNotFoundError(f"no {name} here")
 
     no_work()
-    monkeypatch.setattr(workers, "load_images", missing)
+    monkeypatch.setattr(pool, "load_images", missing)
     with pytest.raises(FileNotFoundError, match="no FashionMNIST here"):
         run_plan(of_seeds(0, dataset="FashionMNIST"), path)
 
@@ -282,8 +282,8 @@ def test_whatever_goes_wrong_in_a_point_the_others_are_run(error, path, monkeypa
             raise error
         return run_point(point, *rest)
 
-    monkeypatch.setattr(workers, "attempt", few_images.attempt_with_loaders_of_this_process)
-    monkeypatch.setattr(workers, "run_point", broken)
+    monkeypatch.setattr(pool, "attempt", few_images.attempt_with_loaders_of_this_process)
+    monkeypatch.setattr(pool, "run_point", broken)
     failed = run_plan(of_seeds(0, 1, 2), path)
     assert failed == {of_seeds(1)[0]: f"{type(error).__name__}: {error}"}
     assert found(path).keys() == set(of_seeds(0, 2))
@@ -295,8 +295,8 @@ def test_full_disk_stops_the_plan_and_says_what_is_kept(path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device", "state.run")
         return run_point(point, *rest)
 
-    monkeypatch.setattr(workers, "attempt", few_images.attempt_with_loaders_of_this_process)
-    monkeypatch.setattr(workers, "run_point", full)
+    monkeypatch.setattr(pool, "attempt", few_images.attempt_with_loaders_of_this_process)
+    monkeypatch.setattr(pool, "run_point", full)
     words = r"the disk is full \(state\.run\): 1 points finished and kept in .*records\.csv, 2 left; the same command"
     with pytest.raises(OSError, match=words):
         run_plan(of_seeds(0, 1, 2), path)
@@ -311,7 +311,7 @@ def test_cluster_without_its_packages_is_told(path, monkeypatch):
 
 @pytest.mark.parametrize("address", ["tls://127.0.0.1:9", "nonsense://x"])
 def test_address_of_a_sort_that_is_not_to_be_had_is_told(address, path, monkeypatch):
-    monkeypatch.setattr(workers, "SECONDS_FOR_THE_SCHEDULER", 1)
+    monkeypatch.setattr(pool, "SECONDS_FOR_THE_SCHEDULER", 1)
     with pytest.raises(OSError, match=f"there is no Dask scheduler at '{address}'"):
         run_plan(of_seeds(0), path, scheduler=address)
 
@@ -540,7 +540,7 @@ def test_second_call_on_a_cluster_runs_nothing_and_needs_no_scheduler(path, no_w
 
 @pytest.mark.parametrize("address", [NO_ADDRESS, "no address", "tcp://127.0.0.1:port", "nowhere.invalid:8786"])
 def test_address_without_a_scheduler_is_told_at_once(address, path, monkeypatch):
-    monkeypatch.setattr(workers, "SECONDS_FOR_THE_SCHEDULER", 1)
+    monkeypatch.setattr(pool, "SECONDS_FOR_THE_SCHEDULER", 1)
     start = time.monotonic()
     with pytest.raises(OSError, match=f"there is no Dask scheduler at '{address}'.*start one with: dask scheduler"):
         run_plan(of_seeds(0), path, scheduler=address)
@@ -677,7 +677,7 @@ def test_command_refuses_cuda_without_cuda(tmp_path):
 
 @pytest.mark.usefixtures("short_plan")
 def test_command_says_that_there_is_no_scheduler(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "SECONDS_FOR_THE_SCHEDULER", 1)
+    monkeypatch.setattr(pool, "SECONDS_FOR_THE_SCHEDULER", 1)
     status, said = study("--scheduler", NO_ADDRESS, "--out", tmp_path)
     assert status == 2
     assert f"there is no Dask scheduler at '{NO_ADDRESS}'" in " ".join(said.split())
@@ -688,7 +688,7 @@ def test_command_that_is_interrupted_has_status_130(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(workers, "forget", interrupted)  # after the first record
+    monkeypatch.setattr(pool, "forget", interrupted)  # after the first record
     status, said = study("--workers", 1, "--out", tmp_path)
     assert status == 130
     assert "interrupted; what is finished is kept in" in said

@@ -14,8 +14,9 @@ from torch.nn.utils import prune
 from torch.utils.flop_counter import FlopCounterMode
 
 import labkit
-from labkit import cost, runtime
-from labkit.marks import difference, equal_up_to_marks
+from labkit import runtime
+from labkit.rerun.marks import difference, equal_up_to_marks
+from labkit.smaller import cost
 
 FAST = 1e-9  # seconds: five calls of each network
 WAYS = [f"batch of {batch}, {way}" for batch in (1, 64) for way in ("1 thread", "all threads")]

@@ -1,8 +1,8 @@
 """Train the committed networks: notebook 01's recipe on seeds 0 to 4, and the original's softmax twice beside it.
 
-    python tests/benchmarks/train_references.py                    # models/reference/*.pth, data/results/baseline.csv
-    python tests/benchmarks/train_references.py --softmax-twice    # data/results/softmax_twice.csv
-    python tests/benchmarks/train_references.py --learning-rates   # data/results/learning_rates.csv (validation only)
+    python scripts/train_references.py                    # models/reference/*.pth, data/results/baseline.csv
+    python scripts/train_references.py --softmax-twice    # data/results/softmax_twice.csv
+    python scripts/train_references.py --learning-rates   # data/results/learning_rates.csv (validation only)
 
 Rows that a CSV already has are skipped, so an interrupted run goes on; delete the file to start anew.
 """

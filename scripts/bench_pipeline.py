@@ -5,7 +5,7 @@ measured, also where bfloat16 must be emulated. What else a library decides with
 oneDNN that are its slow reference, the cost of denormal numbers, and one thread beside two. (How many threads is left
 to torch, or to who runs it: two are faster alone, and far slower beside another process.)
 
-    make bench                    # or: python tests/benchmarks/bench_pipeline.py --steps 200
+    make bench                    # or: python scripts/bench_pipeline.py --steps 200
 
 A step is all that one batch costs: fetch it, train (or evaluate) on it, score it, draw the bar. Both sides run their
 real loops. The limit is what the processor would need if every multiplication went as fast as in a large square matrix
@@ -32,7 +32,8 @@ from torch import nn
 from torch.nn.utils import prune
 
 import labkit
-from labkit import execution, runtime, training
+from labkit import runtime, training
+from labkit.rerun import execution
 
 BATCH = 64
 TURN = 6  # steps of one pipeline before the next one's turn; the first refills the caches and is not counted

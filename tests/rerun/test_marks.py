@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.marks import difference, equal_up_to_marks
+from labkit.rerun.marks import difference, equal_up_to_marks
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from typer.testing import CliRunner
 
-from labkit import cli, execution, runtime
+from labkit import cli, runtime
+from labkit.rerun import execution
 
 ROW = {"sparsity": 0.25, "test_accuracy": 0.985, "trained": 0}
 RECORD = """

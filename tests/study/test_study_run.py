@@ -18,7 +18,7 @@ import torch
 
 from labkit import runtime
 from labkit.data import Loader
-from labkit.sparse_files import load_sparse
+from labkit.smaller.sparse_file import load_sparse
 from labkit.sparsity import effective_weight, prunable_layers
 from labkit.study import run
 from labkit.study.points import SHAPES, WEIGHTS, Point

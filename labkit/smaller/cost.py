@@ -22,7 +22,7 @@ from torch import nn
 
 from labkit import runtime
 from labkit.cnn import CNN
-from labkit.sparse_files import pack_sparse
+from labkit.smaller.sparse_file import pack_sparse
 from labkit.sparsity import clone, effective_weight
 from labkit.training import in_mode
 

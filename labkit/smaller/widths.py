@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn.utils import prune
 
 from labkit.cnn import CNN
-from labkit.cost import multiply_adds
 from labkit.metrics import AccuracyMetric
-from labkit.shrink import PAIRS, silence_channels
+from labkit.smaller.cost import multiply_adds
+from labkit.smaller.shrink import PAIRS, silence_channels
 from labkit.sparsity import clone, effective_weight
 from labkit.training import Batches, reestimate_batchnorm, test_one_epoch
 

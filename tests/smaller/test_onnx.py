@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn.utils import prune
 
 import labkit
-from labkit import export, runtime
+from labkit import runtime
+from labkit.smaller import onnx as export
 
 pytestmark = pytest.mark.slow  # the first export imports its packages for ten seconds
 

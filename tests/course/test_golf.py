@@ -25,9 +25,10 @@ from torch.nn.utils import prune
 from typer.testing import CliRunner
 
 import labkit
-from labkit import cli, cost, data, runtime, sparse_files
+from labkit import cli, data, runtime
 from labkit.course import golf, release, report, students
 from labkit.course.golf import Score, Transform
+from labkit.smaller import cost, sparse_file
 
 SALT = "tests"
 FRONTIER = runtime.reference_dir() / "frontier"
@@ -384,9 +385,9 @@ def one_bit_changed(content):
 
 
 def too_large(_):
-    content = sparse_files.SIZES.pack(1, 28, 28, 10, 60_000, 60_000, 60_000, 8)
-    packed = sparse_files.lzma.compress(content, format=sparse_files.lzma.FORMAT_RAW, filters=sparse_files.FILTERS)
-    return sparse_files.SIGNATURE + sparse_files.zlib.crc32(packed).to_bytes(4, "little") + packed
+    content = sparse_file.SIZES.pack(1, 28, 28, 10, 60_000, 60_000, 60_000, 8)
+    packed = sparse_file.lzma.compress(content, format=sparse_file.lzma.FORMAT_RAW, filters=sparse_file.FILTERS)
+    return sparse_file.SIGNATURE + sparse_file.zlib.crc32(packed).to_bytes(4, "little") + packed
 
 
 def with_something_behind(content):
@@ -440,7 +441,7 @@ def test_file_that_is_not_there_is_told_and_the_board_stays_as_it_was(board, tmp
 def test_huge_file_is_refused_without_being_read_whole(board, tmp_path):
     before = contents(board)
     with (tmp_path / "huge.lks").open("wb") as huge:
-        huge.write(sparse_files.SIGNATURE)
+        huge.write(sparse_file.SIGNATURE)
         huge.truncate(2**35)  # takes no place on the disk
     with pytest.raises(ValueError, match="is damaged or truncated"):
         golf.submit(tmp_path / "huge.lks", "eve", SALT, board)

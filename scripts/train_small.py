@@ -1,8 +1,8 @@
 """Train, shrink and measure the networks of notebook 07's results: data/results/smaller_and_faster.csv.
 
-    python tests/benchmarks/train_small.py dense      # base and control of each seed (40 minutes on one thread)
-    python tests/benchmarks/train_small.py small      # the small networks of each seed (40 minutes on one thread)
-    python tests/benchmarks/train_small.py measure    # one row a network; the only phase that opens the test images
+    python scripts/train_small.py dense      # base and control of each seed (40 minutes on one thread)
+    python scripts/train_small.py small      # the small networks of each seed (40 minutes on one thread)
+    python scripts/train_small.py measure    # one row a network; the only phase that opens the test images
 
 Every network is trained by one recipe: SGD with Nesterov momentum 0.9, rate 0.1 after one epoch of warm-up, falling as
 a cosine to zero, weight decay 5e-4, batches of 128, label smoothing 0.05. The dense control trains as long as base and

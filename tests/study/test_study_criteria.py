@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 import labkit
 from labkit.study import CRITERIA
 from labkit.study import points as study_points
-from labkit.study.scores import lamp_scores
+from labkit.study.criteria import lamp_scores
 
 LAYERS = ("conv1", "conv2", "conv3", "fc")
 WITHOUT_DICE = [name for name in CRITERIA if name != "random"]

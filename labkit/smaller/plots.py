@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 
-from labkit.cost import Ledger
 from labkit.plots import COLOURS, axes_for, style, tidy
+from labkit.smaller.cost import Ledger
 
 
 def draw_ledger(ledgers: Mapping[str, Ledger], axes: Any = None) -> Any:

@@ -20,7 +20,7 @@ from torch import nn
 
 from labkit import runtime
 from labkit.cnn import CNN
-from labkit.shrink import check_chain
+from labkit.smaller.shrink import check_chain
 from labkit.sparsity import bake_masks, prunable_layers
 
 SIGNATURE = b"LKS1"

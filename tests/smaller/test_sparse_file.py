@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn.utils import prune
 
 import labkit
-from labkit import runtime, sparse_files
+from labkit import runtime
+from labkit.smaller import sparse_file
 
 WEIGHTS = ("conv1.weight", "conv2.weight", "conv3.weight", "fc.weight")
 
@@ -62,7 +63,7 @@ def round_trip(model, path, bits=8):
 
 
 def content_of(data):
-    return lzma.decompress(data[8:], lzma.FORMAT_RAW, filters=sparse_files.FILTERS)
+    return lzma.decompress(data[8:], lzma.FORMAT_RAW, filters=sparse_file.FILTERS)
 
 
 def sealed(stream):
@@ -71,7 +72,7 @@ def sealed(stream):
 
 
 def packed(content):
-    return sealed(lzma.compress(content, lzma.FORMAT_RAW, filters=sparse_files.FILTERS))
+    return sealed(lzma.compress(content, lzma.FORMAT_RAW, filters=sparse_file.FILTERS))
 
 
 def tensors_of(model, **changed):
@@ -79,7 +80,7 @@ def tensors_of(model, **changed):
     parts = {"sizes": struct.pack("<8I", *model.input_shape, model.num_of_cls, *model.channels, 8)}
     for key, tensor in sorted(model.state_dict().items()):
         if key in WEIGHTS:
-            parts[key] = sparse_files._packed_weight(tensor.double().numpy().reshape(len(tensor), -1), 8)
+            parts[key] = sparse_file._packed_weight(tensor.double().numpy().reshape(len(tensor), -1), 8)
         elif not key.endswith("num_batches_tracked"):
             parts[key] = b"\x02" + tensor.numpy().astype(np.float16).tobytes()
     parts |= {key.replace("__", "."): value for key, value in changed.items()}
@@ -198,7 +199,7 @@ def test_masked_and_baked_network_give_the_same_bytes(tmp_path):
     one = labkit.save_sparse(model, tmp_path / "a.lks").read_bytes()
     assert one == labkit.save_sparse(labkit.bake_masks(model), tmp_path / "b.lks").read_bytes()
     assert one == labkit.save_sparse(model, tmp_path / "c.lks").read_bytes()
-    assert one == sparse_files.pack_sparse(model)
+    assert one == sparse_file.pack_sparse(model)
 
 
 @pytest.mark.parametrize("kind", ["double", "channels last", "train", "frozen"])
@@ -212,7 +213,7 @@ def test_bytes_depend_on_the_numbers_only(kind):
         other.train()
     if kind == "frozen":
         other.requires_grad_(False)
-    assert sparse_files.pack_sparse(other) == sparse_files.pack_sparse(model)
+    assert sparse_file.pack_sparse(other) == sparse_file.pack_sparse(model)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
@@ -231,14 +232,14 @@ def test_shrunk_network_comes_back(tmp_path):
 
 def test_fewer_bits_and_more_zeros_take_fewer_bytes():
     model = seeded((16, 32, 64))
-    sizes = [len(sparse_files.pack_sparse(model, bits)) for bits in range(2, 9)]
+    sizes = [len(sparse_file.pack_sparse(model, bits)) for bits in range(2, 9)]
     assert sizes == sorted(set(sizes))
     found = []
     for share in (0.0, 0.5, 0.9, 0.99):
         pruned = labkit.clone(model)
         for layer in labkit.prunable_layers(pruned).values():
             prune.l1_unstructured(layer, "weight", share)
-        found.append(len(sparse_files.pack_sparse(pruned)))
+        found.append(len(sparse_file.pack_sparse(pruned)))
     assert found == sorted(set(found), reverse=True)
     assert found[-1] < 0.1 * found[0]
 
@@ -399,14 +400,14 @@ def test_path_may_be_text(tmp_path):
 
 
 def test_every_truncation_is_refused(tmp_path):
-    data = sparse_files.pack_sparse(smallest())
+    data = sparse_file.pack_sparse(smallest())
     for length in range(len(data)):
         refuses(tmp_path / "net.lks", data[:length])
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
 def test_every_flipped_byte_is_refused(tmp_path, flip):
-    data = bytearray(sparse_files.pack_sparse(smallest()))
+    data = bytearray(sparse_file.pack_sparse(smallest()))
     for place in range(len(data)):
         data[place] ^= flip
         refuses(tmp_path / "net.lks", bytes(data), "damaged|not a sparse file")
@@ -415,7 +416,7 @@ def test_every_flipped_byte_is_refused(tmp_path, flip):
 
 @pytest.mark.parametrize("more", [b"\0", b"x" * 100, b"LKS1"])
 def test_bytes_after_the_end_are_refused(tmp_path, more):
-    refuses(tmp_path / "net.lks", sparse_files.pack_sparse(smallest()) + more, "checksum is wrong")
+    refuses(tmp_path / "net.lks", sparse_file.pack_sparse(smallest()) + more, "checksum is wrong")
 
 
 # Files that were made on purpose: the checksum is right
@@ -423,8 +424,8 @@ def test_bytes_after_the_end_are_refused(tmp_path, more):
 
 def test_crafting_as_these_tests_do_gives_the_real_file():
     model = smallest()
-    assert tensors_of(model) == sparse_files.pack_sparse(model)
-    assert packed(content_of(sparse_files.pack_sparse(model))) == sparse_files.pack_sparse(model)
+    assert tensors_of(model) == sparse_file.pack_sparse(model)
+    assert packed(content_of(sparse_file.pack_sparse(model))) == sparse_file.pack_sparse(model)
 
 
 def finite_or_refused(path, data):
@@ -442,7 +443,7 @@ def finite_or_refused(path, data):
 
 @pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
 def test_flipped_bytes_of_the_stream_raise_nothing_but_value_errors(tmp_path, flip):
-    stream = bytearray(sparse_files.pack_sparse(smallest())[8:])
+    stream = bytearray(sparse_file.pack_sparse(smallest())[8:])
     for place in range(len(stream)):
         stream[place] ^= flip
         finite_or_refused(tmp_path / "net.lks", sealed(bytes(stream)))
@@ -451,7 +452,7 @@ def test_flipped_bytes_of_the_stream_raise_nothing_but_value_errors(tmp_path, fl
 
 @pytest.mark.parametrize("flip", [0x01, 0x10, 0x80, 0xFF])
 def test_flipped_bytes_of_the_content_raise_nothing_but_value_errors(tmp_path, flip):
-    content = bytearray(content_of(sparse_files.pack_sparse(smallest())))
+    content = bytearray(content_of(sparse_file.pack_sparse(smallest())))
     for place in range(len(content)):
         content[place] ^= flip
         finite_or_refused(tmp_path / "net.lks", packed(bytes(content)))
@@ -459,26 +460,26 @@ def test_flipped_bytes_of_the_content_raise_nothing_but_value_errors(tmp_path, f
 
 
 def test_every_truncated_content_is_refused(tmp_path):
-    content = content_of(sparse_files.pack_sparse(smallest()))
+    content = content_of(sparse_file.pack_sparse(smallest()))
     for length in range(len(content)):
         refuses(tmp_path / "net.lks", packed(content[:length]), "is damaged")
 
 
 def test_truncated_stream_with_a_right_checksum_is_refused(tmp_path):
-    stream = sparse_files.pack_sparse(smallest())[8:]
+    stream = sparse_file.pack_sparse(smallest())[8:]
     for length in range(len(stream)):
         refuses(tmp_path / "net.lks", sealed(stream[:length]), "is damaged")
 
 
 @pytest.mark.parametrize("more", [1, 10, 1000, 100_000])
 def test_content_that_is_too_long_is_refused(tmp_path, more):
-    content = content_of(sparse_files.pack_sparse(smallest()))
+    content = content_of(sparse_file.pack_sparse(smallest()))
     refuses(tmp_path / "net.lks", packed(content + bytes(more)), "does not end where its network does")
 
 
 @pytest.mark.parametrize("more", [b"\0", b"x" * 100])
 def test_bytes_after_the_stream_are_refused(tmp_path, more):
-    refuses(tmp_path / "net.lks", sealed(sparse_files.pack_sparse(smallest())[8:] + more), "is damaged")
+    refuses(tmp_path / "net.lks", sealed(sparse_file.pack_sparse(smallest())[8:] + more), "is damaged")
 
 
 SIZES = [1, 28, 28, 10, 4, 6, 8, 8]
@@ -531,7 +532,7 @@ def test_huge_network_is_refused_without_its_memory(tmp_path, sizes):
 
 def test_bomb_is_unpacked_no_further_than_its_network(tmp_path):
     path = tmp_path / "net.lks"
-    path.write_bytes(packed(content_of(sparse_files.pack_sparse(smallest())) + bytes(60_000_000)))
+    path.write_bytes(packed(content_of(sparse_file.pack_sparse(smallest())) + bytes(60_000_000)))
     assert path.stat().st_size < 100_000
     assert peak(path, "does not end") < 5
 

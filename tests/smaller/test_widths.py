@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch.nn.utils import prune
 
 import labkit
-from labkit import sensitivity
-from labkit.sensitivity import CONVOLUTIONS
+from labkit.smaller import widths as shares
+from labkit.smaller.widths import CONVOLUTIONS
 
 CHOICES = [labkit.choose_uniform, labkit.choose_by_norm]
 
@@ -168,9 +168,9 @@ def test_scan_begins_with_the_whole_layer_and_measures_one_layer_at_a_time(tiny,
 
 def test_scan_touches_one_layer_at_a_time(tiny, small, monkeypatch):
     asked = []
-    real = sensitivity.with_channels
+    real = shares.with_channels
     monkeypatch.setattr(
-        sensitivity, "with_channels", lambda model, channels: asked.append(dict(channels)) or real(model, channels)
+        shares, "with_channels", lambda model, channels: asked.append(dict(channels)) or real(model, channels)
     )
     labkit.scan_sensitivity(tiny(), small(32), amounts=(0.5,))
     assert asked == [
@@ -267,9 +267,7 @@ def test_formula_is_the_cost_of_the_network_that_is_really_shrunk(widths, shape,
     small = shrunk(model, dict(zip(CONVOLUTIONS, chosen, strict=True)))
     assert small.channels == tuple(chosen)
     assert (
-        int(sensitivity._work(sensitivity._layer_work(model), *chosen))
-        == cost(small)
-        == cost(labkit.CNN(shape, classes, chosen))
+        int(shares._work(shares._layer_work(model), *chosen)) == cost(small) == cost(labkit.CNN(shape, classes, chosen))
     )
 
 

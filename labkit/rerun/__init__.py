@@ -1,0 +1,1 @@
+"""Notebooks run by a real kernel, and compared with what is stored."""
