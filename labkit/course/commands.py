@@ -4,15 +4,14 @@ import os
 import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import MofNCompleteColumn
 
 from labkit import runtime
 from labkit.console import interrupts_in_one_line, make_bar, make_console, make_table, mistakes_in_one_line
-from labkit.course import batch, golf, grading, intake, packing, report, start_page, students
+from labkit.course import golf, grading, intake, packing, report, start_page, students
 from labkit.course import release as releases
 from labkit.course import repair as repairs
 from labkit.course import roster as rosters
@@ -99,6 +98,8 @@ def grade(
     anonymous: Annotated[bool, typer.Option(help="No names and no IDs on the marking pages.")] = False,
 ) -> None:
     """Grade a class from what was handed in, without running any of it."""
+    from labkit.course import batch  # joblib takes a while to import
+
     console = make_console()
     with tempfile.TemporaryDirectory() as scratch:
         deadline = _deadline(due)
@@ -116,7 +117,10 @@ def grade(
         owners = rosters.owners_of(found, folder)
         names = batch.pseudonyms(out, list(dict.fromkeys([*owners, *(person.student for person in people)])))
         entries = {names[owner]: entry for owner, entry in zip(owners, found, strict=True)}
-        results = _grade_with_bar(console, entries, handed_out, out, jobs)
+        so_far = f"what is graded is kept in {out}, the same command goes on"
+        with make_bar(console, "grading", MofNCompleteColumn(), 600) as bars, interrupts_in_one_line(console, so_far):
+            bar = bars.add_task("grading", total=len(entries))
+            results = batch.grade_all(entries, handed_out, out, jobs, lambda done: bars.update(bar, completed=done))
         batch.add_flags(results, entries, people)
         report.write_all(out, results, entries, people, names, deadline, anonymous=anonymous)
         flagged = sum(bool(result["flags"] or result["refused"]) for result in results.values())
@@ -153,13 +157,6 @@ def golf_submit(
     console.print("on the front" if line in front else beaten)
     console.print(table, soft_wrap=False)
     console.print(f"board: {board / 'golf.html'}")
-
-
-def _grade_with_bar(console: Console, entries: Any, course: Any, out: Path, jobs: int) -> Any:
-    with make_bar(console, "grading", MofNCompleteColumn(), 600) as bars:
-        bar = bars.add_task("grading", total=len(entries))
-        with interrupts_in_one_line(console, f"what is graded is kept in {out}, the same command goes on"):
-            return batch.grade_all(entries, course, out, jobs, lambda done: bars.update(bar, completed=done))
 
 
 def _deadline(due: str) -> datetime | None:
