@@ -234,7 +234,7 @@ def test_folders_are_the_projects_unless_the_environment_says_otherwise(monkeypa
 
 def test_footer_marks_all_that_differs_between_machines():
     footer = labkit.footer()
-    assert footer.startswith(f"labkit {labkit.__version__}, training in †{runtime.precision(CPU)}; ")
+    assert footer.startswith(f"labkit †{labkit.__version__}, training in †{runtime.precision(CPU)}; ")
 
 
 def test_versions_name_python_and_the_packages_that_numbers_depend_on():

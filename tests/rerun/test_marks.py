@@ -21,6 +21,7 @@ from labkit.rerun.marks import difference, equal_up_to_marks
         ("time †3.2 s", "time †120.75 s"),
         ("time † 3 s", "time †12 s"),
         ("torch †2.15.0", "torch †3.0.1"),
+        ("labkit †0.1.0, training", "labkit †0.2.0.dev3+g1a2b3c, training"),
         ("cost †1e-05", "cost †7"),
         ("training †bfloat16", "training †float32"),
         ("training †float32; 3", "training †emulated bfloat16; 3"),
