@@ -45,8 +45,8 @@ def save_network(model: CNN, name: str | Path, **metadata: str | int | float | b
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     _check_finite(state, str(path))
     sizes = {"input_shape": model.input_shape, "num_of_cls": model.num_of_cls, "channels": model.channels}
-    with runtime.written_whole(path) as temporary:
-        torch.save({"format": FORMAT, "architecture": sizes, "state": state, "metadata": metadata}, temporary)
+    content = {"format": FORMAT, "architecture": sizes, "state": state, "metadata": metadata}
+    runtime.save_tensors(path, content)
     return path
 
 
@@ -70,6 +70,11 @@ def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "c
             found_in = "your own network (models/" if own else "the reference network (models/reference/"
             print(f"{name}: {found_in}{path.name})")
     return build_network(_read(path), path).to(device)
+
+
+def load_other_seeds(device: torch.device | str = "cpu") -> list[CNN]:
+    """The networks that were trained like ``CNN_MNIST`` from the seeds 1 to 4, as ``load_network`` finds them."""
+    return [load_network(f"CNN_MNIST_seed{seed}", device) for seed in (1, 2, 3, 4)]
 
 
 def build_network(found: Mapping[str, Any], path: Path) -> CNN:
@@ -106,8 +111,7 @@ def load_metadata(name: str | Path) -> dict[str, Any]:
 def save_optimizer(optimizer: Optimizer, name: str | Path = "optimizer") -> Path:
     """Save an optimizer's state, by name or path as ``save_network`` does."""
     path = _path_of(name)
-    with runtime.written_whole(path) as temporary:
-        torch.save(optimizer.state_dict(), temporary)
+    runtime.save_tensors(path, optimizer.state_dict())
     return path
 
 
