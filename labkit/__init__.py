@@ -2,12 +2,20 @@
 
 from importlib.metadata import version
 
-from labkit.checkpoints import load_metadata, load_network, load_optimizer, save_network, save_optimizer
-from labkit.claims import check_claims, show_prediction
+from labkit.checkpoints import (
+    load_metadata,
+    load_network,
+    load_optimizer,
+    load_other_seeds,
+    save_network,
+    save_optimizer,
+)
 from labkit.cnn import CNN
 from labkit.data import Augmentation, Loader, augment, draw_augmentation, load_images, loaders
+from labkit.files import load_record, load_results, save_record
 from labkit.metrics import AccuracyMetric, BaseMetric
 from labkit.plots import (
+    check_claims,
     draw_accuracy_sparsity,
     draw_channel_norms,
     draw_digits,
@@ -18,9 +26,11 @@ from labkit.plots import (
     draw_sparsity,
     draw_weight_histograms,
     first_drop,
+    median_and_worst,
+    show_prediction,
+    show_table,
 )
 from labkit.progress import progress
-from labkit.records import load_record, load_results, save_record
 from labkit.runtime import footer, has_native_bfloat16, mixed_precision, models_dir, pick_device, set_seed, versions
 from labkit.smaller.cost import (
     Latency,
@@ -52,7 +62,17 @@ from labkit.sparsity import (
     sparsity_table,
     zero_channels,
 )
-from labkit.training import accuracy, reestimate_batchnorm, test_one_epoch, test_or_train, train_one_epoch
+from labkit.training import (
+    accuracy,
+    before_and_after,
+    evaluate,
+    fine_tune,
+    reestimate_batchnorm,
+    test_one_epoch,
+    test_or_train,
+    train,
+    train_one_epoch,
+)
 
 __version__ = version("labkit")
 
@@ -71,6 +91,7 @@ __all__ = [
     "as_tensor",
     "augment",
     "bake_masks",
+    "before_and_after",
     "by_layer",
     "check_claims",
     "check_parity",
@@ -95,7 +116,9 @@ __all__ = [
     "draw_sparsity",
     "draw_weight_histograms",
     "effective_weight",
+    "evaluate",
     "export_onnx",
+    "fine_tune",
     "first_drop",
     "footer",
     "has_native_bfloat16",
@@ -106,11 +129,13 @@ __all__ = [
     "load_metadata",
     "load_network",
     "load_optimizer",
+    "load_other_seeds",
     "load_record",
     "load_results",
     "load_sparse",
     "loaders",
     "measure_latency",
+    "median_and_worst",
     "mixed_precision",
     "models_dir",
     "multiply_adds",
@@ -128,12 +153,14 @@ __all__ = [
     "scan_sensitivity",
     "set_seed",
     "show_prediction",
+    "show_table",
     "silence_channels",
     "sparsity",
     "sparsity_report",
     "sparsity_table",
     "test_one_epoch",
     "test_or_train",
+    "train",
     "train_one_epoch",
     "versions",
     "with_channels",

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from labkit import runtime
 from labkit.cnn import CNN
-from labkit.sparsity import prunable_layers, refresh_weights
+from labkit.sparsity import check_finite, prunable_layers, refresh_weights
 
 FORMAT = "labkit network 1"
 
@@ -43,10 +43,10 @@ def save_network(model: CNN, name: str | Path, **metadata: str | int | float | b
             raise ValueError(f"metadata {key} is a {type(value).__name__}; it must be str, int, float, bool or None")
     path = _path_of(name)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    _check_finite(state, str(path))
+    check_finite(state, str(path))
     sizes = {"input_shape": model.input_shape, "num_of_cls": model.num_of_cls, "channels": model.channels}
-    with runtime.written_whole(path) as temporary:
-        torch.save({"format": FORMAT, "architecture": sizes, "state": state, "metadata": metadata}, temporary)
+    content = {"format": FORMAT, "architecture": sizes, "state": state, "metadata": metadata}
+    runtime.save_tensors(path, content)
     return path
 
 
@@ -62,14 +62,18 @@ def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "c
         ValueError: not a network of labkit, of another architecture, or with weights that are not finite.
     """
     device = runtime.pick_device(str(device))
-    path = _path_of(name)
-    if _is_bare(name):
-        own = path.exists()
-        path = path if own else runtime.reference_dir() / path.name
-        if path.exists():
-            found_in = "your own network (models/" if own else "the reference network (models/reference/"
-            print(f"{name}: {found_in}{path.name})")
+    path = _saved(name)
+    if _is_bare(name) and path.exists():
+        own = path == _path_of(name)
+        print(
+            f"{name}: {'your own network (models/' if own else 'the reference network (models/reference/'}{path.name})"
+        )
     return build_network(_read(path), path).to(device)
+
+
+def load_other_seeds(device: torch.device | str = "cpu") -> list[CNN]:
+    """The networks that were trained like ``CNN_MNIST`` from the seeds 1 to 4, as ``load_network`` finds them."""
+    return [load_network(f"CNN_MNIST_seed{seed}", device) for seed in (1, 2, 3, 4)]
 
 
 def build_network(found: Mapping[str, Any], path: Path) -> CNN:
@@ -86,7 +90,7 @@ def build_network(found: Mapping[str, Any], path: Path) -> CNN:
             raise ValueError(f"{path} is damaged: its state is a {type(state).__name__}, not a state_dict")
     else:
         sizes, state = _sizes_of(found, path), found
-    _check_finite(state, str(path))
+    check_finite(state, str(path))
     model = CNN(**sizes)
     _load_state(model, state, path)
     return model
@@ -97,17 +101,13 @@ def load_metadata(name: str | Path) -> dict[str, Any]:
 
     Empty for a plain ``state_dict``.
     """
-    path = _path_of(name)
-    if _is_bare(name) and not path.exists():
-        path = runtime.reference_dir() / path.name
-    return dict(_read(path).get("metadata", {}))
+    return dict(_read(_saved(name)).get("metadata", {}))
 
 
 def save_optimizer(optimizer: Optimizer, name: str | Path = "optimizer") -> Path:
     """Save an optimizer's state, by name or path as ``save_network`` does."""
     path = _path_of(name)
-    with runtime.written_whole(path) as temporary:
-        torch.save(optimizer.state_dict(), temporary)
+    runtime.save_tensors(path, optimizer.state_dict())
     return path
 
 
@@ -118,9 +118,7 @@ def load_optimizer(optimizer: Optimizer, name: str | Path = "optimizer") -> None
         FileNotFoundError: no such file.
         ValueError: not the state of such an optimizer.
     """
-    path = _path_of(name)
-    if _is_bare(name) and not path.exists():
-        path = runtime.reference_dir() / path.name
+    path = _saved(name)
     found = _read(path)
     mine = optimizer.state_dict()["param_groups"]
     groups, state = found.get("param_groups"), found.get("state")
@@ -148,6 +146,12 @@ def _path_of(name: str | Path) -> Path:
     return runtime.models_dir() / f"{name}.pth" if _is_bare(name) else Path(name)
 
 
+def _saved(name: str | Path) -> Path:
+    """Where to load it from: for a bare name your own file, or else the committed one."""
+    path = _path_of(name)
+    return path if not _is_bare(name) or path.exists() else runtime.reference_dir() / path.name
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = runtime.load_tensors(path)
@@ -164,15 +168,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(found, Mapping):
         raise ValueError(f"{path} holds a {type(found).__name__}; it must hold a network of labkit or a state_dict")
     return dict(found)
-
-
-def _check_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
-    for key, tensor in state.items():
-        if not isinstance(tensor, torch.Tensor):
-            raise ValueError(f"{where} is of another architecture: {key} is a {type(tensor).__name__}, not a tensor")
-        bad = int((~tensor.isfinite()).sum())
-        if bad:
-            raise ValueError(f"{where}: {key} has {bad} values that are NaN or infinite; all must be finite")
 
 
 def _sizes_of(state: Mapping[str, Any], path: Path) -> dict[str, Any]:

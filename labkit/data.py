@@ -9,7 +9,7 @@ import hashlib
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -164,6 +164,18 @@ class Loader:
             # torch.nn.utils.prune can not handle channels-last weights.
             yield X.to(memory_format=torch.channels_last), self.labels[chosen]
         self.epoch += 1
+
+    def restart(self) -> None:
+        """Give the batches of the first pass again."""
+        self.epoch = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """The number of finished passes: all that changes."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
+        """Go on after so many passes."""
+        self.epoch = state_dict["epoch"]
 
     def first(self, count: int) -> "Loader":
         """A loader of the first ``count`` samples, in order and unchanged: for experiments that should cost little.

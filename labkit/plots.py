@@ -1,11 +1,13 @@
-"""The figures of the labs.
+"""What the labs show: figures, tables, predictions beside measurements, claims.
 
-Every function draws on the axes it is given, or on a new figure, and returns the axes; none calls ``show()`` or keeps
+A figure is drawn on the axes that are given, or on new ones, and returns the axes; none calls ``show()`` or keeps
 anything. The colours are Okabe and Ito's, which colour-blind readers can tell apart; lines also differ in marker and
 style.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
+from tabulate import tabulate
 from torch import nn
 
 from labkit.sparsity import effective_weight, prunable_layers, sparsity_report
@@ -20,6 +23,7 @@ from labkit.sparsity import effective_weight, prunable_layers, sparsity_report
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GREY)
 MARKERS, STYLES = "osD^vP", ("-", "--", "-.", ":", "-", "--")
+Claim = tuple[str, Callable[[], bool], str]
 
 
 def draw_loss_test(
@@ -273,6 +277,52 @@ def draw_channel_norms(norms: Mapping[str, torch.Tensor], pruned: Mapping[str, S
         tidy(ax)
     axes[0].legend(handles=[Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")], fontsize=8)
     return axes
+
+
+def show_table(rows: Iterable[Sequence[Any]], headers: Sequence[str] = ()) -> None:
+    """Print a table, every cell as it is given and in the middle of its column."""
+    print(tabulate(rows, headers, tablefmt="pretty"))
+
+
+def median_and_worst(values: Sequence[float]) -> str:
+    """Median and smallest of some accuracies [%], which may move in the last digit."""
+    return f"≈{median(values):5.1f} (≈{min(values):5.1f})"
+
+
+def show_prediction(prediction: Any, measured: float, what: str, digits: int = 3, *, exact: bool = False) -> None:
+    """Print a prediction and the measurement side by side.
+
+    Args:
+        prediction: what the reader wrote before the cell was run; None if nothing.
+        measured: the measured number.
+        what: its name and unit.
+        digits: decimals to print, for a number that may move by 3 units of the last one elsewhere.
+        exact: the measured number does not move, so it carries no mark.
+    """
+    if math.prod(getattr(prediction, "shape", [0])) == 1:  # torch's and NumPy's numbers
+        prediction = prediction.item()
+    given = "– (not attempted)"
+    if isinstance(prediction, (int, float)) and not isinstance(prediction, bool):
+        given = f"{prediction:.{digits}f}"
+    elif prediction is not None:
+        given = f"{prediction!r} (not a number)"
+    print(f"{what}\n  predicted  {given}\n  measured   {'' if exact else '≈'}{measured:.{digits}f}")
+
+
+def check_claims(*claims: Claim) -> None:
+    """Print ✓ or ✗ for each claim of a notebook, with the reason to look for where it does not hold.
+
+    Args:
+        claims: (the claim, a function without arguments that tells whether it holds, where to look if not). An error
+            in the function counts as ✗ and is named.
+    """
+    for claim, holds, reason in claims:
+        try:
+            result = holds()
+            verdict, why = bool(result) and result == result, reason  # NaN is no yes
+        except Exception as error:  # a missing variable or a half-run notebook: say so, and go on
+            verdict, why = False, f"{type(error).__name__}: {error}"
+        print(f"✓ {claim}" if verdict else f"✗ {claim}\n  {why}")
 
 
 def style(number: int) -> dict[str, Any]:

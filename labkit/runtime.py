@@ -13,6 +13,7 @@ Knows nothing of networks or data. What the environment may say:
 ===================  ====================================================================
 """
 
+import io
 import os
 import platform
 import random
@@ -171,6 +172,18 @@ def load_tensors(path: Path) -> Any:
         if damaged:
             raise zipfile.BadZipFile(f"{damaged} fails its checksum")
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def save_tensors(path: Path, content: Any) -> None:
+    """What ``torch.save`` writes, whole or not at all.
+
+    Raises:
+        OSError: the folder can not be made or written, or the disk is full.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())  # torch.save itself raises a RuntimeError on a full disk
 
 
 @contextmanager

@@ -68,16 +68,19 @@ def zero_channels(layer: nn.Module) -> torch.Tensor:
     return (effective_weight(layer).flatten(1) == 0).all(dim=1).nonzero().flatten()
 
 
-def check_finite(model: nn.Module) -> None:
-    """Make sure that all weights, biases and statistics are finite numbers.
+def check_finite(model: nn.Module | Mapping[str, torch.Tensor], where: str = "") -> None:
+    """Make sure that all weights, biases and statistics of a network, or of its state_dict, are finite numbers.
 
     Raises:
-        ValueError: some are not.
+        ValueError: some are not, or are no tensors; ``where`` says which file they come from.
     """
-    for name, tensor in model.state_dict().items():
+    for name, tensor in (model.state_dict() if isinstance(model, nn.Module) else model).items():
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{where} is of another architecture: {name} is a {type(tensor).__name__}, not a tensor")
         bad = int((~tensor.isfinite()).sum())
         if bad:
-            raise ValueError(f"{name} has {bad} values that are NaN or infinite; all must be finite")
+            place = f"{where}: {name}" if where else name
+            raise ValueError(f"{place} has {bad} values that are NaN or infinite; all must be finite")
 
 
 def sparsity_report(model: nn.Module, layers: Iterable[str] | None = None) -> list[LayerSparsity]:

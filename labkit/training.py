@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LinearLR, LRScheduler
 
 from labkit import runtime
-from labkit.data import Loader
 from labkit.metrics import AccuracyMetric, BaseMetric
 from labkit.progress import GREEN, RED, progress
-from labkit.sparsity import refresh_weights
+from labkit.resume import RunState, TorchGenerator
+from labkit.sparsity import clone, prunable_layers, refresh_weights
 
 History = dict[str, list[float]]
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -135,17 +135,6 @@ def test_one_epoch(
     return total_loss / samples, total_score / samples
 
 
-def accuracy(model: nn.Module, loader: Batches) -> float:
-    """Share of the images whose class the model gets right, in [0, 1]; computed where the model is, changing nothing.
-
-    Raises:
-        ValueError: an empty loader.
-    """
-    # A network without parameters, such as one in an ONNX file, computes on the CPU.
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    return test_one_epoch(model, loader, nn.functional.cross_entropy, AccuracyMetric(), device)[1]
-
-
 def test_or_train(
     model: nn.Module,
     train_loader: Batches | None,
@@ -183,48 +172,133 @@ def test_or_train(
     Raises:
         ValueError: an argument out of range or missing.
     """
-    trains, tests = mode in ("train", "both"), mode in ("test", "both")
-    if not trains and not tests:
-        raise ValueError(f"mode is {mode!r}; it must be 'train', 'test' or 'both'")
-    if type(epoch_max) is not int or epoch_max < 1:
-        raise ValueError(f"epoch_max is {epoch_max!r}; it must be a whole number >= 1")
-    if early_stopping_accuracy is not None and not 0 <= early_stopping_accuracy <= 1:
-        raise ValueError(f"early_stopping_accuracy is {early_stopping_accuracy}; it must be in [0, 1]")
-    if (trains and (train_loader is None or optimizer is None)) or (tests and test_loader is None):
-        needs = "train_loader, optimizer and test_loader" if trains and tests else "train_loader and optimizer"
-        raise ValueError(f"mode {mode!r} needs {needs if trains else 'test_loader'}")
+    _check_arguments(train_loader, test_loader, optimizer, epoch_max, mode, early_stopping_accuracy)
+    train_loader, test_loader = train_loader if mode != "test" else None, test_loader if mode != "train" else None
     history: History = {"loss_train": [], "acc_train": [], "loss_test": [], "acc_test": []}
-    run = _Run(model, optimizer, scheduler, train_loader, history)
     recipe = [mode, epoch_max, update_period, early_stopping_accuracy, _described(loss_fn), _described(metric)]
-    first = run.resume(Path(checkpoint), recipe) if checkpoint is not None else 0
+    settings = "" if checkpoint is None else _settings(recipe, model, optimizer, scheduler, train_loader)
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "loader": train_loader}
+    state = RunState(parts | {"random": TorchGenerator()}, settings, None if checkpoint is None else Path(checkpoint))
+    start = _start(state, _digest(model.state_dict()), history)
+    first = state.content["epoch"]
     try:
         for epoch in progress(range(first + 1, epoch_max + 1), "epoch", done=first):
-            if trains:
-                assert train_loader is not None and optimizer is not None
-                loss, score = train_one_epoch(
+            if train_loader is not None and optimizer is not None:
+                numbers = train_one_epoch(
                     model, train_loader, loss_fn, metric, optimizer, update_period, device, scheduler
                 )
-                history["loss_train"].append(loss)
-                history["acc_train"].append(score)
-            if tests:
-                assert test_loader is not None
-                loss, test_score = test_one_epoch(model, test_loader, loss_fn, metric, device)
-                history["loss_test"].append(loss)
-                history["acc_test"].append(test_score)
-                score = score if trains else test_score
+                _note(history, "train", numbers)
+            if test_loader is not None:
+                _note(history, "test", test_one_epoch(model, test_loader, loss_fn, metric, device))
+            score = history["acc_test" if mode == "test" else "acc_train"][-1]
             if early_stopping_accuracy is not None and score >= early_stopping_accuracy:
-                said = f"accuracy ≈{score:.3f} has reached {early_stopping_accuracy}"
-                print(f"stopped after epoch {epoch}/{epoch_max}: {said}")
+                reached = f"accuracy ≈{score:.3f} has reached {early_stopping_accuracy}"
+                print(f"stopped after epoch {epoch}/{epoch_max}: {reached}")
                 break
-            run.keep(epoch)
+            state.keep(epoch, history=history, start=start)
     except BaseException as error:
-        run.go_back()
+        state.go_back()
         if isinstance(error, KeyboardInterrupt):
             way = "run the cell again to go on" if checkpoint else "give a checkpoint=... file to be able to go on"
-            print(f"interrupted; the network is as it was after epoch {run.kept['epoch']} of {epoch_max}: {way}")
+            print(f"interrupted; the network is as it was after epoch {state.content['epoch']} of {epoch_max}: {way}")
         raise
-    run.discard()
+    state.discard()
     return model, history
+
+
+def train(
+    model: nn.Module,
+    train_loader: Batches,
+    optimizer: Optimizer,
+    epochs: int = 1,
+    *,
+    scheduler: LRScheduler | None = None,
+    validation: Batches | None = None,
+    checkpoint: Path | str | None = None,
+) -> History:
+    """Train in place for some epochs, where the model is; ``test_or_train`` with cross entropy and accuracy.
+
+    Args:
+        model: and the other arguments, as in ``test_or_train``.
+        validation: images that are evaluated after each epoch, if given.
+
+    Returns:
+        The history of ``test_or_train``.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    mode = "train" if validation is None else "both"
+    _, history = test_or_train(
+        model,
+        train_loader,
+        validation,
+        nn.functional.cross_entropy,
+        AccuracyMetric(),
+        optimizer,
+        update_period=1,
+        epoch_max=epochs,
+        device=_device(model),
+        mode=mode,
+        scheduler=scheduler,
+        checkpoint=checkpoint,
+    )
+    return history
+
+
+def fine_tune(
+    model: nn.Module, train_loader: Batches, *, epochs: int = 1, learning_rate: float = 0.1, momentum: float = 0.0
+) -> History:
+    """Train in place with SGD (Nesterov's, if there is momentum) whose learning rate falls to zero in a straight line.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    optimizer = SGD(model.parameters(), lr=learning_rate, momentum=momentum, nesterov=momentum > 0)
+    scheduler = LinearLR(optimizer, 1.0, 0.0, total_iters=epochs * len(train_loader))
+    return train(model, train_loader, optimizer, epochs=epochs, scheduler=scheduler)
+
+
+def evaluate(model: nn.Module, loader: Batches) -> tuple[float, float]:
+    """Loss (cross entropy) and accuracy, means over the images; computed where the model is, changing nothing.
+
+    Raises:
+        ValueError: an empty loader.
+    """
+    return test_one_epoch(model, loader, nn.functional.cross_entropy, AccuracyMetric(), _device(model))
+
+
+def accuracy(model: nn.Module, loader: Batches) -> float:
+    """Share of the images whose class the model gets right, in [0, 1]; computed where the model is, changing nothing.
+
+    Raises:
+        ValueError: an empty loader.
+    """
+    return evaluate(model, loader)[1]
+
+
+def before_and_after(
+    model: nn.Module, prune_layer: Callable[..., Any], loader: Batches, tuning: Batches, *amount: float
+) -> tuple[float, float]:
+    """Accuracy [%] of a copy without some weights of its convolutions: as it is, and with BatchNorm re-estimated.
+
+    Args:
+        model: any module; it stays as it is.
+        prune_layer: prunes one layer in place; called with each convolution and the amount, if there is one.
+        loader: the images that the accuracies are measured on.
+        tuning: the images that the statistics of BatchNorm are measured on.
+        amount: what ``prune_layer`` is to be told.
+
+    Raises:
+        ValueError: an empty loader.
+    """
+    pruned = clone(model)
+    for layer in prunable_layers(pruned).values():
+        if isinstance(layer, nn.Conv2d):
+            prune_layer(layer, *amount)
+    as_pruned = accuracy(pruned, loader)
+    reestimate_batchnorm(pruned, tuning, _device(pruned))
+    return 100 * as_pruned, 100 * accuracy(pruned, loader)
 
 
 @torch.no_grad()
@@ -258,94 +332,62 @@ def reestimate_batchnorm(model: nn.Module, loader: Batches, device: torch.device
             layer.momentum = old
 
 
-class _Run:
-    """What several epochs change, kept as it was after the last finished one: in memory and, if asked, in a file."""
+def _settings(
+    recipe: list[Any], model: nn.Module, optimizer: Optimizer | None, scheduler: LRScheduler | None, loader: Any
+) -> str:
+    """All that a resumed run must have in common with the interrupted one, but for the weights at the start."""
+    groups = optimizer.state_dict()["param_groups"] if optimizer else []
+    for group in groups:
+        group["lr"] = group.get("initial_lr", group["lr"])  # a scheduler moves the one and keeps the other
+    moving = ("last_epoch", "_step_count", "_last_lr")
+    schedule = {key: value for key, value in (scheduler.state_dict() if scheduler else {}).items() if key not in moving}
+    order = [getattr(loader, name, None) for name in ("seed", "batch_size", "augmented", "shuffle")]
+    data = {name: getattr(loader, name) for name in ("images", "labels") if hasattr(loader, name)}
+    return json.dumps([recipe, groups, schedule, order, _digest(data), str(model)], default=_described)
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: Optimizer | None,
-        scheduler: LRScheduler | None,
-        loader: Batches | None,
-        history: History,
-    ) -> None:
-        self.model, self.loader, self.history = model, loader, history
-        parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-        self.parts: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
-        self.path: Path | None = None
-        self.settings = ""
-        self.start = _digest(model.state_dict())
-        self.keep(0)
 
-    def keep(self, epoch: int) -> None:
-        """Note the state after an epoch."""
-        self.kept: dict[str, Any] = {
-            "format": "labkit run 1",
-            "epoch": epoch,
-            # Copies: a state_dict shares its tensors with the network that trains on.
-            "states": copy.deepcopy({name: part.state_dict() for name, part in self.parts.items()}),
-            "loader_epoch": self.loader.epoch if isinstance(self.loader, Loader) else 0,
-            "torch_rng": torch.get_rng_state(),
-            "history": copy.deepcopy(self.history),
-            "settings": self.settings,
-            "weights_at_start": self.start,
-            "weights_now": _digest(self.model.state_dict()),
-        }
-        if self.path is not None:
-            with runtime.written_whole(self.path) as temporary:
-                torch.save(self.kept, temporary)
+def _start(state: RunState, weights: str, history: History) -> str:
+    """Take up the run in the file if it began or stopped with these weights; returns the weights that it began with."""
+    content, name = state.read(), state.path.name if state.path else ""
+    if content is not None and weights in (content["counts"]["start"], _digest(content["states"]["model"])):
+        state.take_up(content)
+        history.update(copy.deepcopy(content["counts"]["history"]))
+        print(f"going on after epoch {content['epoch']}, from {name}")
+        return str(content["counts"]["start"])
+    if state.path is not None and state.path.exists():
+        print(f"{name} is of a run with other weights or settings: starting afresh")
+    state.keep(0, history=history, start=weights)
+    return weights
 
-    def go_back(self) -> None:
-        """Return everything to the noted state."""
-        for name, state in self.kept["states"].items():
-            self.parts[name].load_state_dict(copy.deepcopy(state))
-        refresh_weights(self.model)
-        if isinstance(self.loader, Loader):
-            self.loader.epoch = self.kept["loader_epoch"]
-        torch.set_rng_state(self.kept["torch_rng"])
-        self.history.update(copy.deepcopy(self.kept["history"]))
 
-    def resume(self, path: Path, recipe: list[Any]) -> int:
-        """Take up the run in the file if it is this one; returns the number of its finished epochs."""
-        runtime.check_writable(path)
-        self.path = path
-        optimizer = self.parts.get("optimizer")
-        groups = optimizer.state_dict()["param_groups"] if optimizer else []
-        for group in groups:
-            group["lr"] = group.get("initial_lr", group["lr"])  # a scheduler moves the one and keeps the other
-        schedule = self.parts["scheduler"].state_dict() if "scheduler" in self.parts else {}
-        schedule = {
-            key: value for key, value in schedule.items() if key not in ("last_epoch", "_step_count", "_last_lr")
-        }
-        loader = [getattr(self.loader, name, None) for name in ("seed", "batch_size", "augmented", "shuffle")]
-        data = {name: getattr(self.loader, name) for name in ("images", "labels") if hasattr(self.loader, name)}
-        what = [recipe, groups, schedule, loader, _digest(data), str(self.model)]
-        self.settings = json.dumps(what, default=_described)
-        if not path.exists():
-            return 0
-        try:
-            found = runtime.load_tensors(path)
-        except Exception:  # what a broken file raises depends on where it is broken
-            found = None
-        if (
-            not isinstance(found, dict)
-            or found.get("format") != self.kept["format"]
-            or found.keys() != self.kept.keys()
-        ):
-            raise ValueError(f"checkpoint is {path}, which is no unfinished run; give another name, or delete it")
-        weights = (found.get("weights_at_start"), found.get("weights_now"))
-        if found.get("settings") != self.settings or self.start not in weights:
-            print(f"{path.name} is of a run with other weights or settings: starting afresh")
-            return 0
-        self.kept, self.start = found, found["weights_at_start"]
-        self.go_back()
-        print(f"going on after epoch {found['epoch']}, from {path.name}")
-        return int(found["epoch"])
+def _note(history: History, part: str, numbers: tuple[float, float]) -> None:
+    for key, number in zip(("loss", "acc"), numbers, strict=True):
+        history[f"{key}_{part}"].append(number)
 
-    def discard(self) -> None:
-        """Remove the file: the run is complete."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+
+def _check_arguments(
+    train_loader: Batches | None,
+    test_loader: Batches | None,
+    optimizer: Optimizer | None,
+    epoch_max: int,
+    mode: str,
+    early_stopping_accuracy: float | None,
+) -> None:
+    trains, tests = mode in ("train", "both"), mode in ("test", "both")
+    if not trains and not tests:
+        raise ValueError(f"mode is {mode!r}; it must be 'train', 'test' or 'both'")
+    if type(epoch_max) is not int or epoch_max < 1:
+        raise ValueError(f"epoch_max is {epoch_max!r}; it must be a whole number >= 1")
+    if early_stopping_accuracy is not None and not 0 <= early_stopping_accuracy <= 1:
+        raise ValueError(f"early_stopping_accuracy is {early_stopping_accuracy}; it must be in [0, 1]")
+    if (trains and (train_loader is None or optimizer is None)) or (tests and test_loader is None):
+        needs = "train_loader, optimizer and test_loader" if trains and tests else "train_loader and optimizer"
+        raise ValueError(f"mode {mode!r} needs {needs if trains else 'test_loader'}")
+
+
+def _device(model: nn.Module) -> torch.device:
+    """Where a model is; one without parameters, such as one in an ONNX file, computes on the CPU."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def _described(thing: Any) -> str:

@@ -261,7 +261,7 @@ def test_interrupted_save_leaves_the_old_file_and_nothing_else(tiny, tmp_path, m
     before = path.read_bytes()
 
     def breaks_off(_, file):
-        file.write_bytes(b"half a file")
+        file.write(b"half a file")
         raise error("no space left")
 
     monkeypatch.setattr(torch, "save", breaks_off)

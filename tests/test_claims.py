@@ -75,3 +75,15 @@ def test_prediction_may_be_a_number_of_any_kind(capsys, half):
 def test_prediction_that_is_no_number_is_said(capsys, several):
     labkit.show_prediction(several, 0.25, "share", 2)
     assert "(not a number)" in capsys.readouterr().out
+
+
+# Tables
+
+
+def test_table_shows_every_cell_as_it_is_given(capsys):
+    labkit.show_table([("a", "1.50"), ("bb", "10")], ["name", "number"])
+    assert capsys.readouterr().out.splitlines()[3:5] == ["|  a   |  1.50  |", "|  bb  |   10   |"]
+
+
+def test_median_and_worst_of_accuracies():
+    assert labkit.median_and_worst([90.0, 100.0, 95.04]) == "≈ 95.0 (≈ 90.0)"

@@ -791,3 +791,51 @@ def test_reestimating_restores_momentum_and_modes_after_an_error(tiny):
         labkit.reestimate_batchnorm(model, [(torch.zeros(4, 3, 28, 28), torch.zeros(4))], CPU)
     assert [layer.momentum for layer in (model.batch1, model.batch2, model.batch3)] == [0.1, 0.1, 0.1]
     assert [layer.training for layer in model.modules()] == modes
+
+
+# Short calls
+
+
+def test_short_train_is_test_or_train_with_cross_entropy_and_accuracy(tiny, small, tmp_path):
+    whole, short = tiny(), tiny()
+    _, full = run(whole, small(shuffle=True), sgd(whole), 2)
+    loader = small(shuffle=True)
+    history = labkit.train(
+        short, loader, sgd(short), epochs=2, validation=loader.first(32), checkpoint=tmp_path / "run.pth"
+    )
+    assert history == full
+    assert same(short, whole)
+    assert labkit.train(short, loader, sgd(short))["loss_test"] == []
+
+
+def test_evaluate_gives_loss_and_accuracy_of_a_test(tiny, small):
+    model = tiny()
+    assert labkit.evaluate(model, small()) == training.test_one_epoch(model, small(), F.cross_entropy, METRIC, CPU)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_fine_tuning_is_sgd_whose_rate_falls_to_zero(tiny, small, momentum):
+    whole, short = tiny(), tiny()
+    optimizer = sgd(whole, 0.05, momentum=momentum, nesterov=momentum > 0)
+    scheduler = LinearLR(optimizer, 1.0, 0.0, total_iters=2 * len(small()))
+    _, full = run(whole, small(), optimizer, 2, "train", scheduler=scheduler)
+    assert labkit.fine_tune(short, small(), epochs=2, learning_rate=0.05, momentum=momentum) == full
+    assert same(short, whole)
+
+
+def test_before_and_after_prunes_a_copy_and_reestimates_it(tiny, small):
+    model, untouched, seen = tiny(), tiny(), []
+
+    def halve(layer, amount):
+        seen.append(layer)
+        prune.l1_unstructured(layer, "weight", amount)
+
+    before, after = labkit.before_and_after(model, halve, small(), small(), 0.5)
+    assert same(model, untouched)
+    assert [type(layer) for layer in seen] == [nn.Conv2d] * 3
+    pruned = labkit.clone(model)
+    for name in ("conv1", "conv2", "conv3"):
+        prune.l1_unstructured(getattr(pruned, name), "weight", 0.5)
+    assert before == 100 * labkit.accuracy(pruned, small())
+    labkit.reestimate_batchnorm(pruned, small(), CPU)
+    assert after == 100 * labkit.accuracy(pruned, small())

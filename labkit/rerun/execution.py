@@ -21,7 +21,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from labkit import records, runtime
+from labkit import files, runtime
 from labkit.rerun.marks import difference
 
 # The names of ONEDNN_MAX_CPU_ISA that let it multiply bfloat16, where the processor does.
@@ -382,8 +382,8 @@ def verdicts(names: list[str], out: Path) -> list[Verdict]:
         if not path.exists():
             continue
         try:
-            stored = records.read_record(reference)["networks"] if reference.exists() else {}
-            for network, row in records.read_record(path)["networks"].items():
+            stored = files.read_record(reference)["networks"] if reference.exists() else {}
+            for network, row in files.read_record(path)["networks"].items():
                 rows.append(_verdict(name, network, row, stored.get(network)))
         except ValueError as error:
             rows.append(Verdict(name, "–", float("nan"), float("nan"), None, False, str(error)))

@@ -4,7 +4,6 @@
 every epoch, so that a run that was killed goes on and ends bit for bit as if it had not been.
 """
 
-import io
 import json
 import tempfile
 import threading
@@ -24,6 +23,7 @@ from labkit import runtime
 from labkit.cnn import CNN
 from labkit.data import Loader, loaders
 from labkit.metrics import AccuracyMetric
+from labkit.resume import RunState
 from labkit.smaller.cost import multiply_adds
 from labkit.smaller.sparse_file import load_sparse, save_sparse
 from labkit.sparsity import prunable_layers, sparsity_report
@@ -101,16 +101,20 @@ class _Run:
     def __init__(self, point: Point, device: torch.device, scratch: Path | None) -> None:
         self.point, self.device = point, device
         self.train_loader, _, _ = loaders(point.dataset, batch_size=BATCH, seed=point.seed)
+        settings = json.dumps([asdict(point), PROTOCOL, str(torch.__version__), runtime.hardware(device)])
+        self.state = RunState({"loader": self.train_loader}, settings, _state_file(point, scratch) if scratch else None)
         self.begin()
-        self.path = _state_file(point, scratch) if scratch else None
-        self.settings = json.dumps([asdict(point), PROTOCOL, str(torch.__version__), runtime.hardware(device)])
-        self.resume()
+        try:
+            self.take_up(self.state.read())
+        except Exception:  # damaged in any of many ways: the run starts anew
+            self.begin()
 
     def begin(self) -> None:
         """The state before the first epoch."""
-        self.model = new_network(self.point, start=0).to(self.device)
+        self.model = self.state.parts["model"] = new_network(self.point, start=0).to(self.device)
         self.rewound = _weights(self.model)  # of the epoch that a ticket goes back to
-        self.epoch, self.seconds, self.train_loader.epoch = 0, 0.0, 0
+        self.epoch, self.seconds = 0, 0.0
+        self.train_loader.restart()
         self.begin_cycle(cycles(self.point)[0])
 
     def begin_cycle(self, cycle: range) -> None:
@@ -119,6 +123,7 @@ class _Run:
         self.optimizer = torch.optim.SGD(self.model.parameters(), **settings)
         steps = len(cycle) * len(self.train_loader)
         self.scheduler = LambdaLR(self.optimizer, lambda step: rate_factor(step, steps))
+        self.state.parts |= {"optimizer": self.optimizer, "scheduler": self.scheduler}
 
     def train(self, epoch: int) -> None:
         """Prune what the schedule says, then train for an epoch."""
@@ -149,41 +154,18 @@ class _Run:
         self.model.load_state_dict(self.rewound, strict=False)
 
     def keep(self, epoch: int) -> None:
-        """Note the state after an epoch, if there is a folder for it."""
+        """Keep the state after an epoch."""
         self.epoch = epoch
-        if self.path is None:
+        self.state.keep(epoch, seconds=self.seconds, rewound=self.rewound)
+
+    def take_up(self, content: dict[str, Any] | None) -> None:
+        """Go on from a state that was kept, if there is one."""
+        if content is None:
             return
-        state = {name: part.state_dict() for name, part in self.parts()}
-        counts = {"epoch": epoch, "seconds": self.seconds, "loader_epoch": self.train_loader.epoch}
-        content = io.BytesIO()
-        torch.save({**state, **counts, "rewound": self.rewound, "settings": self.settings}, content)
-        with runtime.written_whole(self.path) as temporary:
-            temporary.write_bytes(content.getbuffer())  # torch.save raises a RuntimeError on a full disk
-
-    def resume(self) -> None:
-        """Take up the state in the file, if it is there and of this very run."""
-        if self.path is None:
-            return
-        runtime.check_writable(self.path)
-        try:
-            kept = runtime.load_tensors(self.path)
-            if kept["settings"] == self.settings:
-                self.take_up(kept)
-        except Exception:  # missing, or damaged in any of many ways: the run starts anew
-            self.begin()
-
-    def take_up(self, kept: Mapping[str, Any]) -> None:
-        """Go on from what ``keep`` has noted."""
-        self.epoch, self.seconds, self.rewound = kept["epoch"], kept["seconds"], kept["rewound"]
-        self.train_loader.epoch = kept["loader_epoch"]
-        last = [cycle for cycle in cycles(self.point) if cycle.start < self.epoch][-1]
-        self.begin_cycle(last)
-        for name, part in self.parts():
-            part.load_state_dict(kept[name])
-
-    def parts(self) -> list[tuple[str, Any]]:
-        """All that has a state_dict, by name."""
-        return [("model", self.model), ("optimizer", self.optimizer), ("scheduler", self.scheduler)]
+        counts = content["counts"]
+        self.epoch, self.seconds, self.rewound = content["epoch"], counts["seconds"], counts["rewound"]
+        self.begin_cycle([cycle for cycle in cycles(self.point) if cycle.start < self.epoch][-1])
+        self.state.take_up(content)
 
 
 def _state_file(point: Point, scratch: Path) -> Path:

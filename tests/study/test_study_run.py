@@ -112,7 +112,8 @@ def but_seconds(record):
 def kept_state(point, scratch):
     """What the state file has of the state after its last epoch, and the number of epochs."""
     kept = torch.load(scratch / f"{point.name}.run", weights_only=True)
-    return {name: kept[name] for name in ("model", "optimizer", "scheduler", "loader_epoch")}, kept["epoch"]
+    states = {name: kept["states"][name] for name in ("model", "optimizer", "scheduler")}
+    return {**states, "loader_epoch": kept["states"]["loader"]["epoch"]}, kept["epoch"]
 
 
 def part(state, ending):
@@ -558,12 +559,17 @@ def only_settings(path, state):
 
 
 def no_optimizer(path, state):
-    torch.save({key: value for key, value in state.items() if key != "optimizer"}, path)
+    states = {key: value for key, value in state["states"].items() if key != "optimizer"}
+    torch.save({**state, "states": states}, path)
+
+
+def an_older_form(path, state):
+    torch.save({**state["states"], "epoch": state["epoch"], "settings": state["settings"]}, path)
 
 
 def weights_of_other_shapes(path, state):
-    model = {key: value[:1] if value.ndim else value for key, value in state["model"].items()}
-    torch.save({**state, "model": model}, path)
+    model = {key: value[:1] if value.ndim else value for key, value in state["states"]["model"].items()}
+    torch.save({**state, "states": {**state["states"], "model": model}}, path)
 
 
 def half(path, _state):
@@ -622,6 +628,7 @@ def started(tmp_path_factory):
         an_object,
         only_settings,
         no_optimizer,
+        an_older_form,
         weights_of_other_shapes,
         other_protocol,
         other_torch,

@@ -3,7 +3,7 @@ import json
 import pytest
 
 import labkit
-from labkit import records, runtime
+from labkit import files, runtime
 
 ROW = {"sparsity": 0.25, "test_accuracy": 0.985, "trained": 1}
 
@@ -67,13 +67,13 @@ def test_file_that_is_no_record_is_refused_by_name(tmp_path, text):
     path = tmp_path / "record.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"record\.json is not a labkit record"):
-        records.read_record(path)
+        files.read_record(path)
 
 
 def test_file_that_is_not_even_text_is_refused_by_name(tmp_path):
     (tmp_path / "record.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="is not a labkit record"):
-        records.read_record(tmp_path / "record.json")
+        files.read_record(tmp_path / "record.json")
 
 
 def test_record_that_can_not_be_written_leaves_the_old_one(monkeypatch):
