@@ -29,6 +29,7 @@ LOOKS_LIKE = re.compile(r"#\s*(begin|end)\s*(solution|hidden|mark)", re.IGNORECA
 # What a folder needs to be worked in, beside the notebooks: no solution of a notebook, but labkit, which can judge.
 COPIED = (
     "labkit/**/*.py",
+    "labkit/**/*.j2",
     "data/README.md",
     "data/MNIST/raw/*.gz",
     "data/results/*.csv",

@@ -998,3 +998,14 @@ def test_labkit_pack_ends_with_2_where_nothing_can_be_packed(notebooks, tmp_path
         assert words in done.output
         assert "Traceback" not in done.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("salt", ["5", '["a"]', "null", "[" * 100_000 + "]" * 100_000, '"\\ud800"'], ids=len)
+def test_salt_that_is_no_string_is_told_with_the_file(salt, tmp_path, monkeypatch):
+    path = tmp_path / "course.json"
+    path.write_text(f'{{"format": "labkit course 1", "version": "1", "notebooks": {{}}, "salt": {salt}}}')
+    monkeypatch.setattr(students, "course_files", lambda: [path])
+    for read in (lambda: release.read_course(path), students.salt):
+        with pytest.raises(ValueError, match=r"course\.json is ") as caught:
+            read()
+        assert str(caught.value).isprintable()
