@@ -168,7 +168,7 @@ def repair(
 ) -> None:
     """Put given cells of your notebooks back as they were handed out; what you wrote stays, the old file too."""
     from labkit.course import repair as repairing
-    from labkit.course.release import handed_out
+    from labkit.course.course_file import handed_out
 
     console = _console()
     with _told(console):
@@ -202,8 +202,8 @@ def grade(
 
     from labkit.course import batch, report
     from labkit.course import roster as rosters
+    from labkit.course.course_file import read_course
     from labkit.course.packing import this_course
-    from labkit.course.release import read_course
 
     console = _console()
     with _told(console), tempfile.TemporaryDirectory() as scratch:
@@ -295,7 +295,7 @@ def golf_submit(
 ) -> None:
     """Score a sparse file, and put it on the board."""
     from labkit.course import golf, students
-    from labkit.course.release import read_course
+    from labkit.course.course_file import read_course
 
     console = _console()
     with _told(console):
