@@ -11,7 +11,7 @@ from rich.progress import MofNCompleteColumn
 
 from labkit import runtime
 from labkit.console import interrupts_in_one_line, make_bar, make_console, make_table, mistakes_in_one_line
-from labkit.course import golf, grading, intake, packing, report, start_page, students
+from labkit.course import course_file, golf, grading, intake, packing, report, start_page, students
 from labkit.course import release as releases
 from labkit.course import repair as repairs
 from labkit.course import roster as rosters
@@ -73,7 +73,7 @@ def repair(
 ) -> None:
     """Put given cells of your notebooks back as they were handed out; what you wrote stays, the old file too."""
     console = make_console()
-    course = releases.handed_out()
+    course = course_file.handed_out()
     if course is None:
         raise FileNotFoundError("there is no course.json here; repair works in the folder that a course handed out")
     failed = False
@@ -106,7 +106,7 @@ def grade(
         report.read_marks(out / "grades.csv")  # before any work: the marks in it must not be lost
         people = rosters.read_roster(roster) if roster else []
         beside = Path("release") / "course.json"
-        handed_out = releases.read_course(course or beside) if course or beside.is_file() else packing.this_course()
+        handed_out = course_file.read_course(course or beside) if course or beside.is_file() else packing.this_course()
         console.print(f"course {handed_out['version']}, salt {handed_out['salt']!r}")
         if not submissions.exists():
             raise FileNotFoundError(f"{submissions} does not exist; give the folder or the zip of all submissions")
@@ -137,7 +137,7 @@ def golf_submit(
 ) -> None:
     """Score a sparse file, and put it on the board."""
     console = make_console()
-    salt = releases.read_course(course)["salt"] if course else students.salt()
+    salt = course_file.read_course(course)["salt"] if course else students.salt()
     new, scores = golf.submit(file, player or students.who() or "anonymous", salt, board)
     front = golf.on_the_front(scores)
     line = next(one for one in scores if (one.player, one.weights) == (new.player, new.weights))

@@ -11,7 +11,8 @@ from typing import Any
 from labkit import runtime
 from labkit.course import intake
 from labkit.course.answers import answer_path
-from labkit.course.release import handed_out, make_course, places
+from labkit.course.course_file import handed_out
+from labkit.course.release import make_course, places
 from labkit.course.students import checked_id, salt, who
 from labkit.course.tasks import NETWORKS, NOTEBOOKS, TASKS
 

@@ -20,15 +20,17 @@ import nbformat
 from nbformat import NotebookNode
 
 from labkit import runtime
-from labkit.course.students import DEFAULT_SALT, checked_salt, course_files
+from labkit.course.course_file import FORMAT
+from labkit.course.students import DEFAULT_SALT
 from labkit.course.tasks import CODE_STUB, NOTEBOOKS, PROSE_STUB
 
-FORMAT = "labkit course 1"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 LOOKS_LIKE = re.compile(r"#\s*(begin|end)\s*(solution|hidden|mark)", re.IGNORECASE)
 # What a folder needs to be worked in, beside the notebooks: no solution of a notebook, but labkit, which can judge.
 COPIED = (
     "labkit/**/*.py",
+    "labkit/**/*.j2",
+    "labkit/course/student.mk",
     "data/README.md",
     "data/MNIST/raw/*.gz",
     "data/results/*.csv",
@@ -43,8 +45,6 @@ COPIED = (
     "environment.yml",
     "LICENSE",
 )
-# First words of the Makefile's targets.
-FOR_AUTHORS = ("test", "lint", "notebooks", "matrix", "bench", "lock", "run", "course")
 CELL_KEYS = ("nbgrader",)  # all other metadata of a cell stays behind
 FIRST_BOLD = re.compile(r"^\*\*(.+?)\*\*[ \t]*", re.MULTILINE)
 MINUTES_OR_POINTS = re.compile(r" +\((?:[^()]*\b(?:min|points?)\b[^()]*|for you)\)$")  # at the end of a heading
@@ -230,39 +230,6 @@ def make_course(folder: Path, course_salt: str = DEFAULT_SALT) -> tuple[dict[str
     return made, course
 
 
-def read_course(path: Path) -> dict[str, Any]:
-    """``course.json`` of a release.
-
-    Raises:
-        ValueError: it is not one.
-    """
-    try:
-        course = json.loads(path.read_text(encoding="utf-8-sig"))
-        if course["format"] != FORMAT or not isinstance(course["notebooks"], dict):
-            raise ValueError(f"its format is {course['format']!r:.80}")
-        if not isinstance(course["version"], str) or not all(map(_are_cells, course["notebooks"].values())):
-            raise ValueError("its version is no text, or its notebooks are no lists of cells")
-        return {**course, "salt": checked_salt(course["salt"])}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is no course.json of a release ({error})") from None
-
-
-def _are_cells(cells: Any) -> bool:
-    words = ("id", "role", "type", "hash", "name", "head")
-    rows = isinstance(cells, list) and all(isinstance(cell, dict) and "points" in cell for cell in cells)
-    return rows and all(isinstance(cell.get(word), str) for cell in cells for word in words)
-
-
-def handed_out() -> dict[str, Any] | None:
-    """``course.json`` of the release that this folder is, or nothing in the project itself.
-
-    Raises:
-        ValueError: there is one, and it can not be read.
-    """
-    path = next((path for path in course_files() if path.is_file()), None)
-    return read_course(path) if path else None
-
-
 def write_release(
     folder: Path, out: Path, course_salt: str = DEFAULT_SALT, *, notebooks_only: bool = False
 ) -> list[str]:
@@ -312,25 +279,9 @@ def _copy_project(target: Path) -> None:
             shutil.copyfile(path, copy_to)
     readme = IN_THE_PROJECT.sub("", (runtime.PROJECT / "STUDENTS.md").read_text(encoding="utf-8"))
     (target / "README.md").write_text(readme, encoding="utf-8", newline="\n")
-    makefile = _student_makefile((runtime.PROJECT / "Makefile").read_text(encoding="utf-8"))
-    (target / "Makefile").write_text(makefile, encoding="utf-8", newline="\n")
+    shutil.copyfile(Path(__file__).with_name("student.mk"), target / "Makefile")
     ignored = (
         ".venv/\n__pycache__/\n.ipynb_checkpoints/\n*.egg-info/\n/models/*\n!/models/reference/\n!/models/README.md\n"
         "/notebooks/START.ipynb\n/notebooks/*.before-repair*.ipynb\n"
     )
     (target / ".gitignore").write_text(ignored, encoding="utf-8", newline="\n")
-
-
-def _student_makefile(text: str) -> str:
-    """The Makefile without the authors' targets."""
-    blocks = text.split("\n\n")
-    kept = [block for block in blocks if not re.match(rf"(?:#.*\n)*({'|'.join(FOR_AUTHORS)})[a-z-]*:", block)]
-    text = "\n\n".join(block for block in kept if not block.startswith(("# torch itself brings", "CUDA :=")))
-    targets = re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE)
-    text = re.sub(r"^\.PHONY:.*$", f".PHONY: {' '.join(targets)} FORCE", text, flags=re.MULTILINE)
-    text = re.sub(r"^(PYTEST|BY_NOTEBOOK) :=.*\n|^\t@echo 'ARGS=.*\n", "", text, flags=re.MULTILINE)
-    text = text.replace(
-        "`make run` on a fresh clone sets up .venv and runs every notebook",
-        "`make lab` sets up .venv and opens JupyterLab",
-    )
-    return text.replace("such as: make run", "such as: make lab").rstrip("\n") + "\n"

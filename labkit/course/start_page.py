@@ -13,7 +13,8 @@ from typing import Any
 from labkit import runtime
 from labkit.course import intake
 from labkit.course.answers import Reached, points_so_far
-from labkit.course.students import course_files, who
+from labkit.course.course_file import handed_out
+from labkit.course.students import who
 from labkit.course.tasks import NOTEBOOKS, PROSE_STUB, TASKS
 
 NAME = "START.ipynb"
@@ -58,20 +59,8 @@ def rows(folder: Path) -> list[Row]:
         folder: of the notebooks.
     """
     kept = points_so_far()
-    return [_row(folder / f"{name}.ipynb", kept) for name in NOTEBOOKS if name in (_handed_out() or NOTEBOOKS)]
-
-
-def _handed_out() -> list[str]:
-    """Names of the notebooks that the course of this folder has; none in the project itself.
-
-    Raises:
-        ValueError: the course's file can not be read.
-    """
-    path = next((path for path in course_files() if path.is_file()), None)
-    try:
-        return list(json.loads(path.read_text(encoding="utf-8-sig"))["notebooks"]) if path else []
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); get the course's folder again") from None
+    given = (handed_out() or {}).get("notebooks") or NOTEBOOKS
+    return [_row(folder / f"{name}.ipynb", kept) for name in NOTEBOOKS if name in given]
 
 
 def _row(path: Path, kept: dict[str, Reached]) -> Row:
@@ -151,7 +140,7 @@ def _next(table: list[Row]) -> str:
 
 
 def _handing_in(student: str) -> list[str]:
-    if not _handed_out():
+    if not handed_out():
         return ["In this folder the notebooks are solved; `labkit release` makes the exercises from them."]
     command = "make pack" if student else "make pack STUDENT=ab1234"
     other = ".venv/bin/labkit pack" if student else ".venv/bin/labkit pack --student ab1234"

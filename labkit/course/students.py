@@ -8,10 +8,10 @@ import hashlib
 import json
 import re
 import unicodedata
-from pathlib import Path
 
 from labkit import runtime
 from labkit.checkpoints import load_metadata
+from labkit.course.course_file import handed_out
 
 DEFAULT_SALT = "pruning labs"
 _ID = re.compile(r"[\w.@+-]{1,64}")
@@ -29,36 +29,14 @@ def checked_id(student: object) -> str:
     return text
 
 
-def course_files() -> list[Path]:
-    """Where ``course.json`` of a released course may lie: in labkit's project, or beside or above the notebooks."""
-    return [folder / "course.json" for folder in (runtime.PROJECT, Path.cwd(), Path.cwd().parent)]
-
-
-def checked_salt(course_salt: object) -> str:
-    """A course's salt, as it is.
-
-    Raises:
-        ValueError: it is no string, or half of a pair of characters, which has no bytes to follow from.
-    """
-    if not isinstance(course_salt, str) or course_salt.encode(errors="ignore").decode() != course_salt:
-        kind = type(course_salt).__name__
-        raise ValueError(f"salt is {course_salt!r:.80} of type {kind}; it must be a string of whole characters")
-    return course_salt
-
-
 def salt() -> str:
     """The course's salt, from its ``course.json``; without one, the salt of a course that nobody named.
 
     Raises:
-        ValueError: the file can not be read, or holds no salt that is a string.
+        ValueError: the file can not be read.
     """
-    path = next((path for path in course_files() if path.is_file()), None)
-    if path is None:
-        return DEFAULT_SALT
-    try:
-        return checked_salt(json.loads(path.read_text(encoding="utf-8-sig"))["salt"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); get the course's folder again") from None
+    course = handed_out()
+    return str(course["salt"]) if course else DEFAULT_SALT
 
 
 def seed_of(student: str, course_salt: str) -> int:

@@ -24,7 +24,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from typer.testing import CliRunner
 
 from labkit import cli, runtime
-from labkit.course import grading, intake, packing, release, students
+from labkit.course import course_file, grading, intake, packing, release, students
 from labkit.course.tasks import NOTEBOOKS, TASKS, TOTAL
 
 FOLDER = runtime.PROJECT / "notebooks"
@@ -163,7 +163,7 @@ def test_released_notebooks_are_valid_utf8_with_unix_line_ends(released):
 
 
 def test_metadata_tells_only_of_nbgrader_and_the_version(released):
-    version = release.read_course(released / "course.json")["version"]
+    version = course_file.read_course(released / "course.json")["version"]
     for _, _, student in notebook_pairs(released):
         assert set(student.metadata) == {"kernelspec", "labkit_course"}
         assert student.metadata["labkit_course"] == {"version": version}
@@ -235,7 +235,7 @@ def test_each_task_has_one_check_cell_with_its_points(released):
 
 
 def test_course_json_describes_the_released_cells(released):
-    course = release.read_course(released / "course.json")
+    course = course_file.read_course(released / "course.json")
     assert list(course["notebooks"]) == list(NOTEBOOKS)
     for name, _, student in notebook_pairs(released):
         told = course["notebooks"][name]
@@ -311,8 +311,11 @@ def test_release_holds_the_networks_and_records_that_notebook_08_looks_at(releas
         assert copied.read_bytes() == path.read_bytes()
 
 
-def test_release_holds_all_of_labkit(released):
-    for path in (runtime.PROJECT / "labkit").rglob("*.py"):
+@pytest.mark.parametrize("ending", ["py", "j2", "mk"])
+def test_release_holds_all_of_labkit(ending, released):
+    paths = list((runtime.PROJECT / "labkit").rglob(f"*.{ending}"))
+    assert paths
+    for path in paths:
         assert (released / path.relative_to(runtime.PROJECT)).read_bytes() == path.read_bytes()
 
 
@@ -324,9 +327,9 @@ def test_notebooks_only_leaves_out_all_else(tmp_path):
 
 def test_another_salt_is_another_version(released, tmp_path):
     release.write_release(FOLDER, tmp_path / "few", "autumn", notebooks_only=True)
-    course = release.read_course(tmp_path / "few" / "course.json")
+    course = course_file.read_course(tmp_path / "few" / "course.json")
     assert course["salt"] == "autumn"
-    assert course["version"] != release.read_course(released / "course.json")["version"]
+    assert course["version"] != course_file.read_course(released / "course.json")["version"]
 
 
 def test_release_into_an_empty_folder_is_made(tmp_path):
@@ -437,12 +440,17 @@ def test_released_makefile_would_set_up_and_open_jupyterlab(workplace):
     assert ".venv/bin/python -m labkit.cli start || true\n" in done.stdout
 
 
-def test_released_makefile_lists_no_target_for_authors(workplace):
+def test_released_makefile_lists_the_students_targets(workplace):
     done = make(workplace)
     assert done.returncode == 0, done.stderr
-    targets = set(re.findall(r"^  ([a-z-]+) ", done.stdout, re.MULTILINE))
-    assert "lab" in targets
-    assert not {target for target in targets if target.startswith(release.FOR_AUTHORS)}
+    assert re.findall(r"^  ([a-z-]+) ", done.stdout, re.MULTILINE) == ["help", "lab", "pack", "clean"]
+
+
+def test_students_targets_do_what_the_projects_own_do(workplace):
+    """Block by block, but for the first lines, the list of targets, and what only tests need."""
+    students, authors = ((folder / "Makefile").read_text().split("\n\n") for folder in (workplace, runtime.PROJECT))
+    differ = [block.strip() for block in students if block.strip() not in map(str.strip, authors)]
+    assert [block.split()[0] for block in differ] == ["#", "BIN", ".PHONY:", "help:"]
 
 
 @pytest.mark.parametrize("name", ["Makefile", "README.md"])
@@ -998,3 +1006,14 @@ def test_labkit_pack_ends_with_2_where_nothing_can_be_packed(notebooks, tmp_path
         assert words in done.output
         assert "Traceback" not in done.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("salt", ["5", '["a"]', "null", "[" * 100_000 + "]" * 100_000, '"\\ud800"'], ids=len)
+def test_salt_that_is_no_string_is_told_with_the_file(salt, tmp_path, monkeypatch):
+    path = tmp_path / "course.json"
+    path.write_text(f'{{"format": "labkit course 1", "version": "1", "notebooks": {{}}, "salt": {salt}}}')
+    monkeypatch.setattr(course_file, "course_files", lambda: [path])
+    for read in (lambda: course_file.read_course(path), students.salt):
+        with pytest.raises(ValueError, match=r"course\.json is ") as caught:
+            read()
+        assert str(caught.value).isprintable()

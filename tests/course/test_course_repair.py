@@ -13,7 +13,7 @@ from permissions import folder_that_closes
 from typer.testing import CliRunner
 
 from labkit import cli
-from labkit.course import grading, intake, release, repair
+from labkit.course import course_file, grading, intake, release, repair
 
 NAME = "02_random_pruning"
 FILE = f"{NAME}.ipynb"
@@ -422,7 +422,7 @@ def test_course_of_before_there_was_a_repair_is_told(tmp_path, worked):
         del spec["source"], spec["marks"]
     (tmp_path / "course.json").write_text(json.dumps(course), encoding="utf-8")
     with pytest.raises(ValueError, match=r"this course\.json is too old"):
-        repair.repair(write(tmp_path, worked), release.read_course(tmp_path / "course.json"))
+        repair.repair(write(tmp_path, worked), course_file.read_course(tmp_path / "course.json"))
 
 
 def test_notebook_of_no_course_is_told(tmp_path, worked):

@@ -1,15 +1,17 @@
 """Figures of the reports, as SVG text that needs no other file."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from labkit.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from labkit.study.frontier import PUBLISHED
 
 NETWORK_STYLES = {
     "CNN_MNIST": ("o", GREY, "CNN_MNIST: dense"),
@@ -21,10 +23,11 @@ NETWORK_STYLES = {
     "CNN_MNIST_GOLF": ("*", "#56B4E9", "GOLF: at most 800 weights"),
     "CNN_MNIST_GLOBAL_2": ("X", "#000000", "GLOBAL_2: ten global rounds"),
 }
+NAMED = 12  # players on golf's front whose names are in the figure
 Networks = Mapping[str, Mapping[str, Any]]
 
 
-def svg_of(figure: Figure, description: str) -> str:
+def svg_of(figure: Figure, description: str) -> Markup:
     """The figure as one ``<svg>`` that can be scrolled, whose ids do not meet those of another figure on the page."""
     stream = io.StringIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": description, "font.size": 10}
@@ -32,10 +35,10 @@ def svg_of(figure: Figure, description: str) -> str:
         figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     svg = text[text.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)
-    return f'<div class="figure" tabindex="0">{svg}</div>'
+    return Markup(f'<div class="figure" tabindex="0">{svg}</div>')
 
 
-def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None) -> str:
+def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None) -> Markup:
     """Accuracy against sparsity: a point a network; with ``own``, these stand out."""
     figure = Figure(figsize=(8, 4.2))
     ax = figure.subplots()
@@ -58,7 +61,7 @@ def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None
     return svg_of(figure, "Test accuracy against sparsity")
 
 
-def layer_shares(networks: Networks) -> str:
+def layer_shares(networks: Networks) -> Markup:
     """Share of zeros in each layer, a group of bars a network."""
     names = [name for name in NETWORK_STYLES if name in networks]
     layers = ("conv1", "conv2", "conv3", "fc")
@@ -74,7 +77,7 @@ def layer_shares(networks: Networks) -> str:
     return svg_of(figure, "Share of zero weights in each layer of each network")
 
 
-def task_distribution(shares: Mapping[str, Sequence[float]]) -> str:
+def task_distribution(shares: Mapping[str, Sequence[float]]) -> Markup:
     """For each task, how the class fared: a bar of full, partial and no points.
 
     Args:
@@ -87,15 +90,7 @@ def task_distribution(shares: Mapping[str, Sequence[float]]) -> str:
     left = np.zeros(len(names))
     for kind, colour, hatch in kinds:
         counts = np.array([sum(_kind(value) == kind for value in shares[name]) for name in names], dtype=float)
-        ax.barh(
-            names,
-            counts,
-            left=left,
-            color=colour,
-            hatch=hatch,
-            ec="white",
-            label=f"{kind if kind != 'none' else 'no'} points",
-        )
+        ax.barh(names, counts, left=left, color=colour, hatch=hatch, ec="white", label=f"{kind} points")
         left += counts
     ax.invert_yaxis()
     ax.set(xlabel="students")
@@ -108,7 +103,7 @@ def _kind(share: float) -> str:
     return "full" if share >= 0.999 else "no" if share <= 0 else "partial"
 
 
-def predictions(rows: Mapping[str, tuple[str, Sequence[float], Sequence[float]]]) -> str:
+def predictions(rows: Mapping[str, tuple[str, Sequence[float], Sequence[float]]]) -> Markup:
     """The class's predictions beside what was measured, a strip a notebook.
 
     Args:
@@ -130,3 +125,50 @@ def predictions(rows: Mapping[str, tuple[str, Sequence[float], Sequence[float]]]
     if rows:
         axes[0].legend(fontsize=8, ncols=2, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     return svg_of(figure, "The predictions of the class beside the measurements")
+
+
+def golf_board(
+    players: Sequence[Any], own: Sequence[Any], front: Sequence[Any], par: Callable[[int], float | None]
+) -> Markup:
+    """Error against nonzero weights: the scores of the players and of the project, what was published, front and par.
+
+    Args:
+        players: scores with ``player``, ``weights`` and ``accuracy``.
+        own: those of the project's networks.
+        front: those of both that nobody beats, fewest weights first.
+        par: weights -> the accuracy that the project's networks reach with them.
+    """
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    ax = figure.subplots()
+    for label, scores, marker, colour in (
+        ("players", players, "o", VERMILION),
+        ("labkit's own networks", own, "s", BLUE),
+    ):
+        x, y = [one.weights for one in scores], [_error(one.accuracy) for one in scores]
+        ax.scatter(x, y, marker=marker, color=colour, s=40, label=label, zorder=3 if marker == "s" else 4)
+    if own:
+        sizes = np.geomspace(max(own[0].weights, 1), max(one.weights for one in own), 200)
+        ax.plot(
+            sizes, [_error(par(round(size)) or 0.0) for size in sizes], color=BLUE, lw=1, linestyle=":", label="par"
+        )
+    x, y = [point.nonzero for point in PUBLISHED], [100 * point.error for point in PUBLISHED]
+    label = "published, images as they are"
+    ax.scatter(x, y, marker="d", s=50, color=GREY, edgecolors="black", linewidths=0.6, label=label)
+    steps = [one.weights for one in front], [_error(one.accuracy) for one in front]
+    ax.step(*steps, where="post", color="black", linewidth=1, label="the front")
+    ax.set(xscale="log", yscale="log", xlabel="nonzero weights", ylabel="error [%]")
+    for axis, form in ((ax.xaxis, "{x:,.0f}"), (ax.yaxis, "{x:g}")):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(form)
+    ax.minorticks_off()
+    for one in [one for one in front[:NAMED] if one not in own and one.player.isascii()]:  # of few letters in the font
+        place = one.weights, _error(one.accuracy)
+        ax.annotate(one.player[:16], place, (5, 5), textcoords="offset points", fontsize=8, parse_math=False)
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8, frameon=False)
+    return svg_of(figure, "Error against nonzero weights")
+
+
+def _error(accuracy: float) -> float:
+    """In percent; no error at all is drawn as half of the least one, since the axis is logarithmic."""
+    return 100 * max(1 - accuracy, 0.00005)

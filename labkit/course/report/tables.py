@@ -1,7 +1,4 @@
-"""What comes out of grading: tables for the instructor and the learning platform, and pages for people.
-
-Everything a student wrote is escaped, and cells that a spreadsheet would take for formulas are made harmless.
-"""
+"""The tables of grading: the instructor's, the learning platform's, and who is behind each pseudonym."""
 
 import csv
 import io
@@ -12,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from labkit import runtime
-from labkit.course import pages
 from labkit.course.batch import Result
 from labkit.course.intake import shown
 from labkit.course.packing import without_homes
+from labkit.course.report import pages
 from labkit.course.roster import Entry, Person
 from labkit.course.tasks import TASKS, TOTAL
 
@@ -106,10 +103,10 @@ def write_all(
         for key, kept in marks.items()
         if key not in results and key not in missing and any(kept.values())
     ]
-    _write_csv(out / "grades.csv", _columns(results), rows)
-    _write_csv(out / "gradebook.csv", *_gradebook(results, entries, people, marks, covered, names))
+    write_csv(out / "grades.csv", _columns(results), rows)
+    write_csv(out / "gradebook.csv", *_gradebook(results, entries, people, marks, covered, names))
     pairs = [{"pseudonym": key, "student": name} for name, key in names.items()]
-    _write_csv(out / "pseudonyms.csv", ["pseudonym", "student"], pairs)
+    write_csv(out / "pseudonyms.csv", ["pseudonym", "student"], pairs)
     labels = {
         key: key if anonymous else (entries[key].name or result["student"] or key) for key, result in results.items()
     }
@@ -125,11 +122,11 @@ def write_all(
             }
             for key, result in results.items()
         }
-    _write(out / "index.html", pages.class_page(shown_results, labels, absent))
+    write(out / "index.html", pages.class_page(shown_results, labels, absent))
     some = [result["networks"] for result in results.values()][:: len(results) // 30 + 1]  # a page need not hold all
     for key, result in results.items():
         text = pages.feedback_page(key, result, marks.get(key, {}), some)
-        _write(out / "feedback" / f"{key}.html", text)
+        write(out / "feedback" / f"{key}.html", text)
 
 
 def _row(
@@ -219,15 +216,17 @@ def _number(marks: Mapping[str, str]) -> float:
         return 0.0
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table whole, as UTF-8 that Excel knows, its cells harmless; columns that are not named are left out."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore")
     writer.writeheader()
     writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
     # The mark at the start tells Excel that it is UTF-8.
-    _write(path, "\ufeff" + stream.getvalue())
+    write(path, "\ufeff" + stream.getvalue())
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
     with runtime.written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
