@@ -207,8 +207,8 @@ def test_hostile_files_are_refused_or_read_as_by_torch_and_at_once(tmp_path):
 @cache
 def bases():
     """Small files of every sort, taken apart: the bytes, the members, the places of the pickle's opcodes."""
-    network = seeded(channels=(2, 3, 4), shape=(1, 8, 8), classes=3)
-    sizes = {"input_shape": (1, 8, 8), "num_of_cls": 3, "channels": (2, 3, 4)}
+    network = seeded(channels=(2, 3, 4), shape=(1, 12, 12), classes=3)
+    sizes = {"input_shape": (1, 12, 12), "num_of_cls": 3, "channels": (2, 3, 4)}
     whole = {"format": "labkit network 1", "architecture": sizes, "metadata": {"seed": 7, "share": 0.5}}
     found = [network.state_dict(), pruned(network).state_dict(), whole | {"state": pruned(network).state_dict()}]
     masks = {name: torch.ones(3, 4, dtype=torch.uint8) for name in ("conv1", "fc")}
