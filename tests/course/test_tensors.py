@@ -32,7 +32,8 @@ def torch_reads(content):
 
 
 def bits(tensor):
-    return tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+    flat = tensor.detach().reshape(-1)
+    return flat.new_empty(len(flat)).copy_(flat).view(torch.uint8).numpy().tobytes()
 
 
 def same(ours, theirs, seen):
