@@ -21,9 +21,11 @@ from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from labkit import runtime
-from labkit.course import intake
 from labkit.course.grading import equal_networks, grade
 from labkit.course.roster import Entry, Person, groups_of
+from labkit.course.submission import Submission, read_submission
+from labkit.course.submission.archive import read_files
+from labkit.course.submission.foreign import shown
 
 Result = dict[str, Any]
 
@@ -52,17 +54,16 @@ def grade_entry(path: str, student: str, course: Mapping[str, Any]) -> Result:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # numbers near zero can make a network a hundred times slower
     try:
-        files = intake.read_submission(Path(path))
-        return grade(files, course, student)
+        return grade(read_submission(Path(path)), course, student)
     except Exception as error:  # nothing that a submission holds may stop the others
-        return refused(student, f"could not be graded ({type(error).__name__}: {intake.shown(str(error), 200)})")
+        return refused(student, f"could not be graded ({type(error).__name__}: {shown(str(error), 200)})")
     finally:
         torch.set_flush_denormal(False)  # it holds for the whole process, which may go on to do other things
 
 
 def refused(student: str, why: str) -> Result:
     """The result of a submission of which nothing could be read."""
-    empty = grade(intake.Files(), {"notebooks": {}, "salt": "", "version": ""}, student)
+    empty = grade(Submission(), {"notebooks": {}, "salt": "", "version": ""}, student)
     return {**empty, "refused": {"": why}, "flags": [f"the submission {why}"]}
 
 
@@ -136,7 +137,7 @@ def digest_of(path: Path) -> str:
             while block := file.read(2**20):
                 digest.update(block)
     else:
-        for name, content in sorted(intake.read_submission(path).content.items()):
+        for name, content in sorted(read_files(path).content.items()):
             digest.update(name.encode() + hashlib.sha256(content).digest())
     return digest.hexdigest()
 
@@ -166,9 +167,9 @@ def add_flags(results: Mapping[str, Result], entries: Mapping[str, Entry], peopl
         if people and entry.student not in known:
             result["flags"].append(f"{entry.student or 'nobody that could be told'} is not on the roster")
         if not entry.student:
-            result["flags"].append(f"whose is {intake.shown(entry.path.name)}? No ID in it, none in its name")
+            result["flags"].append(f"whose is {shown(entry.path.name)}? No ID in it, none in its name")
         elif sum(other.student == entry.student for other in entries.values()) > 1:
             result["flags"].append(f"another submission says that it is by {entry.student}, too")
         named = re.fullmatch(r"labs_([^ ()]+).*\.zip", entry.path.name)
         if named and entry.student and named[1].casefold() != entry.student:
-            result["flags"].append(f"{intake.shown(entry.path.name)} says that it is by {entry.student}")
+            result["flags"].append(f"{shown(entry.path.name)} says that it is by {entry.student}")

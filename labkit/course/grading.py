@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -17,14 +17,15 @@ import torch
 
 from labkit import data
 from labkit.cnn import CNN
-from labkit.course import intake, judging
+from labkit.course import judging
 from labkit.course.answers import fingerprint
 from labkit.course.cases import RUNS, committed_files, fresh_cases, references, truth
-from labkit.course.intake import Files, Refused, manifest_of, shown, student_of
 from labkit.course.judging import Finding, Unfit, Verdict
 from labkit.course.methods import Weights, dense_weights, name_method, read_pruning
 from labkit.course.release import source_hash
 from labkit.course.students import seed_of
+from labkit.course.submission import Submission
+from labkit.course.submission.foreign import Refused, shown
 from labkit.course.tasks import NETWORKS, PROSE_STUB, TASKS
 from labkit.smaller.sparse_file import load_sparse
 from labkit.sparsity import effective_weight, prunable_layers, sparsity
@@ -48,64 +49,58 @@ CLAIM = re.compile(
 MOST_ANSWER = 4_000
 
 
-def grade(files: Files, course: Mapping[str, Any], student: str = "") -> dict[str, Any]:
+def grade(submission: Submission, course: Mapping[str, Any], student: str = "") -> dict[str, Any]:
     """Everything that can be said about a submission, as plain data.
 
     Args:
-        files: the submission.
+        submission: what was handed in.
         course: ``course.json`` of the release that was handed out.
         student: who handed it in, if the learning platform says so; else the submission is asked.
     """
-    flags: list[str] = []
-    told = student_of(files)
-    student = student or told
-    if told and student != told:
-        flags.append(f"handed in by {student}, but worked on by {told}")
-    networks, refused = _networks(files, flags)
-    worked = told or student  # a pair's zip is handed in by one of the two
-    reading = _Reading(networks, seed_of(worked, course["salt"]) if worked else 0)
-    verdicts = {name: _verdict(name, files, reading, refused) for name in TASKS}
-    for verdict in verdicts.values():
-        flags += verdict.flags
-    notebooks, answers, claims = _notebooks(files, course, flags)
-    if "CNN_MNIST" in networks:
-        flags += _about_the_seed(files, reading, verdicts["01-training"])
-    rows = {name: reading.row(name, claims.get(name)) for name in networks}
-    flags += [flag for name in networks for flag in _contradictions(name, rows[name], claims.get(name))]
-    flags += reading.forged() + reading.copied()
+    worked = submission.student or student  # a pair's zip is handed in by one of the two
+    student = student or submission.student
+    reading = _Reading(submission.networks, seed_of(worked, course["salt"]) if worked else 0)
+    verdicts = {name: _verdict(name, submission, reading) for name in TASKS}
+    notebooks = {name: submission.notebooks[name] for name in course["notebooks"] if name in submission.notebooks}
+    claims = _claims(notebooks)
+    rows = {name: reading.row(name, claims.get(name)) for name in submission.networks}
+    flags = [f"handed in by {student}, but worked on by {worked}"] if worked != student else []
+    flags += _refusals(submission, (f"{name}.pth" for name in NETWORKS))
+    flags += [flag for verdict in verdicts.values() for flag in verdict.flags]
+    for name, given in course["notebooks"].items():
+        flags += _refusals(submission, [f"{name}.ipynb"])
+        if name in notebooks:
+            flags += [f"{name}: {flag}" for flag in _about_the_cells(notebooks[name], given, str(course["version"]))]
+    if "CNN_MNIST" in submission.networks:
+        flags += _about_the_seed(submission.seed, reading.seed, verdicts["01-training"])
+    flags += [flag for name in rows for flag in _contradictions(name, rows[name], claims.get(name))]
+    flags += [*reading.forged(), *reading.copied(), *submission.flags]
     return {
         "student": student,
-        "refused": {name: shown(why, 200) for name, why in files.refused.items()},
+        "refused": {name: shown(why, 200) for name, why in submission.refused.items()},
         "tasks": {name: _plain(verdict) for name, verdict in verdicts.items()},
         "points": sum(verdict.points for verdict in verdicts.values() if not verdict.task.bonus),
         "bonus": sum(verdict.points for verdict in verdicts.values() if verdict.task.bonus),
         "networks": rows,
-        "predictions": {name[:2]: _prediction(name, files) for name in TASKS if name.endswith("-prediction")},
-        "answers": answers,
-        "notebooks": notebooks,
-        "flags": list(dict.fromkeys(shown(flag, 300) for flag in [*flags, *files.flags])),
-        "packed": shown(str(manifest_of(files).get("packed", "")), 40),
+        "predictions": {name[:2]: _prediction(name, submission) for name in TASKS if name.endswith("-prediction")},
+        "answers": _answers(notebooks, course["notebooks"]),
+        "notebooks": {name: _state(name, submission) for name in course["notebooks"]},
+        "flags": list(dict.fromkeys(shown(flag, 300) for flag in flags)),
+        "packed": shown(submission.packed, 40),
     }
 
 
+def _refusals(submission: Submission, bases: Iterable[str]) -> list[str]:
+    return [f"{base} was refused: it {submission.refused[base]}" for base in bases if base in submission.refused]
+
+
+def _state(notebook: str, submission: Submission) -> str:
+    if notebook in submission.notebooks:
+        return "read"
+    return "refused" if f"{notebook}.ipynb" in submission.refused else "missing"
+
+
 # Networks
-
-
-def _networks(files: Files, flags: list[str]) -> tuple[dict[str, CNN], dict[str, str]]:
-    """Name -> network for all that can be read, and name -> reason for all others."""
-    networks, refused = {}, {}
-    for name in NETWORKS:
-        base = f"{name}.pth"
-        if base in files.refused:
-            refused[name] = files.refused[base]
-        elif base in files.content:
-            try:
-                networks[name], odd = intake.read_network(files.content[base], name)
-                flags += odd
-            except Refused as error:
-                refused[name] = files.refused[base] = str(error)
-    flags += [f"{name}.pth was refused: it {why}" for name, why in refused.items()]
-    return networks, refused
 
 
 @cache
@@ -132,7 +127,7 @@ def _references() -> dict[str, Weights]:
 class _Reading:
     """The networks of one submission, and what has been measured of them so far."""
 
-    def __init__(self, networks: dict[str, CNN], seed: int) -> None:
+    def __init__(self, networks: Mapping[str, CNN], seed: int) -> None:
         self.networks, self.seed = networks, seed
         self.measured: dict[str, tuple[float, int]] = {}
         self.dense: dict[str, Weights] = {name: dense_weights(network) for name, network in networks.items()}
@@ -233,23 +228,19 @@ def _digest(network: CNN) -> str:
 # Points
 
 
-def _verdict(name: str, files: Files, reading: _Reading, refused: Mapping[str, str]) -> Verdict:
+def _verdict(name: str, submission: Submission, reading: _Reading) -> Verdict:
     task = TASKS[name]
     try:
-        if task.network:
-            if task.network in refused:
-                why = f"{task.network}.pth was not read: it {refused[task.network]}"
-                return Verdict(task, [Finding(False, task.title, why, task.points)])
-            return _of_a_network(name, reading) if task.network in reading.networks else Verdict(task)
-        content = files.content.get(f"{name}.pth")
-        if content is None:
-            why = files.refused.get(f"{name}.pth", "")
-            return Verdict(task, [Finding(False, task.title, why, task.points)] if why else [])
-        value, base = intake.read_answer(content, name)
-        return _of_an_answer(name, value, base, reading)
+        why = submission.refused.get(f"{task.network or name}.pth", "")
+        if why:
+            raise Refused(f"{task.network}.pth was not read: it {why}" if task.network else why)
+        if task.network in reading.networks:
+            return _of_a_network(name, reading)
+        if name in submission.answers:
+            value, base = submission.answers[name]
+            return _of_an_answer(name, value, base, reading)
+        return Verdict(task)
     except (Unfit, Refused) as error:
-        if isinstance(error, Refused):
-            files.refused[f"{name}.pth"] = str(error)
         return Verdict(task, [Finding(False, task.title, shown(str(error), 200), task.points)])
 
 
@@ -317,31 +308,25 @@ def _plain(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _prediction(task: str, files: Files) -> float | None:
-    try:
-        value, _ = intake.read_answer(files.content[f"{task}.pth"], task)
-    except (KeyError, Refused):
-        return None
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
-    return float(value) if number else None
+def _prediction(task: str, submission: Submission) -> float | None:
+    value = submission.answers[task].value if task in submission.answers else None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15:
+        return float(value)
+    return None
 
 
 # Flags
 
 
-def _about_the_seed(files: Files, reading: _Reading, verdict: Verdict) -> list[str]:
+def _about_the_seed(claimed: Any, seed: int, verdict: Verdict) -> list[str]:
     if not verdict.attempted:
         return ["CNN_MNIST is untrained: the work does not start from a training of one's own"]
-    try:
-        told = intake.read_tensors(files.content["CNN_MNIST.pth"]).get("metadata")
-    except Refused:
-        return []
-    seed = told.get("seed") if isinstance(told, dict) else None
-    if type(seed) is int and seed == reading.seed:
+    if type(claimed) is int and claimed == seed:
         return []
     # Only these kinds: small nested tuples can be endless when spelt out.
-    said = shown(str(seed), 20) if seed is None or isinstance(seed, (int, float, str)) else f"a {type(seed).__name__}"
-    return [f"CNN_MNIST says that it was trained with seed {said}; this student's is {reading.seed}"]
+    plain = claimed is None or isinstance(claimed, (int, float, str))
+    said = shown(str(claimed), 20) if plain else f"a {type(claimed).__name__}"
+    return [f"CNN_MNIST says that it was trained with seed {said}; this student's is {seed}"]
 
 
 def _contradictions(name: str, row: Mapping[str, Any], claim: Claim | None) -> list[str]:
@@ -355,38 +340,28 @@ def _contradictions(name: str, row: Mapping[str, Any], claim: Claim | None) -> l
     return flags
 
 
-def _notebooks(
-    files: Files, course: Mapping[str, Any], flags: list[str]
-) -> tuple[dict[str, str], dict[str, dict[str, str]], dict[str, Claim]]:
-    """Notebook -> state, answer cell -> question and text, network -> what the notebook claims."""
-    states, answers, claims = {}, {}, {}
-    for name, given in course["notebooks"].items():
-        base = f"{name}.ipynb"
-        if base not in files.content:
-            states[name] = "refused" if base in files.refused else "missing"
-            flags += [f"{base} was refused: it {files.refused[base]}"] if base in files.refused else []
-            continue
-        try:
-            notebook = intake.read_notebook(files.content[base])
-        except Refused as error:
-            states[name] = "refused"
-            files.refused[base] = str(error)
-            flags.append(f"{base} was refused: it {error}")
-            continue
-        states[name] = "read"
-        flags += [f"{name}: {flag}" for flag in _about_the_cells(notebook, given, str(course["version"]))]
-        wanted = {cell["id"]: cell for cell in given}
+def _claims(notebooks: Mapping[str, Any]) -> dict[str, Claim]:
+    """Network -> what the notebooks' outputs say of it."""
+    claims: dict[str, Claim] = {}
+    outputs = (cell["output"] for notebook in notebooks.values() for cell in notebook["cells"])
+    for network, share, score in itertools.chain.from_iterable(map(CLAIM.findall, outputs)):
+        if network in NETWORKS:
+            half = 0.5 * 10.0 ** -len(score.partition(".")[2])  # what printing rounds away
+            claims[network] = (float(share) / 100 if share else None), float(score), half
+    return claims
+
+
+def _answers(notebooks: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Answer cell -> its question and what was written."""
+    answers = {}
+    for name, notebook in notebooks.items():
+        wanted = {cell["id"]: cell for cell in given[name] if cell["role"] == "answer" and cell["points"]}
         for cell in notebook["cells"]:
             spec = wanted.get(cell["id"])
-            if spec and spec["role"] == "answer":
-                text = _answer(cell["source"], spec["head"])
-                if text and spec["points"]:
-                    answers[spec["name"]] = {"question": spec["head"], "text": text[:MOST_ANSWER]}
-            for network, share, score in CLAIM.findall(cell["output"]):
-                if network in NETWORKS:
-                    half = 0.5 * 10.0 ** -len(score.partition(".")[2])  # what printing rounds away
-                    claims[network] = (float(share) / 100 if share else None), float(score), half
-    return states, answers, claims
+            text = _answer(cell["source"], spec["head"]) if spec else ""
+            if spec and text:
+                answers[spec["name"]] = {"question": spec["head"], "text": text[:MOST_ANSWER]}
+    return answers
 
 
 def _answer(source: str, head: str) -> str:

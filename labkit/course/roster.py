@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from labkit.course import intake
-from labkit.course.intake import manifest_of, shown, student_of
 from labkit.course.students import checked_id
+from labkit.course.submission.archive import BOUNDED, MOST_BYTES, read_files
+from labkit.course.submission.foreign import shown
+from labkit.course.submission.identity import packed_of, student_of
 
 CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_.*?(?:-(?P<attempt>\d+))?\.zip", re.DOTALL)
 MOODLE = re.compile(r"(?P<name>.+)_(?P<id>\d+)_assignsubmission_file(?:_.*)?", re.DOTALL)
@@ -114,7 +115,7 @@ def unpack_bulk(path: Path, folder: Path) -> Path:
         for entry in entries:
             parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
             safe = [re.sub(r"[^\w. @+()-]", "_", part).lstrip(".") or "_" for part in parts if part not in ("/", "..")]
-            bounded = entry.file_size <= intake.MOST_BYTES and entry.compress_type in intake.BOUNDED
+            bounded = entry.file_size <= MOST_BYTES and entry.compress_type in BOUNDED
             if not safe:
                 continue
             target = folder.joinpath(*safe[-3:])
@@ -125,7 +126,7 @@ def unpack_bulk(path: Path, folder: Path) -> Path:
                 target.write_bytes(b"")  # so that somebody asks for it
                 continue
             with archive.open(entry) as file:
-                target.write_bytes(file.read(intake.MOST_BYTES))
+                target.write_bytes(file.read(MOST_BYTES))
     return folder
 
 
@@ -191,9 +192,9 @@ def _entry(path: Path, label: str, people: Sequence[Person]) -> Entry:
 
 def _what_it_says(path: Path) -> tuple[str, datetime | None]:
     """The ID and the time of packing that a submission gives itself."""
-    files = intake.read_submission(path, only=("manifest.json", "student.json"))
+    files = read_files(path, ("manifest.json", "student.json"))
     try:
-        packed = datetime.fromisoformat(str(manifest_of(files).get("packed", "")))
+        packed = datetime.fromisoformat(packed_of(files))
     except ValueError:
         return student_of(files), None
     return student_of(files), packed if packed.tzinfo else packed.replace(tzinfo=UTC)

@@ -9,9 +9,12 @@ import pytest
 import torch
 
 import labkit
-from labkit.course import grading, intake, judging, report
+from labkit.course import grading, judging, report
 from labkit.course.cases import RUNS, fresh_cases, truth
 from labkit.course.methods import dense_weights
+from labkit.course.submission import read_submission, submission_of
+from labkit.course.submission.archive import read_files
+from labkit.course.submission.notebook import read_notebook
 from labkit.course.tasks import TASKS, TOTAL
 
 pytestmark = pytest.mark.slow
@@ -36,7 +39,7 @@ def honest(tmp_path_factory):
 
 
 def graded(path):
-    return grading.grade(intake.read_submission(path), course_work.course())
+    return grading.grade(read_submission(path), course_work.course())
 
 
 def test_honest_work_gets_full_points_and_no_flag(honest):
@@ -73,15 +76,15 @@ def test_a_mistake_in_the_first_task_costs_nothing_in_later_ones(badly_trained, 
 
 
 def test_accuracy_is_measured_on_all_images_only_where_claim_and_screen_disagree(honest):
-    files = intake.read_submission(honest)
-    rows = grading.grade(files, course_work.course())["networks"]
+    files = read_files(honest)
+    rows = graded(honest)["networks"]
     # 800 weights get little more than the 95 % that are asked for, so that 2,000 images may not decide.
     assert {name for name, row in rows.items() if row["images"] > 2_000} <= {"CNN_MNIST_GOLF"}
     text = files.content["03_l1_pruning.ipynb"]
     start = text.rindex(b"CNN_MNIST_L1: sparsity 25")  # in the output, not in the source
     place = text.index("≈".encode(), start)
     files.content["03_l1_pruning.ipynb"] = text[:place] + "≈0.9000".encode() + text[place + len("≈0.9000".encode()) :]
-    result = grading.grade(files, course_work.course())
+    result = grading.grade(submission_of(files), course_work.course())
     assert result["networks"]["CNN_MNIST_L1"]["images"] == 10_000
     assert result["networks"]["CNN_MNIST_RND"]["images"] == 2_000
     assert any("CNN_MNIST_L1: the notebook says 0.9000 test accuracy" in flag for flag in result["flags"])
@@ -110,7 +113,7 @@ def test_small_networks_copied_from_the_project_are_flagged(kept, tmp_path, monk
 
 def test_notebook_with_a_byte_order_mark_is_read():
     content = nbformat.writes(course_work.student_notebooks()["02_random_pruning"]).encode()
-    assert intake.read_notebook(codecs.BOM_UTF8 + content) == intake.read_notebook(content)
+    assert read_notebook(codecs.BOM_UTF8 + content) == read_notebook(content)
 
 
 @pytest.mark.parametrize("value", [3e38, -3e38, 1e-45, 0.0])

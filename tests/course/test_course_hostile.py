@@ -36,7 +36,8 @@ from typer.testing import CliRunner
 
 import labkit
 from labkit import cli, runtime
-from labkit.course import batch, grading, intake, report, roster
+from labkit.course import batch, grading, report, roster
+from labkit.course.submission import archive, read_submission
 from labkit.course.tasks import TOTAL
 
 pytestmark = pytest.mark.slow
@@ -877,7 +878,7 @@ def limited(function, *arguments):
 
 
 def graded(path, student=""):
-    return grading.grade(intake.read_submission(path), course(), student)
+    return grading.grade(read_submission(path), course(), student)
 
 
 def told_of(result):
@@ -911,7 +912,7 @@ def test_a_hostile_submission_is_told_of_and_does_not_raise(world, name):
 def test_what_stands_beside_a_damaged_file_is_still_read(lean, tmp_path):
     path, answer = tmp_path / "labs_ann.zip", "models/answers/01-prediction.pth"
     zip_damaged(lean("ann") | {answer: answer_file("01-prediction", 0.5)}, path)
-    files = intake.read_submission(path)
+    files = archive.read_files(path)
     assert set(files.content) == {"manifest.json", "student.json", "01-prediction.pth"}
     assert set(files.refused) == {"01_training.ipynb"}
 

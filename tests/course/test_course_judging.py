@@ -558,7 +558,7 @@ def test_small_network_is_read_by_the_grader_from_either_kind_of_file(plain, tmp
         torch.save(network.state_dict(), path)
     else:
         labkit.save_network(network, path)
-    read, flags = intake.read_network(path.read_bytes(), "CNN_MNIST_SMALL")
+    read, flags, _ = intake.read_network(path.read_bytes(), "CNN_MNIST_SMALL")
     assert (read.channels, flags) == (network.channels, [])
     with pytest.raises(intake.Refused, match="another architecture"):
         intake.read_network(path.read_bytes(), "CNN_MNIST")

@@ -10,6 +10,7 @@ from honest import Pool, quick_base
 from joblib import Parallel, delayed
 
 from labkit.course import grading
+from labkit.course.submission import submission_of
 
 SUBMISSIONS, QUICK_BASES, OTHER_BASES = 504, 4, 10
 
@@ -37,7 +38,7 @@ def lost_and_flags(numbers, kind, seed):
     for number in numbers:
         student = f"student{number}"
         files, again = pool.submission(student, random.Random(number))
-        result = grading.grade(files, work.course(), student)
+        result = grading.grade(submission_of(files), work.course(), student)
         lost = {name: task["findings"] for name, task in result["tasks"].items() if task["points"] < task["of"]}
         found.append((student, lost, result["flags"], again))
     return found

@@ -1,0 +1,30 @@
+"""Whose a submission says that it is."""
+
+import json
+from typing import Any
+
+from labkit.course.students import checked_id
+from labkit.course.submission.archive import Files
+
+
+def student_of(files: Files) -> str:
+    """The ID that a submission gives itself, or ""."""
+    for name in ("manifest.json", "student.json"):
+        try:
+            return checked_id(_json(files, name).get("student"))
+        except ValueError:
+            continue
+    return ""
+
+
+def packed_of(files: Files) -> str:
+    """When ``labkit pack`` made it, by the student's clock, as it is written there; "" if it is not said."""
+    return str(_json(files, "manifest.json").get("packed", ""))
+
+
+def _json(files: Files, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(files.content.get(name, b"{}").decode("utf-8"))
+        return found if isinstance(found, dict) else {}
+    except (ValueError, RecursionError):
+        return {}

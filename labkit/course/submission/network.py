@@ -1,0 +1,115 @@
+"""Networks and answers, from the tensors of their files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from labkit.checkpoints import FORMAT as NETWORK_FORMAT
+from labkit.checkpoints import build_network
+from labkit.cnn import CNN
+from labkit.course.answers import FORMAT as ANSWER_FORMAT
+from labkit.course.submission.foreign import Refused, shown
+from labkit.course.submission.tensors import read_tensors
+
+
+class Answer(NamedTuple):
+    """An answer that is no network, and the fingerprint of the network that it belongs to."""
+
+    value: Any
+    base: str
+
+
+class SubmittedNetwork(NamedTuple):
+    """A network, float32, what is odd about it, and the seed that its metadata tell, of whatever kind."""
+
+    network: CNN
+    flags: list[str]
+    seed: Any
+
+
+def read_network(content: bytes, name: str) -> SubmittedNetwork:
+    """A submitted network.
+
+    Raises:
+        Refused: with the reason.
+    """
+    found = read_tensors(content)
+    try:
+        network, flags = _network_of(found, name)
+    except Refused:
+        raise
+    except Exception as error:  # of strange types, whatever is done with them may raise
+        raise Refused(f"holds no network ({type(error).__name__}: {shown(str(error))})") from None
+    metadata = found.get("metadata")
+    return SubmittedNetwork(network, flags, metadata.get("seed") if isinstance(metadata, dict) else None)
+
+
+def _network_of(found: Mapping[Any, Any], name: str) -> tuple[CNN, list[str]]:
+    state = found.get("state") if found.get("format") == NETWORK_FORMAT else found
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise Refused("holds no network")
+    sizes: dict[str, Any] = {"input_shape": (1, 28, 28), "num_of_cls": 10, "channels": _channels_of(found, name)}
+    _check_shapes(state, sizes)
+    claimed = found.get("architecture", sizes)
+    if not isinstance(claimed, dict) or any(_as_tuple(claimed.get(x)) != _as_tuple(y) for x, y in sizes.items()):
+        raise Refused("is of another architecture")
+    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in state.values() if tensor.is_floating_point()}
+    integers = [key for key, tensor in state.items() if not tensor.is_floating_point() and "num_batches" not in key]
+    flags = [f"{name} holds {', '.join(sorted(kinds - {'float32'}))} numbers"] if kinds - {"float32"} else []
+    flags += [f"{name} holds whole numbers in {integers[0]}"] if integers else []
+    try:
+        network = build_network({"format": NETWORK_FORMAT, "architecture": sizes, "state": state}, Path(name))
+    except ValueError as error:
+        raise Refused(shown(str(error), 200)) from None
+    return network.float().eval(), flags
+
+
+def _check_shapes(state: Mapping[Any, torch.Tensor], sizes: dict[str, Any]) -> None:
+    with torch.device("meta"):
+        wanted = {key: tuple(tensor.shape) for key, tensor in CNN(**sizes).state_dict().items()}
+    for key, tensor in state.items():
+        plain = key.removesuffix("_orig").removesuffix("_mask")
+        if wanted.get(plain) != tuple(tensor.shape):
+            shape = "×".join(str(length) for length in tensor.shape)
+            raise Refused(f"is of another architecture: {shown(str(key), 40)} has shape {shape or 'of one number'}")
+        if key.endswith("_mask") and not bool(((tensor == 0) | (tensor == 1)).all()):
+            raise Refused(f"has a mask with values other than 0 and 1: {key}")
+
+
+def _channels_of(found: Mapping[Any, Any], name: str) -> tuple[int, ...]:
+    """The widths that a network may have: fewer than those of CNN() for the one that was to be shrunk."""
+    most = CNN().channels
+    if name != "CNN_MNIST_SMALL":
+        return most
+    widths: Any = None
+    if found.get("format") == NETWORK_FORMAT:
+        sizes = found.get("architecture")
+        widths = _as_tuple(sizes.get("channels")) if isinstance(sizes, dict) else None
+    else:  # a plain state_dict tells its widths by its shapes
+        keys = [f"{layer}.weight" for layer in ("conv1", "conv2", "conv3")]
+        tensors = [found.get(key, found.get(f"{key}_orig")) for key in keys]
+        widths = tuple(len(one) if isinstance(one, torch.Tensor) and one.ndim == 4 else 0 for one in tensors)
+    whole = isinstance(widths, tuple) and len(widths) == 3 and all(type(width) is int for width in widths)
+    return tuple(widths) if whole and all(1 <= widths[i] <= most[i] for i in range(3)) else most
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+def read_answer(content: bytes, task: str) -> Answer:
+    """A submitted answer.
+
+    Raises:
+        Refused: with the reason.
+    """
+    found = read_tensors(content)
+    if found.get("format") != ANSWER_FORMAT or found.get("task") != task:
+        raise Refused("is no answer to this task")
+    base = found.get("base", "")
+    # Small nested tuples can be endless when spelt out.
+    if not isinstance(base, str):
+        raise Refused(f"names the network that it belongs to by a {type(base).__name__}")
+    return Answer(found.get("value"), base)
