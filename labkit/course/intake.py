@@ -21,7 +21,7 @@ from labkit.checkpoints import build_network
 from labkit.cnn import CNN
 from labkit.course.answers import FORMAT as ANSWER_FORMAT
 from labkit.course.students import checked_id
-from labkit.course.tasks import NETWORKS, NOTEBOOKS, TASKS
+from labkit.course.tasks import NOTEBOOKS, TASKS
 
 MEGABYTE = 2**20
 MOST_LISTED = 20_000  # a zipped project folder may have its .venv in it
@@ -34,13 +34,13 @@ MOST_BRACKETS = 200_000  # lists and dicts of a notebook, before it is parsed
 MOST_CELLS = 1_000
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # with the others, zipfile unpacks all at once, whatever the size
 MOST_NUMBERS = 1_000_000  # in one tensor; the whole network has 125,130
-WANTED = {
-    "manifest.json",
-    "student.json",
-    *(f"{name}.ipynb" for name in NOTEBOOKS),
-    *(f"{name}.pth" for name in NETWORKS),
-    *(f"{name}.pth" for name, task in TASKS.items() if not task.network),
-}
+
+
+def wanted_files() -> frozenset[str]:
+    """Base names of the files that a submission may have."""
+    networks = (task.network or name for name, task in TASKS.items())
+    notebooks = (f"{name}.ipynb" for name in NOTEBOOKS)
+    return frozenset({"manifest.json", "student.json", *notebooks, *(f"{name}.pth" for name in networks)})
 
 
 class Refused(ValueError):
@@ -58,7 +58,7 @@ class Files:
         flags: what else is worth a look.
     """
 
-    wanted: Collection[str] = field(default=frozenset(WANTED))
+    wanted: Collection[str] = field(default_factory=wanted_files)
     content: dict[str, bytes] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
@@ -73,9 +73,9 @@ def shown(text: str, most: int = 80) -> str:
     return "".join(spelt) + ("…" if len(text) > most else "")
 
 
-def read_submission(path: Path, only: Collection[str] = WANTED) -> Files:
+def read_submission(path: Path, only: Collection[str] | None = None) -> Files:
     """Everything of interest in a zip or a folder, or some files of it. Never raises because of what is in it."""
-    files = Files(only)
+    files = Files(wanted_files() if only is None else only)
     try:
         if path.is_symlink():
             raise Refused("is a symbolic link; links are not followed")

@@ -15,8 +15,8 @@ from torch.nn.utils import prune
 
 import labkit
 from labkit.course import answers, students
+from labkit.course.evidence import ALL_LAYERS, CONVOLUTIONS
 from labkit.course.intake import Files
-from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS
 from labkit.training import test_or_train
 
 
