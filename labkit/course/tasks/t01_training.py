@@ -5,28 +5,20 @@ from typing import Any
 import torch
 
 from labkit.cnn import CNN
+from labkit.course import judging
 from labkit.course.evidence import (
     SIZES,
     Evidence,
     dense_weights,
 )
 from labkit.course.given import numbers, own_copy
-from labkit.course.judging import (
-    PIXELS,
-    TIES,
-    TRAINED,
-    USEFUL,
-    check_shapes,
-    counted,
-    prediction_task,
-)
 from labkit.course.tasks import Style, Task
 from labkit.course.verdict import Finding, Verdict
 from labkit.plots import GREY
 from labkit.sparsity import effective_weight, prunable_layers
 
 TRAIN = "the network has never seen a batch: if the training is written by now, run its cell again"
-LEVELS = (0.5, USEFUL, TRAINED)
+LEVELS = (0.5, judging.USEFUL, judging.TRAINED)
 WORK = {"conv1": 225_792, "conv2": 3_612_672, "conv3": 1_843_200, "fc": 32_000}
 OUTPUTS = {"conv1": 32, "conv2": 64, "conv3": 128, "fc": 10}
 # Number of pixels taken instead -> what was overlooked.
@@ -52,7 +44,7 @@ MISTAKEN_PIXELS = {
 
 
 def _work(task: Task, answers: Any, _: Evidence) -> Verdict:
-    return counted(task, answers, WORK, _hint_for_work)
+    return judging.counted(task, answers, WORK, _hint_for_work)
 
 
 def _hint_for_work(name: str, given: Any) -> str:
@@ -65,13 +57,13 @@ def _hint_for_work(name: str, given: Any) -> str:
         return f"there is no plain number for {name}; {general}"
     if given == SIZES[name]:
         return f"that is the number of weights of {name}; each is used once for each output pixel that it makes"
-    if given == 2 * SIZES[name] * PIXELS[name]:
+    if given == 2 * SIZES[name] * judging.PIXELS[name]:
         return "a multiplication and the addition that follows it count as one"
-    if given == (SIZES[name] + OUTPUTS[name]) * PIXELS[name]:
+    if given == (SIZES[name] + OUTPUTS[name]) * judging.PIXELS[name]:
         return "only weights multiply; the biases are not counted"
-    if given == 9 * PIXELS[name]:
+    if given == 9 * judging.PIXELS[name]:
         return f"a kernel of 3 × 3 stands between each input and each output channel: all {SIZES[name]:,} weights count"
-    if given == PIXELS[name]:
+    if given == judging.PIXELS[name]:
         return f"that is the number of pixels; each of the {SIZES[name]:,} weights of {name} is used once for each"
     mistaken = MISTAKEN_PIXELS[name].items()
     return next((said for pixels, said in mistaken if given == SIZES[name] * pixels), general)
@@ -79,7 +71,7 @@ def _hint_for_work(name: str, given: Any) -> str:
 
 def _trained_network(task: Task, network: CNN, evidence: Evidence) -> Verdict:
     """01: CNN_MNIST, dense and trained. One that equals a reference network is a question: is it a copy?"""
-    check_shapes(network)
+    judging.check_shapes(network)
     weights = dense_weights(network)
     equal = [
         name for name, other in evidence.references.items() if all(torch.equal(weights[x], other[x]) for x in weights)
@@ -91,7 +83,7 @@ def _trained_network(task: Task, network: CNN, evidence: Evidence) -> Verdict:
     hint = _hint_for_training(int(network.batch1.num_batches_tracked or 0), reached)
     findings = [Finding(reached >= level, f"at least {level:.0%} of the images right", hint, 1) for level in LEVELS]
     findings.append(
-        Finding(zeros <= TIES, "no weight is zero yet", f"{zeros:,} weights are zero; pruning comes later", 1)
+        Finding(zeros <= judging.TIES, "no weight is zero yet", f"{zeros:,} weights are zero; pruning comes later", 1)
     )
     return Verdict(task, findings, [f"CNN_MNIST is {equal[0]}: trained with its seed, or copied?"] if equal else [])
 
@@ -105,13 +97,13 @@ def _hint_for_training(batches: int, reached: float) -> str:
             f"it has seen {batches:,} batches only: did the training run through all epochs, and {optimizer}? {again}"
         )
     steps = "LinearLR counts steps, not epochs: total_iters=EPOCHS * len(train_loader)"
-    if reached < USEFUL:
+    if reached < judging.USEFUL:
         return f"it has seen {batches:,} batches and hardly learned: was the rate soon zero? {steps}; {optimizer}?"
     return f"it has seen {batches:,} batches and could learn more: is the rate as given, and zero at the end? {steps}"
 
 
 TASKS = (
-    prediction_task(
+    judging.prediction_task(
         "01",
         "the smallest loss with softmax twice",
         "a loss, 0 or more, was asked for, such as 0.5",

@@ -3,6 +3,7 @@
 from typing import Any
 
 from labkit.cnn import CNN
+from labkit.course import judging
 from labkit.course.evidence import (
     CONVOLUTIONS,
     SIZES,
@@ -16,21 +17,6 @@ from labkit.course.evidence import (
     whole_channels,
 )
 from labkit.course.given import own_copy, tensors
-from labkit.course.judging import (
-    SHARE,
-    TIES,
-    accuracy_of,
-    all_zeros_of,
-    by_hand,
-    by_hand_or_not,
-    is_blank,
-    mask_findings,
-    prediction_task,
-    quarters,
-    read_task,
-    rest_untouched,
-    unless_trained_since,
-)
 from labkit.course.tasks import LAYER, Style, Task
 from labkit.course.verdict import Finding, Verdict
 from labkit.plots import BLUE
@@ -41,16 +27,16 @@ L1 = f"if the pruning is written by now, run the cell that makes CNN_MNIST_L1 ag
 def _l1_masks(task: Task, masks: Any, evidence: Evidence) -> Verdict:
     """03: the quarter of smallest |w| of each convolution."""
     before = evidence.before
-    zero = all_zeros_of(masks, CONVOLUTIONS)
+    zero = judging.all_zeros_of(masks, CONVOLUTIONS)
     if not any(gone.any() for gone in zero.values()):
         return Verdict(task)
 
     def right(before: Weights | None, zero: Weights, name: str) -> tuple[bool | None, str]:
         count = int(zero[name].sum())
-        if abs(count - SIZES[name] // 4) > TIES:
-            inverted = abs(count - (SIZES[name] - SIZES[name] // 4)) <= TIES
+        if abs(count - SIZES[name] // 4) > judging.TIES:
+            inverted = abs(count - (SIZES[name] - SIZES[name] // 4)) <= judging.TIES
             hint = f"a quarter is {SIZES[name] // 4:,}; the size |w| counts, not the sign"
-            if abs(count - round(SIZES[name] * 7 / 16)) <= TIES:
+            if abs(count - round(SIZES[name] * 7 / 16)) <= judging.TIES:
                 hint = f"a quarter is {SIZES[name] // 4:,}; a quarter of what a first quarter has left was masked, too"
             if before is not None and smallest_were_zeroed(before, zero, CONVOLUTIONS):
                 hint = f"a quarter is {SIZES[name] // 4:,}; the layers share one threshold, and each needs its own"
@@ -66,23 +52,23 @@ def _l1_masks(task: Task, masks: Any, evidence: Evidence) -> Verdict:
             hint = "the largest |w| are masked; the smallest are to go"
         return smallest_were_zeroed(before, zero, [name]), hint
 
-    return by_hand(task, list(mask_findings(zero, before, CONVOLUTIONS, right, 1)), before)
+    return judging.by_hand(task, list(judging.mask_findings(zero, before, CONVOLUTIONS, right, 1)), before)
 
 
 def _l1_network(task: Task, network: CNN, evidence: Evidence) -> Verdict:
     """03: the 25 % of smallest |w| of each convolution."""
-    found, flags = read_task(task, network, evidence)
-    if is_blank(found):
+    found, flags = judging.read_task(task, network, evidence)
+    if judging.is_blank(found):
         return Verdict(task)
-    amounts = quarters(found, 1, TIES)
+    amounts = judging.quarters(found, 1, judging.TIES)
 
     def smallest(before: Weights) -> bool:
         some = [0 < found.share(name) < 1 for name in CONVOLUTIONS]
         return all(some) and all(smallest_were_zeroed(before, found.zero, [name]) for name in CONVOLUTIONS)
 
-    holds = unless_trained_since(found, by_hand_or_not(found.before, smallest, amounts), CONVOLUTIONS)
+    holds = judging.unless_trained_since(found, judging.by_hand_or_not(found.before, smallest, amounts), CONVOLUTIONS)
     chosen = Finding(holds, "in each layer no zeroed weight was larger than a kept one", _hint_for_l1(found), 2)
-    return Verdict(task, [amounts, chosen, rest_untouched(found, 1)], flags)
+    return Verdict(task, [amounts, chosen, judging.rest_untouched(found, 1)], flags)
 
 
 def _hint_for_l1(found: Pruned) -> str:
@@ -108,7 +94,9 @@ def _hint_for_l1(found: Pruned) -> str:
 
 
 TASKS = (
-    prediction_task("03", "accuracy after 25 % L1", SHARE, 0, 1, 3, accuracy_of("CNN_MNIST_L1")),
+    judging.prediction_task(
+        "03", "accuracy after 25 % L1", judging.SHARE, 0, 1, 3, judging.accuracy_of("CNN_MNIST_L1")
+    ),
     Task("03-masks", "three L1 masks by hand", 3, _l1_masks, tensors(*CONVOLUTIONS)),
     Task(
         "03-network",

@@ -3,6 +3,7 @@
 from typing import Any
 
 from labkit.cnn import CNN
+from labkit.course import judging
 from labkit.course.evidence import (
     CONVOLUTIONS,
     SHAPES,
@@ -18,20 +19,6 @@ from labkit.course.evidence import (
     zeros_in_live_channels,
 )
 from labkit.course.given import own_copy, tensors
-from labkit.course.judging import (
-    REACH,
-    SHARE,
-    TIES,
-    accuracy_of,
-    all_zeros_of,
-    by_hand,
-    by_hand_or_not,
-    is_blank,
-    mask_findings,
-    prediction_task,
-    read_task,
-    rest_untouched,
-)
 from labkit.course.tasks import LAYER, Style, Task
 from labkit.course.verdict import Finding, Verdict
 from labkit.plots import ORANGE
@@ -43,7 +30,7 @@ CHANNELS = {"conv1": 4, "conv2": 8, "conv3": 16}  # 1/8 of each
 def _channel_masks(task: Task, masks: Any, evidence: Evidence) -> Verdict:
     """04: the eighth of channels of least L2 norm of each convolution."""
     before = evidence.before
-    zero = all_zeros_of(masks, CONVOLUTIONS)
+    zero = judging.all_zeros_of(masks, CONVOLUTIONS)
     if not any(gone.any() for gone in zero.values()):
         return Verdict(task)
 
@@ -64,19 +51,19 @@ def _channel_masks(task: Task, masks: Any, evidence: Evidence) -> Verdict:
             hint = "the channels of largest L2 norm are masked; those of the smallest are to go"
         return least_channels_went(before[name], zero[name]), hint
 
-    return by_hand(task, list(mask_findings(zero, before, CONVOLUTIONS, right, 1)), before)
+    return judging.by_hand(task, list(judging.mask_findings(zero, before, CONVOLUTIONS, right, 1)), before)
 
 
 def _structured_network(task: Task, network: CNN, evidence: Evidence) -> Verdict:
     """04: the 1/8 of channels of least L2 norm of each convolution."""
-    found, flags = read_task(task, network, evidence)
-    if is_blank(found):
+    found, flags = judging.read_task(task, network, evidence)
+    if judging.is_blank(found):
         return Verdict(task)
     empty = {name: int(empty_channels(found.zero[name]).sum()) for name in CONVOLUTIONS}
     text = "channels without weights: " + ", ".join(f"{empty[n]} of {SHAPES[n][0]} in {n}" for n in CONVOLUTIONS)
     wrong = next((name for name in CONVOLUTIONS if empty[name] != CHANNELS[name]), "conv1")
     # Up to TIES: trained without its mask, a live channel may hold an exact zero on one processor and not on another.
-    scattered = [name for name in CONVOLUTIONS if zeros_in_live_channels(found.zero[name]) > TIES]
+    scattered = [name for name in CONVOLUTIONS if zeros_in_live_channels(found.zero[name]) > judging.TIES]
     where = f"{', '.join(scattered)}: some zeros are in channels that live on; which dim numbers the output channels?"
     hint = where if scattered else "no channel of a convolution went"
     count = Finding(empty == CHANNELS, text, where if scattered else _hint_for_channels(found, wrong, empty[wrong]), 1)
@@ -85,7 +72,7 @@ def _structured_network(task: Task, network: CNN, evidence: Evidence) -> Verdict
     def least(before: Weights) -> bool:
         return all(least_channels_went(before[name], found.zero[name]) for name in CONVOLUTIONS)
 
-    holds = by_hand_or_not(found.before, least, count)
+    holds = judging.by_hand_or_not(found.before, least, count)
     if not all(empty.values()):
         holds = False
     hint = "a channel of larger norm went, a smaller one stayed: which norm was asked for (n), of which weights?"
@@ -99,14 +86,14 @@ def _structured_network(task: Task, network: CNN, evidence: Evidence) -> Verdict
     if not all(empty.values()):
         hint = "no whole channel went in every layer, so there is nothing to compare"
     norm = Finding(holds, "they had the least L2 norms of their layer", hint, 1)
-    return Verdict(task, [count, whole, norm, rest_untouched(found, 1)], flags)
+    return Verdict(task, [count, whole, norm, judging.rest_untouched(found, 1)], flags)
 
 
 def _hint_for_channels(found: Pruned, name: str, empty: int) -> str:
     if empty == SHAPES[name][0]:
         return f"nothing is left of {name}: a decimal amount is a share, and 1.0 is all of it"
     if empty == 0:
-        return f"{name}: no channel is empty. {REACH.format(name)}"
+        return f"{name}: no channel is empty. {judging.REACH.format(name)}"
     if empty in (1, 8, 12) and len({int(empty_channels(found.zero[x]).sum()) for x in CONVOLUTIONS}) == 1:
         return f"{name}: a whole number as amount counts channels, a decimal one is a share"
     if int(empty_channels(found.zero["conv3"]).sum()) == 30:
@@ -115,7 +102,9 @@ def _hint_for_channels(found: Pruned, name: str, empty: int) -> str:
 
 
 TASKS = (
-    prediction_task("04", "accuracy without 1/8 of the channels", SHARE, 0, 1, 3, accuracy_of("CNN_MNIST_STRUCT")),
+    judging.prediction_task(
+        "04", "accuracy without 1/8 of the channels", judging.SHARE, 0, 1, 3, judging.accuracy_of("CNN_MNIST_STRUCT")
+    ),
     Task("04-masks", "three masks of channels by hand", 3, _channel_masks, tensors(*CONVOLUTIONS)),
     Task(
         "04-network",

@@ -3,6 +3,7 @@
 from typing import Any
 
 from labkit.cnn import CNN
+from labkit.course import judging
 from labkit.course.evidence import (
     CONVOLUTIONS,
     SIZES,
@@ -12,24 +13,6 @@ from labkit.course.evidence import (
     smallest_were_zeroed,
 )
 from labkit.course.given import own_copy, tensor
-from labkit.course.judging import (
-    PERCENT,
-    ROUNDS,
-    TIES,
-    USEFUL,
-    by_hand,
-    by_hand_or_not,
-    hint_for_rounds,
-    in_one_step,
-    is_blank,
-    off_by,
-    prediction_task,
-    read_task,
-    run_again,
-    still_useful,
-    was_trained,
-    zeros_of,
-)
 from labkit.course.tasks import ROUNDS as AGAIN
 from labkit.course.tasks import Style, Task
 from labkit.course.verdict import Finding, Verdict
@@ -43,18 +26,18 @@ ITERATIVE = {"conv1": 187, "conv2": 12_005, "conv3": 48_021}
 def _second_round(task: Task, mask: Any, evidence: Evidence) -> Verdict:
     """05: conv2 after two rounds of 10 % of what is left."""
     before = evidence.before
-    zero = {"conv2": zeros_of(mask, "conv2", "mask_by_hand")}
+    zero = {"conv2": judging.zeros_of(mask, "conv2", "mask_by_hand")}
     if not zero["conv2"].any():
         return Verdict(task)
     count = int(zero["conv2"].sum())
-    remark = off_by(count, 3_502)
+    remark = judging.off_by(count, 3_502)
     exact = Finding(
-        abs(count - 3_502) <= TIES, f"{count:,} of 18,432 weights are masked{remark}", _hint_for_two(count), 2
+        abs(count - 3_502) <= judging.TIES, f"{count:,} of 18,432 weights are masked{remark}", _hint_for_two(count), 2
     )
-    holds = by_hand_or_not(before, lambda weights: smallest_were_zeroed(weights, zero, ["conv2"]))
+    holds = judging.by_hand_or_not(before, lambda weights: smallest_were_zeroed(weights, zero, ["conv2"]))
     holds = False if count == SIZES["conv2"] else holds
     hint = "the smallest |w| are to go: compare |w|, not w, and keep what the first round masked"
-    return by_hand(task, [exact, Finding(holds, "the smallest |w| went", hint, 1)], before)
+    return judging.by_hand(task, [exact, Finding(holds, "the smallest |w| went", hint, 1)], before)
 
 
 def _hint_for_two(count: int) -> str:
@@ -66,28 +49,33 @@ def _hint_for_two(count: int) -> str:
         4_995: "that is three rounds: the mask starts from ones, and the loop makes two",
         14_930: "a 1 keeps a weight, a 0 drops it",
     }.items():
-        if abs(count - usual) <= TIES:
+        if abs(count - usual) <= judging.TIES:
             return f"{hint}; {said}"
     return hint
 
 
 def _iterative_network(task: Task, network: CNN, evidence: Evidence) -> Verdict:
     """05: ten rounds of 10 % of what is left in each convolution, with training after each."""
-    found, _ = read_task(task, network, evidence)
-    if is_blank(found):
+    found, _ = judging.read_task(task, network, evidence)
+    if judging.is_blank(found):
         return Verdict(task)
     zeros = {name: found.zeros([name]) for name in CONVOLUTIONS}
     text = "zeros in " + ", ".join(f"{name}: {zeros[name]:,} of {SIZES[name]:,}" for name in CONVOLUTIONS)
-    right = all(abs(zeros[name] - ITERATIVE[name]) <= ROUNDS for name in CONVOLUTIONS)
-    hint = hint_for_rounds(sum(zeros.values()) / found.weights(CONVOLUTIONS))
-    if found.zeros(["fc"]) > TIES:
+    right = all(abs(zeros[name] - ITERATIVE[name]) <= judging.ROUNDS for name in CONVOLUTIONS)
+    hint = judging.hint_for_rounds(sum(zeros.values()) / found.weights(CONVOLUTIONS))
+    if found.zeros(["fc"]) > judging.TIES:
         right, hint = False, "fc has zeros: which layers were asked for?"
     counts = Finding(right, text, hint, 2)
     chosen = (
         _small_went(found, counts, 1) if sum(zeros.values()) else Finding(False, "small weights went", "none went", 1)
     )
-    findings = [counts, chosen, was_trained(network, found, evidence.candidates), still_useful(network, evidence)]
-    return Verdict(task, run_again(findings, task), in_one_step(task, found))
+    findings = [
+        counts,
+        chosen,
+        judging.was_trained(network, found, evidence.candidates),
+        judging.still_useful(network, evidence),
+    ]
+    return Verdict(task, judging.run_again(findings, task), judging.in_one_step(task, found))
 
 
 def _small_went(found: Pruned, counts: Finding, points: float) -> Finding:
@@ -103,7 +91,7 @@ def _small_went(found: Pruned, counts: Finding, points: float) -> Finding:
 
 
 TASKS = (
-    prediction_task("05", "zeros after ten times 10 %", PERCENT, 1, 100, 100, 65.13, "%"),
+    judging.prediction_task("05", "zeros after ten times 10 %", judging.PERCENT, 1, 100, 100, 65.13, "%"),
     Task("05-mask", "the mask of a second round by hand", 3, _second_round, tensor),
     Task(
         "05-network",
@@ -113,7 +101,7 @@ TASKS = (
         own_copy,
         "CNN_MNIST_FNC",
         again=LOCAL,
-        levels=(USEFUL,),
+        levels=(judging.USEFUL,),
         style=Style("P", GREEN, "FNC: ten local rounds"),
     ),
 )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from labkit.cnn import CNN
+from labkit.course import judging
 from labkit.course.evidence import (
     ALL_LAYERS,
     SHAPES,
@@ -14,16 +15,6 @@ from labkit.course.evidence import (
     Weights,
 )
 from labkit.course.given import own_copy, tensors
-from labkit.course.judging import (
-    GOOD,
-    TIES,
-    all_zeros_of,
-    by_hand,
-    by_hand_or_not,
-    check_shapes,
-    off_by,
-    prediction_task,
-)
 from labkit.course.tasks import Style, Task
 from labkit.course.verdict import Finding, Verdict
 from labkit.sparsity import effective_weight, prunable_layers
@@ -37,21 +28,23 @@ SPARSE, LAMP_KEPT = 800, 10_000  # weights that stay
 def _lamp_masks(task: Task, masks: Any, evidence: Evidence) -> Verdict:
     """08: the 10,000 weights of highest LAMP score of all four layers stay."""
     before = evidence.before
-    zero = all_zeros_of(masks, ALL_LAYERS)
+    zero = judging.all_zeros_of(masks, ALL_LAYERS)
     gone = sum(int(layer.sum()) for layer in zero.values())
     if gone == 0:
         return Verdict(task)
     kept = sum(SIZES.values()) - gone
     hint = f"{kept:,} weights stay; count them in all four layers together"
-    if abs(gone - LAMP_KEPT) <= TIES:
+    if abs(gone - LAMP_KEPT) <= judging.TIES:
         hint += f". {LAMP_KEPT:,} are to stay, not to go: a 1 keeps a weight"
-    remark = off_by(kept, LAMP_KEPT)
-    total = Finding(abs(kept - LAMP_KEPT) <= TIES, f"{kept:,} of 124,448 weights stay{remark}", hint, 1)
+    remark = judging.off_by(kept, LAMP_KEPT)
+    total = Finding(abs(kept - LAMP_KEPT) <= judging.TIES, f"{kept:,} of 124,448 weights stay{remark}", hint, 1)
     fits = before is not None and all(tuple(before[name].shape) == shape for name, shape in SHAPES.items())
     enough = min(kept, gone) >= 1_000  # else there is next to nothing to compare
-    holds = enough and by_hand_or_not(before if fits else None, lambda weights: _highest_lamp_stayed(weights, zero))
+    holds = enough and judging.by_hand_or_not(
+        before if fits else None, lambda weights: _highest_lamp_stayed(weights, zero)
+    )
     hint = _hint_for_lamp(before if fits else None, zero) if holds is False else ""
-    return by_hand(task, [total, Finding(holds, "the highest scores of all layers stayed", hint, 2)], before)
+    return judging.by_hand(task, [total, Finding(holds, "the highest scores of all layers stayed", hint, 2)], before)
 
 
 def _highest_lamp_stayed(weights: Weights, zero: Weights) -> bool:
@@ -61,7 +54,7 @@ def _highest_lamp_stayed(weights: Weights, zero: Weights) -> bool:
     kept = sum(int((~zero[name]).sum()) for name in ALL_LAYERS)
     right = choose_masks(scores, everything, kept, "global")
     # Sums in float32 move scores in their last digits, and with them the order of neighbours.
-    return sum(int(((right[name] == 0) != zero[name]).sum()) for name in ALL_LAYERS) <= 2 * 10 * TIES
+    return sum(int(((right[name] == 0) != zero[name]).sum()) for name in ALL_LAYERS) <= 2 * 10 * judging.TIES
 
 
 def _hint_for_lamp(weights: Weights | None, zero: Weights) -> str:
@@ -137,10 +130,10 @@ def _kept_in_a_row(gone: torch.Tensor) -> bool:
 
 def _golf_network(task: Task, network: CNN, evidence: Evidence) -> Verdict:
     """08: at most 800 nonzero weights of CNN(), and trained again."""
-    check_shapes(network)
+    judging.check_shapes(network)
     layers = prunable_layers(network)
     weights = sum(int((effective_weight(layer) != 0).sum()) for layer in layers.values())
-    if weights >= sum(SIZES.values()) - TIES:  # a weight may start as exactly 0
+    if weights >= sum(SIZES.values()) - judging.TIES:  # a weight may start as exactly 0
         return Verdict(task)  # a clone that nothing was done to
     reached = evidence.accuracy(network)
     empty = [name for name, layer in layers.items() if not effective_weight(layer).any()]
@@ -152,13 +145,13 @@ def _golf_network(task: Task, network: CNN, evidence: Evidence) -> Verdict:
     hint = f"{', '.join(empty)} has no weight left" if empty else hint
     findings = [
         Finding(0 < weights <= SPARSE, f"{weights:,} nonzero weights, at most {SPARSE:,} were asked for", hint, 2),
-        Finding(reached >= GOOD, f"at least {GOOD:.0%} of the images right", hint, 2),
+        Finding(reached >= judging.GOOD, f"at least {judging.GOOD:.0%} of the images right", hint, 2),
     ]
     return Verdict(task, findings)
 
 
 TASKS = (
-    prediction_task(
+    judging.prediction_task(
         "08",
         "fewest weights with a mean of at least 98 %",
         "a number of weights, from 1 to 124,448, was asked for, such as 5000",
@@ -176,7 +169,7 @@ TASKS = (
         own_copy,
         "CNN_MNIST_GOLF",
         again=GOLF,
-        levels=(GOOD,),
+        levels=(judging.GOOD,),
         style=Style("*", "#56B4E9", "GOLF: at most 800 weights"),
     ),
 )
