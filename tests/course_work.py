@@ -18,7 +18,7 @@ import labkit
 from labkit import data, runtime
 from labkit.course import answers, release, students
 from labkit.course.cases import fresh_cases, seed_of_check, truth
-from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, channel_norms, dense_weights
+from labkit.course.evidence import ALL_LAYERS, CONVOLUTIONS, channel_norms, dense_weights
 from labkit.training import accuracy, train_one_epoch
 
 SALT = "tests"

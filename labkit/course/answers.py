@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock
 
 from labkit import runtime
-from labkit.course.methods import Weights
+from labkit.course.evidence import Weights
 from labkit.course.tasks import TASKS
 
 FORMAT = "labkit answer 1"

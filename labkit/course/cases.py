@@ -15,7 +15,7 @@ from torch.nn.utils import prune
 from labkit import runtime
 from labkit.checkpoints import load_network
 from labkit.cnn import CNN
-from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, METHODS, Weights, dense_weights, name_method, read_pruning
+from labkit.course.evidence import ALL_LAYERS, CONVOLUTIONS, METHODS, Weights, dense_weights, name_method, read_pruning
 from labkit.sparsity import clone
 
 BASES = ("CNN_MNIST", "CNN_MNIST_seed1", "CNN_MNIST_seed2", "CNN_MNIST_seed3", "CNN_MNIST_seed4")

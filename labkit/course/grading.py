@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -17,16 +17,16 @@ import torch
 
 from labkit import data
 from labkit.cnn import CNN
-from labkit.course import judging
 from labkit.course.answers import fingerprint
-from labkit.course.cases import RUNS, committed_files, fresh_cases, references, truth
-from labkit.course.judging import Finding, Unfit, Verdict
-from labkit.course.methods import Weights, dense_weights, name_method, read_pruning
+from labkit.course.cases import committed_files, references
+from labkit.course.evidence import Evidence, Weights, dense_weights, name_method, read_pruning
+from labkit.course.judging import USEFUL
 from labkit.course.release import source_hash
 from labkit.course.students import seed_of
 from labkit.course.submission import Submission
 from labkit.course.submission.foreign import Refused, shown
 from labkit.course.tasks import NETWORKS, PROSE_STUB, TASKS
+from labkit.course.verdict import Finding, Unfit, Verdict
 from labkit.smaller.sparse_file import load_sparse
 from labkit.sparsity import effective_weight, prunable_layers, sparsity
 
@@ -34,14 +34,6 @@ SCREEN, ALL_IMAGES = 2_000, 10_000
 IN_FAVOUR = 0.01  # the check cell looked at other images: what reached a level there may be a little below it here
 # A claimed test accuracy may differ by this from a recomputed one: other processors, and a printed digit.
 CLAIM_TOLERANCE = 0.0015
-THRESHOLDS = {
-    "CNN_MNIST": (0.5, judging.USEFUL, judging.TRAINED),
-    "CNN_MNIST_FNC": (judging.USEFUL,),
-    "CNN_MNIST_GLOBAL_2": (judging.USEFUL,),
-    "CNN_MNIST_SMALL": (judging.USEFUL,),
-    "CNN_MNIST_GOLF": (judging.GOOD,),
-}
-UNTRAINED = ("CNN_MNIST_RND", "CNN_MNIST_L1", "CNN_MNIST_STRUCT", "CNN_MNIST_GLOBAL")
 Claim = tuple[float | None, float, float]  # sparsity and accuracy that a notebook printed, and half of its last digit
 CLAIM = re.compile(
     r"^(CNN_MNIST\w{0,12}): (?:sparsity +(\d{1,3}\.\d{2})%, )?test accuracy ≈(\d\.\d{1,6})$", re.MULTILINE
@@ -142,7 +134,7 @@ class _Reading:
         # Half the width of what 2,000 of 10,000 images tell, in three standard deviations.
         width = 3 * math.sqrt(max(score * (1 - score), 1e-3) / SCREEN * (1 - SCREEN / ALL_IMAGES))
         doubtful = claimed is not None and abs(score - claimed) > width
-        near = any(abs(score + IN_FAVOUR - level) <= width for level in THRESHOLDS.get(name, ()))
+        near = any(abs(score + IN_FAVOUR - level) <= width for level in NETWORKS[name].levels)
         if images == SCREEN and (doubtful or near):
             score = _accuracy(self.networks[name], ALL_IMAGES)
             self.measured[name] = score, ALL_IMAGES
@@ -160,7 +152,7 @@ class _Reading:
             "images": self.measured[name][1],
             "claimed_sparsity": claim[0] if claim else None,
             "claimed_accuracy": claim[1] if claim else None,
-            "method": name_method(pruned) if name in UNTRAINED else "",
+            "method": name_method(pruned) if NETWORKS[name].untrained else "",
             "layers": {
                 x: float((effective_weight(y) == 0).float().mean()) for x, y in prunable_layers(network).items()
             },
@@ -171,7 +163,7 @@ class _Reading:
 
     def before(self, base: str) -> Weights | None:
         """The network that an answer belongs to, by its fingerprint; None if it is none of those that are known."""
-        known = {**self.candidates, **{name: self.dense[name] for name in UNTRAINED if name in self.dense}}
+        known = {**self.candidates, **{name: self.dense[name] for name in self.dense if NETWORKS[name].untrained}}
         return next((weights for weights in known.values() if fingerprint(weights) == base), None)
 
     def copied(self) -> list[str]:
@@ -187,14 +179,14 @@ class _Reading:
     def forged(self) -> list[str]:
         """Networks whose weights, without the masks, tell no digits: nothing that was ever trained."""
         found = []
-        for name in UNTRAINED:
-            pruned = read_pruning(self.networks[name], self.candidates) if name in self.networks else None
+        for name in self.networks:
+            pruned = read_pruning(self.networks[name], self.candidates) if NETWORKS[name].untrained else None
             if pruned is None or pruned.origin or pruned.before is None:
-                continue  # not there, or made from a network that is measured anyway, or not to be known
+                continue  # trained, or made from a network that is measured anyway, or not to be known
             bare = CNN()
             state = {k.replace("_orig", ""): v for k, v in self.networks[name].state_dict().items() if "_mask" not in k}
             bare.load_state_dict(state)
-            if _accuracy(bare, SCREEN) < judging.USEFUL:
+            if _accuracy(bare, SCREEN) < USEFUL:
                 found.append(f"{name}: its weights tell no digits even without the mask; were they ever trained?")
         return found
 
@@ -245,58 +237,17 @@ def _verdict(name: str, submission: Submission, reading: _Reading) -> Verdict:
 
 
 def _of_a_network(name: str, reading: _Reading) -> Verdict:
-    network, known = reading.networks[TASKS[name].network], reading.candidates
+    task = TASKS[name]
 
     def measured(_: CNN) -> float:
-        return reading.accuracy(TASKS[name].network) + IN_FAVOUR
+        return reading.accuracy(task.network) + IN_FAVOUR
 
-    judges: dict[str, Callable[[], Verdict]] = {
-        "01-training": lambda: judging.trained_network(network, _references(), measured),
-        "02-network": lambda: judging.random_network(network, known),
-        "03-network": lambda: judging.l1_network(network, known),
-        "04-network": lambda: judging.structured_network(network, known),
-        "05-network": lambda: judging.iterative_network(network, known, measured),
-        "06-network": lambda: judging.global_network(network, known),
-        "06-rounds": lambda: judging.global_rounds(network, known, measured),
-        "07-network": lambda: judging.small_network(network, measured),
-        "08-golf": lambda: judging.golf_network(network, measured),
-    }
-    return judges[name]()
+    evidence = Evidence(reading.candidates, None, _references(), measured, reading.seed)
+    return task.judge(reading.networks[task.network], evidence)
 
 
 def _of_an_answer(name: str, value: Any, base: str, reading: _Reading) -> Verdict:
-    if name.endswith("-prediction"):
-        return judging.prediction(name, value)
-    if name == "01-work":
-        return judging.work(value)
-    if name == "07-work":
-        return judging.work_after_cutting(value)
-    before = reading.before(base)
-    if name == "02-mask":
-        return judging.random_mask(value, before)
-    if name == "09-detective":
-        return _of_the_detective(value, reading.seed)
-    verdict = {
-        "03-masks": judging.l1_masks,
-        "04-masks": judging.channel_masks,
-        "05-mask": judging.second_round,
-        "06-masks": judging.global_masks,
-        "07-cut": judging.cut_weights,
-        "08-masks": judging.lamp_masks,
-    }[name](value, before)
-    odd = [f"{name}: the network that this answer belongs to was not handed in"] if before is None else []
-    return Verdict(verdict.task, verdict.findings, odd if verdict.attempted else [])
-
-
-def _of_the_detective(value: Any, seed: int) -> Verdict:
-    """Judged by the networks that the student's function was shown: those of the seed that the check cell kept."""
-    shown_seed = value.get("seed") if isinstance(value, dict) else None
-    if type(shown_seed) is not int or not 0 <= shown_seed < RUNS * 2**32:
-        raise Unfit("the answers do not say which networks they are of")
-    verdict = judging.detective(value.get("answers"), truth(fresh_cases(shown_seed)))
-    theirs = shown_seed // RUNS
-    odd = [] if theirs == seed else [f"09: the networks of a student of seed {theirs}; this student's is {seed}"]
-    return Verdict(verdict.task, verdict.findings, odd)
+    return TASKS[name].judge(value, Evidence(before=reading.before(base), seed=reading.seed))
 
 
 def _plain(verdict: Verdict) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 import labkit
-from labkit.course import grading, judging, report
+from labkit.course import grading, report
 from labkit.course.cases import RUNS, fresh_cases, truth
-from labkit.course.methods import dense_weights
+from labkit.course.evidence import Evidence, dense_weights
 from labkit.course.submission import read_submission, submission_of
 from labkit.course.submission.archive import read_files
 from labkit.course.submission.notebook import read_notebook
 from labkit.course.tasks import TASKS, TOTAL
+from labkit.course.verdict import Unfit
 
 pytestmark = pytest.mark.slow
 
@@ -161,15 +162,15 @@ def test_reading_marks_leaves_the_limits_of_the_process_as_they_were(tmp_path):
 
 @pytest.mark.parametrize("seed", [None, "7", True, -1, 10**400, 7.0])
 def test_answers_of_the_detective_without_a_seed_that_can_be_are_refused(seed):
-    with pytest.raises(judging.Unfit, match="which networks they are of"):
-        grading._of_the_detective({"seed": seed, "answers": ["random"] * 20}, 7)
+    with pytest.raises(Unfit, match="which networks they are of"):
+        TASKS["09-detective"].judge({"seed": seed, "answers": ["random"] * 20}, Evidence(seed=7))
 
 
 @pytest.mark.parametrize("run", [0, 5])
 def test_answers_of_the_detective_about_anothers_networks_keep_their_points_and_carry_a_flag(run):
     shown = 7 * RUNS + run
     answers = {"seed": shown, "answers": truth(fresh_cases(shown))}
-    assert (grading._of_the_detective(answers, 7).points, list(grading._of_the_detective(answers, 7).flags)) == (6, [])
-    other = grading._of_the_detective(answers, 8)
+    own, other = (TASKS["09-detective"].judge(answers, Evidence(seed=seed)) for seed in (7, 8))
+    assert (own.points, list(own.flags)) == (6, [])
     assert other.points == 6
     assert other.flags == ["09: the networks of a student of seed 7; this student's is 8"]

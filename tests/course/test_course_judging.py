@@ -1,6 +1,7 @@
 """What the judges and the check cells say of right, wrong, blank and broken work."""
 
 import copy
+import importlib
 import math
 from functools import cache
 
@@ -15,20 +16,30 @@ from torch.nn.utils import prune
 
 import labkit
 from labkit import course, data, study
-from labkit.course import answers, checks, intake, judging, students
-from labkit.course.cases import RUNS, fresh_cases, seed_of_check, truth
-from labkit.course.methods import (
+from labkit.course import answers, intake, students
+from labkit.course.cases import RUNS, seed_of_check, truth
+from labkit.course.cases import references as read_references
+from labkit.course.check import BASE_HAS_ZEROS, Points
+from labkit.course.evidence import (
     ALL_LAYERS,
     CONVOLUTIONS,
     METHODS,
+    SHAPES,
+    SIZES,
+    Evidence,
     channel_norms,
     dense_weights,
     name_method,
     read_pruning,
 )
 from labkit.course.tasks import TASKS
+from labkit.course.tasks.t01_training import WORK
+from labkit.course.tasks.t07_smaller_and_faster import WORK_CUT
+from labkit.course.tasks.t09_mask_detective import judge_answers
+from labkit.course.verdict import Unfit, lines_of
 from labkit.training import accuracy
 
+CHECK_MODULE = importlib.import_module("labkit.course.check")  # labkit.course.check is the function
 pytestmark = pytest.mark.slow
 
 L1, RANDOM = prune.L1Unstructured, prune.RandomUnstructured
@@ -41,7 +52,7 @@ def start() -> labkit.CNN:
 
 @cache
 def references():
-    return checks.references()
+    return read_references()
 
 
 @cache
@@ -213,21 +224,11 @@ def right(task):
 
 
 def judge(task, network, score=0.99):
-    if task == "01-training":
-        return judging.trained_network(network, references(), lambda _: score)
-    if task == "07-network":
-        return judging.small_network(network, lambda _: score)
-    if task == "08-golf":
-        return judging.golf_network(network, lambda _: score)
-    if task in ("05-network", "06-rounds"):
-        judges = {"05-network": judging.iterative_network, "06-rounds": judging.global_rounds}
-        return judges[task](network, candidates(), lambda _: score)
-    return {
-        "02-network": judging.random_network,
-        "03-network": judging.l1_network,
-        "04-network": judging.structured_network,
-        "06-network": judging.global_network,
-    }[task](network, candidates())
+    return TASKS[task].judge(network, Evidence(candidates(), None, references(), lambda _: score))
+
+
+def measured_judge(task, network):
+    return TASKS[task].judge(network, Evidence({}, None, references(), lambda some: accuracy(some, few(200))))
 
 
 def lost(verdict):
@@ -539,7 +540,7 @@ def test_small_network_that_has_never_been_trained_is_not_attempted():
     ],
 )
 def test_small_network_that_the_grader_would_refuse_is_refused_by_the_check_too(make, words):
-    with pytest.raises(judging.Unfit, match=words):
+    with pytest.raises(Unfit, match=words):
         judge("07-network", make())
 
 
@@ -613,7 +614,7 @@ def test_any_way_to_few_weights_is_fair_play(kind):
 def test_committed_networks_of_more_weights_get_the_points_of_their_accuracy(weights):
     folder = labkit.runtime.reference_dir() / "frontier"
     (path,) = folder.glob(f"MNIST_lamp-global-gradual_{weights}_e12_s0.lks")
-    assert course.check_golf(labkit.load_sparse(path)) == 2
+    assert course.check("08-golf", labkit.load_sparse(path)) == 2
 
 
 @pytest.mark.parametrize("score", [0.9499, 0.5, 0.0, math.nan])
@@ -623,7 +624,7 @@ def test_golf_network_must_get_nineteen_of_twenty_images_right(score):
 
 
 def test_golf_network_that_was_not_trained_again_keeps_the_points_of_its_budget():
-    measured = judging.golf_network(course_work.golf(start(), train=False), lambda some: accuracy(some, few(200)))
+    measured = measured_judge("08-golf", course_work.golf(start(), train=False))
     assert (lost(measured), measured.points) == ([1], 2)
     assert "did it train again" in hints(measured)
 
@@ -632,7 +633,7 @@ def test_golf_network_that_was_not_trained_again_keeps_the_points_of_its_budget(
 def test_golf_hint_names_an_empty_layer(name):
     network = course_work.golf(start(), train=False)
     getattr(network, name).weight_mask.zero_()
-    verdict = judging.golf_network(network, lambda some: accuracy(some, few(200)))
+    verdict = measured_judge("08-golf", network)
     assert (lost(verdict), verdict.points) == ([1], 2)
     assert hints(verdict) == f"{name} has no weight left"
 
@@ -643,7 +644,7 @@ def test_golf_network_of_nan_gets_no_points_for_its_accuracy(capsys):
     with torch.no_grad():
         for weight in network.parameters():
             weight[weight != 0] = math.nan
-    assert course.check_golf(network) == course.check_golf(nan_network()) == 0
+    assert course.check("08-golf", network) == course.check("08-golf", nan_network()) == 0
     assert "are all weights and images finite numbers" in capsys.readouterr().out
     assert judge("08-golf", network, score=0.098).points <= 2  # the grader measures otherwise
 
@@ -663,7 +664,7 @@ def test_dense_network_in_which_a_weight_happens_to_be_zero_is_no_attempt_at_gol
 
 def test_golf_network_of_other_widths_can_not_be_judged():
     for network in (labkit.CNN(channels=(4, 6, 8)), labkit.CNN((3, 28, 28)), labkit.CNN(num_of_cls=5)):
-        with pytest.raises(judging.Unfit, match="the layers must be those of"):
+        with pytest.raises(Unfit, match="the layers must be those of"):
             judge("08-golf", network)
 
 
@@ -722,7 +723,7 @@ def test_rounds_that_ruined_the_network_lose_one_point(task):
 
 def test_network_of_other_widths_can_not_be_judged():
     for task in NETWORK_TASKS:
-        with pytest.raises(judging.Unfit, match="the layers must be those of"):
+        with pytest.raises(Unfit, match="the layers must be those of"):
             judge(task, labkit.CNN(channels=(4, 6, 8)))
 
 
@@ -782,14 +783,14 @@ def test_network_that_was_shown_images_and_not_trained_gets_no_point_for_accurac
     labkit.set_seed(0)
     network = labkit.CNN().train()
     network(next(iter(few()))[0])
-    verdict = judging.trained_network(network, references(), lambda some: accuracy(some, few(200)))
+    verdict = measured_judge("01-training", network)
     assert_lost(verdict, [0, 1, 2], "did the optimizer get the parameters")
 
 
 def test_training_of_another_architecture_gets_nothing():
     network = labkit.CNN(channels=(4, 6, 8))
     course_work.train_a_little(network, 0, steps=1)
-    with pytest.raises(judging.Unfit, match="the layers must be those of"):
+    with pytest.raises(Unfit, match="the layers must be those of"):
         judge("01-training", network)
 
 
@@ -801,22 +802,9 @@ def before():
 
 
 def judge_answer(task, answer, weights="own"):
-    weights = before() if weights == "own" else weights
-    if task.endswith("-prediction"):
-        return judging.prediction(task, answer)
-    if task in ("01-work", "02-mask", "07-work"):
-        judges = {"01-work": judging.work, "02-mask": judging.random_mask, "07-work": judging.work_after_cutting}
-        return judges[task](answer)
     if task == "09-detective":
-        return judging.detective(answer, TRUTH)
-    return {
-        "03-masks": judging.l1_masks,
-        "04-masks": judging.channel_masks,
-        "05-mask": judging.second_round,
-        "06-masks": judging.global_masks,
-        "07-cut": judging.cut_weights,
-        "08-masks": judging.lamp_masks,
-    }[task](answer, weights)
+        return judge_answers(TASKS[task], answer, TRUTH)
+    return TASKS[task].judge(answer, Evidence(before=before() if weights == "own" else weights))
 
 
 TRUTH = [*METHODS, *METHODS, "random", "random", *METHODS]  # of twenty networks
@@ -969,7 +957,7 @@ def test_lamp_masks_are_right_in_either_precision_however_they_are_computed(scor
         weights = dense_weights(base)
         for kind in (torch.float32, torch.float64):
             masks = choice({name: score(weight.to(kind)) for name, weight in weights.items()})
-            verdict = judging.lamp_masks(masks, weights)
+            verdict = judge_answer("08-masks", masks, weights)
             assert (lost(verdict), verdict.points) == ([], 3)
 
 
@@ -978,7 +966,7 @@ def test_lamp_masks_of_a_network_that_was_never_trained_are_right():
     weights = dense_weights(labkit.CNN())
     for score in LAMP_SCORES:
         masks = by_topk({name: score(weight) for name, weight in weights.items()})
-        assert judging.lamp_masks(masks, weights).points == 3
+        assert judge_answer("08-masks", masks, weights).points == 3
 
 
 def changed_weights(change):
@@ -1002,7 +990,7 @@ ODD_BASES = {
 def test_lamp_masks_of_an_odd_network_are_judged_without_an_error(kind):
     weights = ODD_BASES[kind]()
     for masks in (right_answer("08-masks"), zeros(ALL_LAYERS), inverted(right_answer("08-masks"))):
-        verdict = judging.lamp_masks(masks, weights)
+        verdict = judge_answer("08-masks", masks, weights)
         assert 0 <= verdict.points <= 3
         assert verdict.attempted
 
@@ -1012,7 +1000,7 @@ def test_lamp_masks_that_keep_next_to_nothing_are_judged_without_an_error(kept):
     masks = zeros(ALL_LAYERS)
     masks["fc"].view(-1)[:kept] = 1
     for weights in (before(), None):
-        verdict = judging.lamp_masks(masks, weights)
+        verdict = judge_answer("08-masks", masks, weights)
         assert verdict.findings[0].holds is False
         assert verdict.points <= (0 if weights is not None or kept < 4 else 2)
 
@@ -1023,8 +1011,8 @@ def test_lamp_masks_of_next_to_no_choice_get_no_points_for_it(kept):
     order = torch.randperm(124_448, generator=torch.Generator().manual_seed(2))
     mask = torch.zeros(124_448)
     mask[order[:kept]] = 1
-    parts = mask.split([judging.SIZES[name] for name in ALL_LAYERS])
-    masks = {name: part.view(judging.SHAPES[name]) for name, part in zip(ALL_LAYERS, parts, strict=True)}
+    parts = mask.split([SIZES[name] for name in ALL_LAYERS])
+    masks = {name: part.view(SHAPES[name]) for name, part in zip(ALL_LAYERS, parts, strict=True)}
     assert judge_answer("08-masks", masks).points == 0
 
 
@@ -1038,7 +1026,7 @@ def test_lamp_masks_may_be_few_weights_off():
         mask = torch.zeros(len(together))
         mask[order[: 10_000 - exchanged]] = 1
         mask[order[10_000 : 10_000 + exchanged]] = 1
-        masks = {name: part.view(judging.SHAPES[name]) for name, part in zip(scores, mask.split(sizes), strict=True)}
+        masks = {name: part.view(SHAPES[name]) for name, part in zip(scores, mask.split(sizes), strict=True)}
         assert judge_answer("08-masks", masks).points == points
 
 
@@ -1052,7 +1040,7 @@ def test_masks_by_the_library_are_right():
 
 
 def ones(names):
-    return {name: torch.ones(judging.SHAPES[name]) for name in names}
+    return {name: torch.ones(SHAPES[name]) for name in names}
 
 
 BLANKS = {
@@ -1074,11 +1062,11 @@ def test_what_stands_in_the_notebook_from_the_start_is_not_attempted(task):
     verdict = judge_answer(task, BLANKS[task])
     assert not verdict.attempted
     assert verdict.points == 0
-    assert checks.lines_of(verdict)[0].startswith("– not attempted")
+    assert lines_of(verdict)[0].startswith("– not attempted")
 
 
 def zeros(names):
-    return {name: torch.zeros(judging.SHAPES[name]) for name in names}
+    return {name: torch.zeros(SHAPES[name]) for name in names}
 
 
 def sums_downwards(values):
@@ -1112,7 +1100,7 @@ def by_lamp_of_all():
     sizes = {name: weight.double().flatten().square() for name, weight in dense_weights(start()).items()}
     together = torch.cat(list(sizes.values()))
     scores = (together / sums_downwards(together)).split([len(one) for one in sizes.values()])
-    return highest({name: score.view(judging.SHAPES[name]) for name, score in zip(sizes, scores, strict=True)})
+    return highest({name: score.view(SHAPES[name]) for name, score in zip(sizes, scores, strict=True)})
 
 
 def signed_lamp():
@@ -1194,10 +1182,9 @@ def test_cut_weights_of_an_unknown_network_are_judged_by_their_shapes():
     assert judge_answer("07-cut", changed_cut("conv2", keep_inputs), weights=None).points == 2
 
 
-WORK = judging.WORK
 WRONG_ANSWERS = {
     "01-work": {
-        "weights": (lambda: {name: judging.SIZES[name] for name in WORK}, [0, 1, 2], "output pixel"),
+        "weights": (lambda: {name: SIZES[name] for name in WORK}, [0, 1, 2], "output pixel"),
         "before pooling": (lambda: WORK | {"conv2": 18_432 * 28 * 28, "conv3": 73_728 * 14 * 14}, [1, 2], "pooling"),
         "padded conv3": (lambda: WORK | {"conv3": 73_728 * 49}, [2], "pooling"),
         "pixels of fc": (lambda: WORK | {"fc": 32_000 * 25}, [3], "linear layer"),
@@ -1264,8 +1251,8 @@ WRONG_ANSWERS = {
         "a tenth": (lambda: by_global_score(torch.abs, 0.1), [0], "10.00%"),
     },
     "07-work": {
-        "halves": (lambda: {name: n // 2 for name, n in judging.WORK.items()}, [1, 2], "who reads fewer channels"),
-        "as before": (lambda: dict(judging.WORK), [0, 1, 2, 3], "who reads fewer channels"),
+        "halves": (lambda: {name: n // 2 for name, n in WORK.items()}, [1, 2], "who reads fewer channels"),
+        "as before": (lambda: dict(WORK), [0, 1, 2, 3], "who reads fewer channels"),
         "not all": (lambda: {"conv1": 112_896}, [1, 2, 3], "who writes fewer"),
     },
     "07-cut": {
@@ -1328,23 +1315,23 @@ def test_what_is_no_mask_is_told_so(task):
         (lambda mask: mask.numpy(), "is a ndarray; it must be a tensor"),
         (lambda mask: (mask,), "is a tuple; it must be a tensor"),
     ):
-        with pytest.raises(judging.Unfit, match=words):
+        with pytest.raises(Unfit, match=words):
             judge_answer(task, mapped(answer, change))
 
 
 @pytest.mark.parametrize("task", ["03-masks", "04-masks", "06-masks", "08-masks"])
 def test_missing_masks_are_named(task):
-    with pytest.raises(judging.Unfit, match=r"there is no mask for conv1, conv2"):
+    with pytest.raises(Unfit, match=r"there is no mask for conv1, conv2"):
         judge_answer(task, {"conv3": torch.ones(128, 64, 3, 3)})
-    with pytest.raises(judging.Unfit, match="must be a dict from layer to tensor"):
+    with pytest.raises(Unfit, match="must be a dict from layer to tensor"):
         judge_answer(task, list(right_answer(task).values()))
-    with pytest.raises(judging.Unfit, match="there is no mask for conv1"):
+    with pytest.raises(Unfit, match="there is no mask for conv1"):
         judge_answer(task, {})
 
 
 @pytest.mark.parametrize("answer", [None, "text", TRUTH[:6], [*TRUTH, "random"], dict.fromkeys(TRUTH), 6])
 def test_detective_needs_twenty_names(answer):
-    with pytest.raises(judging.Unfit, match="names of methods for 20 networks"):
+    with pytest.raises(Unfit, match="names of methods for 20 networks"):
         judge_answer("09-detective", answer)
 
 
@@ -1363,46 +1350,18 @@ def test_detective_who_always_says_random_has_not_begun():
 def test_either_name_is_right_where_two_norms_agree():
     right = [*TRUTH[:3], "structured L2 or structured L1", *TRUTH[4:]]
     for said in ("structured L1", "structured L2"):
-        assert judging.detective([*TRUTH[:3], said, *TRUTH[4:]], right).points == 6
+        assert judge_answers(TASKS["09-detective"], [*TRUTH[:3], said, *TRUTH[4:]], right).points == 6
 
 
 # Check cells
 
-CHECKS = {
-    "01-work": course.check_work,
-    "01-training": course.check_training,
-    "02-mask": course.check_random_mask,
-    "02-network": course.check_random_network,
-    "03-masks": course.check_l1_masks,
-    "03-network": course.check_l1_network,
-    "04-masks": course.check_channel_masks,
-    "04-network": course.check_structured_network,
-    "05-mask": course.check_second_round,
-    "05-network": course.check_iterative_network,
-    "06-masks": course.check_global_masks,
-    "06-network": course.check_global_network,
-    "06-rounds": course.check_global_rounds,
-    "07-work": course.check_work_after_cutting,
-    "07-cut": course.check_cut,
-    "07-network": course.check_small_network,
-    "08-masks": course.check_lamp_masks,
-    "08-golf": course.check_golf,
-    "09-detective": course.check_detective,
-} | {
-    f"0{number}-prediction": lambda answer, number=number: course.check_prediction(f"0{number}", answer)
-    for number in range(1, 9)
-}
 WITH_BASE = {*NETWORK_TASKS, "03-masks", "04-masks", "05-mask", "06-masks", "07-cut", "08-masks"}
 
 
 def check(task, answer, base="own"):
     if task not in WITH_BASE:
-        return CHECKS[task](answer)
-    return CHECKS[task](answer, start() if isinstance(base, str) and base == "own" else base)
-
-
-def test_every_task_has_a_check():
-    assert set(CHECKS) == set(TASKS)
+        return course.check(task, answer)
+    return course.check(task, answer, start() if isinstance(base, str) and base == "own" else base)
 
 
 @cache
@@ -1415,8 +1374,8 @@ def few(count=50):
 def _few_images(monkeypatch):
     """Accuracy on 50 images in place of 2,000; the references read once."""
     known = references()
-    monkeypatch.setattr(checks, "references", lambda: known)
-    monkeypatch.setattr(checks, "_validation", lambda network: accuracy(network, few()))
+    monkeypatch.setattr(CHECK_MODULE, "references", lambda: known)
+    monkeypatch.setattr(CHECK_MODULE, "_validation", lambda network: accuracy(network, few()))
 
 
 def student_answer(task):
@@ -1461,7 +1420,7 @@ def again_from_the_file(task):
     value, base = intake.read_answer(answers.answer_path(task).read_bytes(), task)
     known = before() if base == answers.fingerprint(before()) else None
     if task == "09-detective":
-        return judging.detective(value["answers"], truth(fresh_cases(value["seed"])))
+        return TASKS[task].judge(value, Evidence())
     return judge_answer(task, value, known)
 
 
@@ -1497,13 +1456,13 @@ NUMBERS = {
 
 @pytest.mark.parametrize("kind", NUMBERS)
 def test_prediction_may_be_any_kind_of_number(kind):
-    assert course.check_prediction("02", NUMBERS[kind]) == 1.0
+    assert course.check("02-prediction", NUMBERS[kind]) == 1.0
     assert again_from_the_file("02-prediction").points == 1.0
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, 1e20, 10**30], ids=str)
 def test_prediction_out_of_range_is_judged_alike_by_check_and_grader(value):
-    points = course.check_prediction("02", value)
+    points = course.check("02-prediction", value)
     assert again_from_the_file("02-prediction").points == points
 
 
@@ -1511,21 +1470,21 @@ def test_prediction_out_of_range_is_judged_alike_by_check_and_grader(value):
     "value", ["0.5", "", True, np.True_, math.nan, np.float64("nan"), [0.5], (0.5,), {}, 1j, np.ones(2), torch.ones(2)]
 )
 def test_prediction_that_is_no_number_gets_nothing(value, capsys):
-    assert course.check_prediction("02", value) == 0.0
+    assert course.check("02-prediction", value) == 0.0
     assert capsys.readouterr().out.startswith(
         "✗ no number was written down\n  write a plain number: a share between 0 and 1"
     )
 
 
-@pytest.mark.parametrize("notebook", ["09", "00", "", "text", None, 3, [1]])
-def test_prediction_for_an_unknown_notebook_is_refused(notebook, capsys):
-    assert course.check_prediction(notebook, 0.5) == 0.0
-    assert capsys.readouterr().out.startswith("✗ notebook is ")
+@pytest.mark.parametrize("task", ["09-prediction", "02", "", "text", None, 3, [1]])
+def test_unknown_task_is_refused(task, capsys):
+    assert course.check(task, 0.5) == 0.0
+    assert capsys.readouterr().out.startswith("✗ task is ")
 
 
 @pytest.mark.parametrize("kind", [float, np.int64, np.float64, torch.tensor], ids=lambda kind: kind.__name__)
 def test_work_may_be_any_kind_of_number(kind):
-    assert course.check_work({name: kind(number) for name, number in reversed(WORK.items())}) == 2.0
+    assert course.check("01-work", {name: kind(number) for name, number in reversed(WORK.items())}) == 2.0
     assert again_from_the_file("01-work").points == 2.0
 
 
@@ -1626,7 +1585,7 @@ def test_check_never_raises_whatever_the_base(task, kind, capsys):
     points = check(task, student_answer(task), BASES[kind]())
     lines = capsys.readouterr().out.splitlines()
     assert 0.0 <= points <= TASKS[task].points
-    assert points == TASKS[task].points or kind != "the pruned network itself" or checks.BASE_HAS_ZEROS in lines[0]
+    assert points == TASKS[task].points or kind != "the pruned network itself" or BASE_HAS_ZEROS in lines[0]
     assert lines[-1] == f"{points:g} of {TASKS[task].points:g} points"
     assert any(line[0] in "✓✗–" for line in lines)
     if kind in ("None", "text", "linear layer"):
@@ -1634,8 +1593,8 @@ def test_check_never_raises_whatever_the_base(task, kind, capsys):
 
 
 def test_check_says_what_kind_of_thing_it_got(capsys):
-    course.check_l1_network(3, start())
-    course.check_l1_masks([], start())
+    course.check("03-network", 3, start())
+    course.check("03-masks", [], start())
     printed = capsys.readouterr().out
     assert "  the network is a int; it must be a labkit.CNN\n" in printed
     assert "  masks are a list; they must be a dict from layer to tensor\n" in printed
@@ -1644,30 +1603,30 @@ def test_check_says_what_kind_of_thing_it_got(capsys):
 def test_check_changes_no_network():
     network = in_train_mode(right("03-network"))
     state = copy.deepcopy(network.state_dict())
-    course.check_l1_network(network, start())
+    course.check("03-network", network, start())
     assert network.training
     assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
 
 
 def test_check_of_training_measures_real_images(capsys):
-    assert course.check_training(start()) == 4.0
+    assert course.check("01-training", start()) == 4.0
     untrained = labkit.clone(start())
     with torch.no_grad():
         untrained.fc.weight.copy_(untrained.fc.weight.flip(0))
-    assert course.check_training(untrained) == 1.0
+    assert course.check("01-training", untrained) == 1.0
     assert capsys.readouterr().out.count("✗ at least 93% of the images right") == 1
 
 
 def test_answer_that_can_not_be_kept_is_told_and_costs_nothing(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LABKIT_MODELS", str(tmp_path / "file"))
-    assert course.check_work(WORK) == 2.0
+    assert course.check("01-work", WORK) == 2.0
     assert "the answer could not be kept" in capsys.readouterr().out
 
 
 def test_a_later_answer_takes_the_place_of_an_earlier_one():
-    course.check_prediction("01", 1)
-    course.check_prediction("01", 2)
+    course.check("01-prediction", 1)
+    course.check("01-prediction", 2)
     assert intake.read_answer(answers.answer_path("01-prediction").read_bytes(), "01-prediction") == (2, "")
 
 
@@ -1676,7 +1635,7 @@ def test_detective_of_a_student_is_judged_by_the_students_own_cases(capsys):
     mine = students.seed_of("ab12", students.salt())
     seen = []
     for run in range(2):
-        assert course.check_detective(lambda case: seen.append(case) or method_of(case)) == 6.0
+        assert course.check("09-detective", lambda case: seen.append(case) or method_of(case)) == 6.0
         assert capsys.readouterr().out.endswith("6 of 6 points\n")
         kept = answers.kept_answer("09-detective")
         assert kept["seed"] == mine * RUNS + run == seed_of_check(mine, kept["seed"] - 1 if run else None)
@@ -1735,7 +1694,7 @@ def test_worse_work_does_not_replace_better_work(capsys):
 def test_worse_run_of_the_detective_counts_and_the_next_one_draws_others():
     seeds, solved = [], lambda case: name_method(read_pruning(case.after, {"base": dense_weights(case.before)}))
     for method_of in (lambda case: solved(case).partition(" or ")[0], lambda _: "local L1", lambda _: "local L1"):
-        course.check_detective(method_of)
+        course.check("09-detective", method_of)
         seeds.append(answers.kept_answer("09-detective")["seed"])
     assert len(set(seeds)) == 3
     assert answers.points_so_far()["09-detective"].points == 1
@@ -1805,7 +1764,7 @@ def test_check_takes_cut_weights_of_any_kind(kind):
     [np.int64, np.float32, np.array, lambda n: torch.tensor(n, dtype=torch.int32), lambda n: torch.tensor([float(n)])],
 )
 def test_check_takes_numbers_of_any_kind(kind):
-    assert check("07-work", {name: kind(number) for name, number in judging.WORK_CUT.items()}) == 2
+    assert check("07-work", {name: kind(number) for name, number in WORK_CUT.items()}) == 2
     assert check("01-work", np.array(list(WORK.values()))) == 2
 
 
@@ -1813,7 +1772,7 @@ def test_check_takes_numbers_of_any_kind(kind):
 
 
 def test_points_are_a_number_that_shows_itself_in_words():
-    points = checks.Points(0.5, 2)
+    points = Points(0.5, 2)
     assert (repr(points), str(points), points) == ("0.5", "0.5 of 2 points", 0.5)
     assert points._repr_html_() == "<b>0.5 of 2 points</b>"
 
@@ -1822,8 +1781,8 @@ def test_kernel_shows_points_as_html_and_findings_in_colour(tmp_path):
     """In a real kernel, as nbgrader and a reader of the notebook find them."""
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [
-        nbformat.v4.new_code_cell("from labkit import course\ncourse.check_work({'conv1': 225792, 'conv2': 1})"),
-        nbformat.v4.new_code_cell("course.check_prediction('02', None)"),
+        nbformat.v4.new_code_cell("from labkit import course\ncourse.check('01-work', {'conv1': 225792, 'conv2': 1})"),
+        nbformat.v4.new_code_cell("course.check('02-prediction', None)"),
     ]
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     (said, shown), (blank, nothing) = (cell.outputs for cell in notebook.cells)
@@ -1847,7 +1806,7 @@ def test_error_of_a_students_function_is_told_with_its_network_and_is_no_answer(
             raise KeyError("fc")
         return method_of(case)
 
-    points = course.check_detective(fails_sometimes)
+    points = course.check("09-detective", fails_sometimes)
     printed = capsys.readouterr().out
     assert "method_of failed on network 3: KeyError: 'fc' (and on 1 more)\n" in printed
     assert 4 <= points <= 5
@@ -1868,14 +1827,14 @@ def test_function_that_changes_the_networks_is_judged_by_what_they_were():
                     layer.weight_mask.fill_(1)
         return said
 
-    assert course.check_detective(spoils) == 6
+    assert course.check("09-detective", spoils) == 6
 
 
 def test_first_check_in_an_empty_folder_always_shows_the_same_networks(tmp_path, monkeypatch):
     seeds = []
     for folder in ("one", "two"):
         monkeypatch.setenv("LABKIT_MODELS", str(tmp_path / folder))
-        course.check_detective(method_of)
+        course.check("09-detective", method_of)
         seeds.append(answers.kept_answer("09-detective"))
     assert seeds[0] == seeds[1]
 

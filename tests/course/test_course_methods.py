@@ -15,12 +15,22 @@ from torch.nn.utils import prune
 
 import labkit
 from labkit import runtime
-from labkit.course import answers, judging, methods, students
+from labkit.course import answers, evidence, students
 from labkit.course.cases import truth
-from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS, METHODS, dense_weights, looks_random, preference
+from labkit.course.evidence import (
+    ALL_LAYERS,
+    CONVOLUTIONS,
+    METHODS,
+    SHAPES,
+    Evidence,
+    dense_weights,
+    looks_random,
+    preference,
+)
+from labkit.course.tasks import TASKS
+from labkit.course.tasks.t09_mask_detective import judge_answers
 
 cases_module = importlib.import_module("labkit.course.cases")  # labkit.course.cases is the function
-SHAPES = judging.SHAPES
 # Contents of a JSON file that hold no object.
 NO_OBJECTS = (b"", b"{", b"[]", b"3", b"null", b"\xff\xfe\x00")
 
@@ -71,7 +81,7 @@ def test_preference_of_random_choices_has_no_heavier_tails_than_the_normal_distr
     for limit in (2, 3, 4):
         expected = draws * math.erfc(limit / math.sqrt(2))
         assert int((z.abs() > limit).sum()) <= expected + 3 * math.sqrt(expected)
-    assert float(z.abs().max()) < methods.limit_of_chance(tests=6)
+    assert float(z.abs().max()) < evidence.limit_of_chance(tests=6)
 
 
 def test_preference_agrees_with_the_sums_of_that_simulation():
@@ -91,7 +101,7 @@ def test_preference_of_random_choices_in_a_large_layer_is_standard_normal():
 
 @pytest.mark.parametrize("tests", [1, 6, 100])
 def test_limit_of_chance_is_exceeded_once_in_a_million(tests):
-    limit = methods.limit_of_chance(tests)
+    limit = evidence.limit_of_chance(tests)
     assert tests * math.erfc(limit / math.sqrt(2)) == pytest.approx(1e-6, rel=1e-6)
 
 
@@ -128,7 +138,7 @@ CHOICES = {
     "last quarter": (lambda weight: lowest(-torch.arange(weight.numel()).view(weight.shape)), "one end"),
     "mostly small": (lambda weight: lowest(weight.abs() * torch.rand(weight.shape, generator=generator(4))), "small"),
     "channels by L2": (
-        lambda weight: lowest(methods.channel_norms(weight))[:, None, None, None].expand_as(weight),
+        lambda weight: lowest(evidence.channel_norms(weight))[:, None, None, None].expand_as(weight),
         "conv",
     ),
     "random channels": (
@@ -155,7 +165,7 @@ def test_mask_drawn_with_the_seed_of_the_training_keeps_its_points_and_carries_a
     labkit.set_seed(seed)
     for name in CONVOLUTIONS:
         prune.random_unstructured(getattr(network, name), "weight", 0.25)
-    verdict = judging.random_network(network, known)
+    verdict = TASKS["02-network"].judge(network, Evidence(known))
     assert verdict.points == 4
     assert len(verdict.flags) == 1
     assert "drawn with the training's seed" in verdict.flags[0]
@@ -163,7 +173,9 @@ def test_mask_drawn_with_the_seed_of_the_training_keeps_its_points_and_carries_a
 
 @pytest.mark.parametrize("seed", range(1, 11))
 def test_mask_drawn_with_another_seed_carries_no_flag(seed):
-    verdict = judging.random_network(course_work.at_random(reference(), seed=100 + seed), {"CNN_MNIST": before()})
+    verdict = TASKS["02-network"].judge(
+        course_work.at_random(reference(), seed=100 + seed), Evidence({"CNN_MNIST": before()})
+    )
     assert verdict.points == 4
     assert list(verdict.flags) == []
 
@@ -174,7 +186,7 @@ def test_mask_drawn_with_another_seed_carries_no_flag(seed):
 def test_reading_names_the_network_that_it_came_from():
     other = labkit.load_network(runtime.reference_dir() / "CNN_MNIST_seed1.pth")
     candidates = {"mine": dense_weights(other), "reference": before()}
-    found = methods.read_pruning(course_work.globally(reference()), candidates)
+    found = evidence.read_pruning(course_work.globally(reference()), candidates)
     assert found.origin == "reference"
     assert found.zeros() == 31_112
     assert found.weights() == 124_448
@@ -183,22 +195,22 @@ def test_reading_names_the_network_that_it_came_from():
 
 def test_reading_without_candidates_knows_what_the_masks_keep():
     masked = course_work.pruned(reference(), prune.l1_unstructured, amount=0.25)
-    found = methods.read_pruning(masked, {})
+    found = evidence.read_pruning(masked, {})
     assert found.origin == ""
     assert torch.equal(found.before["conv2"], before()["conv2"])
     for name in CONVOLUTIONS:
         prune.remove(getattr(masked, name), "weight")
-    assert methods.read_pruning(masked, {}).before is None
+    assert evidence.read_pruning(masked, {}).before is None
 
 
 def test_candidate_of_other_widths_is_passed_over():
     small = dense_weights(labkit.CNN(channels=(4, 6, 8)))
-    found = methods.read_pruning(course_work.globally(reference()), {"small": small, "reference": before()})
+    found = evidence.read_pruning(course_work.globally(reference()), {"small": small, "reference": before()})
     assert found.origin == "reference"
 
 
 def test_unpruned_network_is_called_so():
-    assert methods.name_method(methods.read_pruning(reference(), {"reference": before()})) == "not pruned"
+    assert evidence.name_method(evidence.read_pruning(reference(), {"reference": before()})) == "not pruned"
 
 
 @pytest.mark.parametrize("remove", [False, True])
@@ -217,7 +229,7 @@ def test_every_method_is_named_from_the_weights(remove):
         for name in ALL_LAYERS:
             if remove and prune.is_pruned(getattr(network, name)):
                 prune.remove(getattr(network, name), "weight")
-        assert methods.name_method(methods.read_pruning(network, {"reference": before()})) == method
+        assert evidence.name_method(evidence.read_pruning(network, {"reference": before()})) == method
 
 
 # The detective's cases
@@ -247,7 +259,7 @@ def test_truth_is_what_was_drawn(monkeypatch):
         assert len(some) == 6
         assert set(METHODS[:4]) <= set(drawn) <= set(METHODS)
         assert truth(some) == drawn
-        assert judging.detective(truth(some), truth(some)).points == 6
+        assert judge_answers(TASKS["09-detective"], truth(some), truth(some)).points == 6
         seen |= set(drawn)
     assert seen == set(METHODS)
 

@@ -1,5 +1,6 @@
 """What students do wrong, and the sentence that they read: it names the cause or the next step."""
 
+import importlib
 from functools import cache
 
 import course_work
@@ -11,13 +12,18 @@ from torch.optim.lr_scheduler import LinearLR
 
 import labkit
 from labkit import course, data
-from labkit.course import answers, checks, judging
-from labkit.course.cases import truth
-from labkit.course.methods import ALL_LAYERS, channel_norms, dense_weights
+from labkit.course import answers
+from labkit.course.cases import references, truth
+from labkit.course.evidence import ALL_LAYERS, SIZES, channel_norms, dense_weights
 from labkit.course.tasks import TASKS
+from labkit.course.tasks.t01_training import WORK
+from labkit.course.tasks.t07_smaller_and_faster import WORK_CUT
 from labkit.training import accuracy
 
 pytestmark = pytest.mark.slow
+
+
+CHECK_MODULE = importlib.import_module("labkit.course.check")  # labkit.course.check is the function
 
 
 @cache
@@ -34,10 +40,10 @@ def weights():
 def _few_images():
     """Accuracy on 200 images in place of 2,000; the references read once."""
     images, labels = data.load_images("MNIST", train=True)
-    few, known = data.Loader(images[-200:], labels[-200:], 200), checks.references()
+    few, known = data.Loader(images[-200:], labels[-200:], 200), references()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checks, "references", lambda: known)
-        patch.setattr(checks, "_validation", lambda network: accuracy(network, few))
+        patch.setattr(CHECK_MODULE, "references", lambda: known)
+        patch.setattr(CHECK_MODULE, "_validation", lambda network: accuracy(network, few))
         yield
 
 
@@ -95,7 +101,7 @@ def cut(widths):
 def pruned_in_place(task, method=prune.l1_unstructured, layers=CONVOLUTIONS, **arguments):
     """CNN_MNIST itself is pruned, then cloned and pruned once more, as after the correction."""
     base = pruned(start(), method, layers, **arguments)
-    return CHECKS[task](pruned(base, method, layers, **arguments), base)
+    return course.check(task, pruned(base, method, layers, **arguments), base)
 
 
 # Masks
@@ -177,11 +183,11 @@ def gathered(size):
 
 # Other answers
 
-WORK, CUT = judging.WORK, judging.WORK_CUT
+CUT = WORK_CUT
 
 
 def pixels(name, count):
-    return WORK | {name: judging.SIZES[name] * count}
+    return WORK | {name: SIZES[name] * count}
 
 
 def cut_by_hand(**changes):
@@ -215,34 +221,11 @@ def says_nothing_of_global(case):
     return None if solved(case) == "global L1" else solved(case)
 
 
-CHECKS = {
-    "01-work": course.check_work,
-    "01-training": course.check_training,
-    "02-mask": lambda mask: course.check_random_mask(mask, start()),
-    "02-network": course.check_random_network,
-    "03-masks": lambda masks: course.check_l1_masks(masks, start()),
-    "03-network": course.check_l1_network,
-    "04-masks": lambda masks: course.check_channel_masks(masks, start()),
-    "04-network": course.check_structured_network,
-    "05-mask": lambda mask: course.check_second_round(mask, start()),
-    "05-network": course.check_iterative_network,
-    "06-masks": lambda masks: course.check_global_masks(masks, start()),
-    "06-network": course.check_global_network,
-    "06-rounds": course.check_global_rounds,
-    "07-work": course.check_work_after_cutting,
-    "07-cut": lambda weights: course.check_cut(weights, start()),
-    "07-network": course.check_small_network,
-    "08-masks": lambda masks: course.check_lamp_masks(masks, start()),
-    "08-golf": course.check_golf,
-    "09-detective": course.check_detective,
-}
-FROM_BASE = ("02-network", "03-network", "04-network", "05-network", "06-network", "06-rounds")
+WITHOUT_BASE = ("01-work", "01-training", "07-work", "07-network", "08-golf", "09-detective")
 
 
 def check(task, work):
-    if task.endswith("-prediction"):
-        return course.check_prediction(task[:2], work)
-    return CHECKS[task](work, start()) if task in FROM_BASE else CHECKS[task](work)
+    return course.check(task, work, None if task in WITHOUT_BASE or task.endswith("-prediction") else start())
 
 
 RANDOM, L1, LN = prune.random_unstructured, prune.l1_unstructured, prune.ln_structured
@@ -259,7 +242,7 @@ MISTAKES = [
     ("06-prediction", "number of weights", lambda: 288, "a number of percent, from 0 to 100"),
     ("07-prediction", "percent", lambda: 60, "0.5 would be half as large"),
     ("08-prediction", "share", lambda: 0.95, "a number of weights, from 1 to 124,448"),
-    ("01-work", "number of weights", lambda: dict(judging.SIZES), "that is the number of weights of conv1"),
+    ("01-work", "number of weights", lambda: dict(SIZES), "that is the number of weights of conv1"),
     ("01-work", "conv1 pooled", lambda: pixels("conv1", 14 * 14), "the pooling comes after it"),
     ("01-work", "conv1 without padding", lambda: pixels("conv1", 26 * 26), "conv1 has padding"),
     ("01-work", "conv2 not pooled", lambda: pixels("conv2", 28 * 28), "the pooling before conv2 leaves 14 × 14"),
@@ -373,7 +356,7 @@ MISTAKES = [
         "09-detective",
         "six names",
         lambda: ["random"] * 6,
-        "give the function itself: course.check_detective(method_of)",
+        'give the function itself: course.check("09-detective", method_of)',
     ),
     ("09-detective", "called", lambda: "local L1", "give the function itself"),
     ("09-detective", "the stub", lambda: only_if(), 'method_of says nothing yet, or "random" whatever'),
@@ -423,11 +406,11 @@ IN_PLACE = {
     "05-network": lambda: pruned_in_place("05-network", amount=0.1),
     "06-network": lambda: pruned_in_place("06-network", layers=ALL_LAYERS, amount=0.25),
     "06-rounds": lambda: pruned_in_place("06-rounds", amount=0.1),
-    "03-masks": lambda: course.check_l1_masks(ones(CONVOLUTIONS), pruned(start(), L1, amount=0.25)),
-    "04-masks": lambda: course.check_channel_masks(
-        ones(CONVOLUTIONS), labkit.bake_masks(pruned(start(), L1, amount=0.25))
+    "03-masks": lambda: course.check("03-masks", ones(CONVOLUTIONS), pruned(start(), L1, amount=0.25)),
+    "04-masks": lambda: course.check(
+        "04-masks", ones(CONVOLUTIONS), labkit.bake_masks(pruned(start(), L1, amount=0.25))
     ),
-    "08-masks": lambda: course.check_lamp_masks(highest(torch.abs), pruned(start(), L1, ["fc"], amount=0.25)),
+    "08-masks": lambda: course.check("08-masks", highest(torch.abs), pruned(start(), L1, ["fc"], amount=0.25)),
 }
 
 
@@ -442,7 +425,7 @@ def test_pruning_of_cnn_mnist_itself_is_told_and_no_other_advice(task, capsys):
 
 def test_blank_clone_of_a_cnn_mnist_that_was_pruned_itself_is_told(capsys):
     """``prune.l1_unstructured(CNN_MNIST.conv1, …)`` where CNN_MNIST_L1 was meant."""
-    course.check_l1_network(start(), pruned(start(), L1, amount=0.25))
+    course.check("03-network", start(), pruned(start(), L1, amount=0.25))
     printed = capsys.readouterr().out
     assert printed.startswith(f"✗ {BASE}, then the steps below it; if it is so again, your code prunes CNN_MNIST where")
     assert "not attempted" not in printed
@@ -450,7 +433,7 @@ def test_blank_clone_of_a_cnn_mnist_that_was_pruned_itself_is_told(capsys):
 
 def test_right_work_is_not_spoilt_by_a_base_that_was_pruned_later(capsys):
     network = pruned(start(), L1, amount=0.25)
-    assert course.check_l1_network(network, network) == 4
+    assert course.check("03-network", network, network) == 4
     assert BASE not in capsys.readouterr().out
 
 

@@ -15,7 +15,7 @@ from torch.nn.utils import prune
 
 import labkit
 from labkit.course import answers, students
-from labkit.course.methods import ALL_LAYERS, CONVOLUTIONS
+from labkit.course.evidence import ALL_LAYERS, CONVOLUTIONS
 from labkit.course.submission.archive import Files
 from labkit.training import test_or_train
 

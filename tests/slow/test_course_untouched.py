@@ -98,7 +98,7 @@ def test_nothing_done_is_packed_as_nothing_attempted(in_order, tmp_path, monkeyp
 
 
 def test_complaints_name_what_is_wrong():
-    cell = nbformat.v4.new_code_cell("course.check_work(work)", execution_count=1, id="check")
+    cell = nbformat.v4.new_code_cell('course.check("01-work", work)', execution_count=1, id="check")
     cell.metadata = nbformat.from_dict({"nbgrader": {"grade": True, "solution": False}})
     cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="✗ work is {}\n0 of 2 points\n")]
     other = nbformat.v4.new_code_cell("x", id="other")

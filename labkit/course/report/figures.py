@@ -10,21 +10,17 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from labkit.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from labkit.course.tasks import NETWORKS, Style
+from labkit.plots import BLUE, GREEN, GREY, ORANGE, VERMILION
 from labkit.study.frontier import PUBLISHED
 
-NETWORK_STYLES = {
-    "CNN_MNIST": ("o", GREY, "CNN_MNIST: dense"),
-    "CNN_MNIST_RND": ("v", VERMILION, "RND: 25 % at random"),
-    "CNN_MNIST_L1": ("s", BLUE, "L1: 25 %"),
-    "CNN_MNIST_STRUCT": ("D", ORANGE, "STRUCT: 1/8 of the channels"),
-    "CNN_MNIST_FNC": ("P", GREEN, "FNC: ten local rounds"),
-    "CNN_MNIST_GLOBAL": ("^", PURPLE, "GLOBAL: 25 %"),
-    "CNN_MNIST_GOLF": ("*", "#56B4E9", "GOLF: at most 800 weights"),
-    "CNN_MNIST_GLOBAL_2": ("X", "#000000", "GLOBAL_2: ten global rounds"),
-}
 NAMED = 12  # players on golf's front whose names are in the figure
 Networks = Mapping[str, Mapping[str, Any]]
+
+
+def network_styles() -> dict[str, Style]:
+    """Network -> how it is drawn, in the order of the tasks."""
+    return {name: task.style for name, task in NETWORKS.items() if task.style}
 
 
 def svg_of(figure: Figure, description: str) -> Markup:
@@ -42,7 +38,8 @@ def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None
     """Accuracy against sparsity: a point a network; with ``own``, these stand out."""
     figure = Figure(figsize=(8, 4.2))
     ax = figure.subplots()
-    for name, (marker, colour, label) in NETWORK_STYLES.items():
+    for name, style in network_styles().items():
+        marker, colour, label = style.marker, style.colour, style.label
         points = [(row[name]["sparsity"], row[name]["accuracy"]) for row in everybody if name in row]
         mine = (own or {}).get(name)
         if points:
@@ -63,7 +60,7 @@ def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None
 
 def layer_shares(networks: Networks) -> Markup:
     """Share of zeros in each layer, a group of bars a network."""
-    names = [name for name in NETWORK_STYLES if name in networks]
+    names = [name for name in network_styles() if name in networks]
     layers = ("conv1", "conv2", "conv3", "fc")
     figure = Figure(figsize=(8, 2.8))
     ax = figure.subplots()
@@ -120,7 +117,8 @@ def predictions(rows: Mapping[str, tuple[str, Sequence[float], Sequence[float]]]
             ax.axvline(value, color=VERMILION, alpha=0.5, lw=1.5, linestyle="--", label=label)
         ax.set(yticks=[], ylim=(-0.6, 0.6))
         largest = max([*predicted, *measured, 0.0])
-        ax.set_xlim(-0.03 * (top := 1.0 if largest <= 1 else 100.0 if largest > 3 else 3.0), 1.03 * top)
+        top = next((most for most in (1, 3, 100) if largest <= most), largest)
+        ax.set_xlim(-0.03 * top, 1.03 * top)
         ax.set_title(what, fontsize=9, loc="left")
     if rows:
         axes[0].legend(fontsize=8, ncols=2, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))

@@ -1,6 +1,6 @@
 """The pages of the report: self-contained HTML, no network, escaped, readable on a phone and by keyboard."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,7 @@ from markupsafe import Markup
 from labkit.course.batch import Result
 from labkit.course.packing import without_homes
 from labkit.course.report import figures
-from labkit.course.tasks import TASKS, TOTAL
-
-ASKED = {
-    "01": ("01: the smallest loss with softmax twice [nats]", None),
-    "02": ("02: accuracy after 25 % at random", "CNN_MNIST_RND"),
-    "03": ("03: accuracy after 25 % L1", "CNN_MNIST_L1"),
-    "04": ("04: accuracy without 1/8 of the channels", "CNN_MNIST_STRUCT"),
-    "05": ("05: zeros after ten times 10 % [%]", None),
-    "06": ("06: zeros in conv1 [%]", None),
-}
+from labkit.course.tasks import TASKS, Rows, total
 
 
 def bdi(value: object) -> Markup:
@@ -61,7 +52,7 @@ def class_page(results: Mapping[str, Result], labels: Mapping[str, str], missing
         shares=shares,
         tasks=TASKS,
         task_headers=[f"#{name}" for name in TASKS],
-        total=TOTAL,
+        total=total(),
         task_figure=figures.task_distribution(shares),
         prediction_figure=figures.predictions(_predictions(results)),
         network_figure=figures.accuracy_sparsity([result["networks"] for result in results.values()]),
@@ -80,19 +71,20 @@ def _flags(results: Mapping[str, Result]) -> dict[str, list[str]]:
 
 def _predictions(results: Mapping[str, Result]) -> dict[str, tuple[str, list[float], list[float]]]:
     rows = {}
-    for number, (what, network) in ASKED.items():
-        given = [result["predictions"].get(number) for result in results.values()]
-        limit = 100.0 if number in ("05", "06") else 3.0
-        plain = [value for value in given if value is not None and 0 <= value <= limit]
-        if network:
-            measured = [r["networks"][network]["accuracy"] for r in results.values() if network in r["networks"]]
-        elif number == "06":
-            found = [r["networks"].get("CNN_MNIST_GLOBAL") for r in results.values()]
-            measured = [100 * row["layers"]["conv1"] for row in found if row]
-        else:
-            measured = [1.461] if number == "01" else [65.13]
-        rows[number] = (what, plain, measured)
+    for name, about in ((task.name[:2], task.prediction) for task in TASKS.values()):
+        if about is None:
+            continue
+        given = [result["predictions"].get(name) for result in results.values()]
+        plain = [value for value in given if value is not None and 0 <= value <= about.shown]
+        title = f"{name}: {about.question}" + (f" [{about.unit}]" if about.unit else "")
+        rows[name] = (title, plain, _measured(about.measured, results))
     return rows
+
+
+def _measured(source: float | Callable[[Rows], float | None], results: Mapping[str, Result]) -> list[float]:
+    if not callable(source):
+        return [source]
+    return [value for result in results.values() if (value := source(result["networks"])) is not None]
 
 
 def feedback_page(key: str, result: Result, marks: Mapping[str, str], everybody: Sequence[Mapping[str, Any]]) -> str:
@@ -104,7 +96,7 @@ def feedback_page(key: str, result: Result, marks: Mapping[str, str], everybody:
         result=result,
         marks={"instructor_points": "", "instructor_comment": "", **marks},
         tasks=TASKS,
-        total=TOTAL,
+        total=total(),
         layer_figure=figures.layer_shares(networks) if networks else "",
         network_figure=figures.accuracy_sparsity(everybody, networks) if networks else "",
     )

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from labkit.course.submission.foreign import MEGABYTE, Refused, shown, unreadable
-from labkit.course.tasks import NETWORKS, NOTEBOOKS, TASKS
+from labkit.course.tasks import NOTEBOOKS, TASKS
 
 MOST_LISTED = 20_000  # a zipped project folder may have its .venv in it
 MOST_ENTRIES = 400
@@ -18,13 +18,13 @@ MOST_BYTES = 80 * MEGABYTE  # of a submission, unpacked
 LIMITS = {".ipynb": 12 * MEGABYTE, ".pth": 4 * MEGABYTE, ".json": MEGABYTE}
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # with the others, zipfile unpacks all at once, whatever the size
 ARCHIVES = (".zip", ".tar", ".gz", ".7z", ".rar")
-WANTED = {
-    "manifest.json",
-    "student.json",
-    *(f"{name}.ipynb" for name in NOTEBOOKS),
-    *(f"{name}.pth" for name in NETWORKS),
-    *(f"{name}.pth" for name, task in TASKS.items() if not task.network),
-}
+
+
+def wanted_files() -> frozenset[str]:
+    """Base names of the files that a submission may have."""
+    networks = (task.network or name for name, task in TASKS.items())
+    notebooks = (f"{name}.ipynb" for name in NOTEBOOKS)
+    return frozenset({"manifest.json", "student.json", *notebooks, *(f"{name}.pth" for name in networks)})
 
 
 @dataclass
@@ -65,9 +65,10 @@ class _Item:
         return PurePosixPath(self.name).name
 
 
-def read_files(path: Path, wanted: Collection[str] = WANTED) -> Files:
+def read_files(path: Path, wanted: Collection[str] | None = None) -> Files:
     """The wanted files of a zip or a folder. Never raises because of what is in it."""
     files = Files()
+    wanted = wanted_files() if wanted is None else wanted
     try:
         if path.is_symlink():
             raise Refused("is a symbolic link; links are not followed")

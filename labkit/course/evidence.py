@@ -1,4 +1,4 @@
-"""How a network was pruned, read from its weights.
+"""What a judge gets beside the work, and how a network was pruned, read from its weights.
 
 A network that was pruned and not trained holds the proof of what was done to it: an L1 mask zeroes exactly the
 smallest |w| of a layer, a global one the smallest over all layers, a structured one whole channels of least norm, and a
@@ -6,12 +6,14 @@ random one shows no preference. Knows nothing of tasks, points or files.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
 
 import torch
 from torch import nn
 
+from labkit.cnn import CNN
 from labkit.sparsity import effective_weight, prunable_layers
 
 CONVOLUTIONS = ("conv1", "conv2", "conv3")
@@ -23,7 +25,27 @@ WRONG_REJECTIONS = 1e-6
 # Norms of channels are sums of squares: their last digits depend on the order of summation.
 NORM_TOLERANCE = 1e-5
 
+METHODS = ("random", "local L1", "global L1", "structured L2", "structured L1", "random structured")
 Weights = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a judge gets beside the work.
+
+    Attributes:
+        candidates: name -> weights of the networks that a network may have been made from.
+        before: weights of the network that an answer belongs to; None if they are not known.
+        references: name -> weights of the networks that are committed with the project.
+        accuracy: share of images that a network tells right, in [0, 1].
+        seed: the student's.
+    """
+
+    candidates: Mapping[str, Weights] = field(default_factory=dict)
+    before: Weights | None = None
+    references: Mapping[str, Weights] = field(default_factory=dict)
+    accuracy: Callable[[CNN], float] = lambda _: math.nan
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -183,15 +205,7 @@ def strongest_preference(zero: torch.Tensor) -> float:
 
 def limit_of_chance(tests: int) -> float:
     """Standard deviations that none of so many tests exceeds by chance, but once in a million at most (Bonferroni)."""
-    return -_normal_quantile(WRONG_REJECTIONS / (2 * tests))
-
-
-def _normal_quantile(p: float) -> float:
-    low, high = -40.0, 0.0
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if math.erfc(-middle / math.sqrt(2)) / 2 < p else (low, middle)
-    return low
+    return -NormalDist().inv_cdf(WRONG_REJECTIONS / (2 * tests))
 
 
 def looks_random(before: Weights | None, zero: Weights, layers: Sequence[str]) -> str:
@@ -255,6 +269,3 @@ def name_method(pruned: Pruned) -> str:
     if not any(gone.any() for gone in pruned.zero.values()):
         return "not pruned"
     return " or ".join(methods_of(pruned)) or "undecided"
-
-
-METHODS = ("random", "local L1", "global L1", "structured L2", "structured L1", "random structured")

@@ -1,0 +1,81 @@
+"""What was found about a piece of work, with reasons, and the words for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labkit.course.tasks import Task
+
+MARKS = {True: "✓", False: "✗", None: "–"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        holds: whether it is so; None if the files can not tell, which costs nothing.
+        text: what was looked at, and what was found.
+        hint: where to look if it does not hold.
+        points: what it is worth.
+    """
+
+    holds: bool | None
+    text: str
+    hint: str = ""
+    points: float = 1.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found about one task.
+
+    Attributes:
+        task: the task.
+        findings: what was looked at; empty if the task was not attempted.
+        flags: questions for the instructor; they never cost a point.
+        remarks: lines for whoever runs the check that belong to no finding.
+    """
+
+    task: "Task"
+    findings: Sequence[Finding] = ()
+    flags: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+
+    @property
+    def attempted(self) -> bool:
+        """Whether there is anything to judge."""
+        return bool(self.findings)
+
+    @property
+    def points(self) -> float:
+        """Points: what holds, and what can not be decided."""
+        return float(sum(finding.points for finding in self.findings if finding.holds is not False))
+
+
+class Unfit(ValueError):
+    """An answer of a kind that can not be judged; its message says what was received and what is needed."""
+
+
+def lines_of(verdict: Verdict, *, hints: bool = True) -> list[str]:
+    """A verdict in words, without its points."""
+    if not verdict.attempted:
+        again = [f"  {verdict.task.again}"] if hints and verdict.task.again else []
+        return [f"– not attempted: {verdict.task.title}", *again]
+    lines: list[str] = []
+    for finding in verdict.findings:
+        mark = MARKS[finding.holds]
+        lines.append(f"{mark} {finding.text}" + (" (can not be decided from the weights)" if mark == "–" else ""))
+        hint = f"  {finding.hint}"
+        if hints and finding.holds is False and finding.hint and hint not in lines:  # once is enough
+            lines.append(hint)
+    return lines
+
+
+def in_words(error: BaseException) -> str:
+    """An error in one line, whatever class it is of."""
+    try:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    except Exception:  # a class of the student's own
+        return type(error).__name__
