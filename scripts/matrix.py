@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from labkit import runtime
-from labkit.rerun import execution, marks
+from labkit.rerun import comparison, execution, marks
 
 BUILD = runtime.PROJECT / "build" / "matrix"
 RECORDS = runtime.PROJECT / "data" / "results" / "reexecution.csv"
@@ -182,7 +182,7 @@ def digest(path: Path, setting: Setting | None = None) -> str:
     stamp = environment_of(setting) / "made-from.txt" if setting is not None and setting.own_packages else None
     packages = stamp.read_text(encoding="utf-8") if stamp is not None and stamp.exists() else ""
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    content = json.dumps([[cell.source, execution.comparable(cell.outputs)] for cell in cells], sort_keys=True)
+    content = json.dumps([[cell.source, comparison.comparable(cell.outputs)] for cell in cells], sort_keys=True)
     return hashlib.sha256((content + computing() + packages).encode()).hexdigest()[:12]
 
 
@@ -199,7 +199,7 @@ def differences(stored: Path, executed: Path) -> tuple[int, list[str]]:
         accident = [output.ename for output in new.outputs if output.get("ename") in ACCIDENTS]
         if accident or (new.execution_count is None and not errors_before(cells[: number - 1])):
             raise ValueError(f"cell {number} was not run to its end: {', '.join(accident) or 'the kernel died'}")
-        what = "never run" if new.execution_count is None else execution.outputs_differ(old.outputs, new.outputs)
+        what = "never run" if new.execution_count is None else comparison.outputs_differ(old.outputs, new.outputs)
         if what:
             found.append(f"cell {number}: {what}")
     return len(cells), found

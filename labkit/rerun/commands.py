@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from labkit import runtime
 from labkit.console import interrupts_in_one_line, make_console, make_table
-from labkit.rerun import execution
+from labkit.rerun import comparison, execution
 
 
 def run(
@@ -43,15 +43,15 @@ def run(
         outcomes = _run_with_bars(console, paths, out, jobs, threads, timeout)
 
     failed = [outcome for outcome in outcomes if outcome.error]
-    rows = execution.verdicts([path.stem for path in paths], out)
+    rows = comparison.compare_records([path.stem for path in paths], out)
     if store:
         for outcome, path in zip(outcomes, paths, strict=True):
-            for line in [] if outcome.error else execution.store(outcome, path, out, fresh=fresh):
+            for line in [] if outcome.error else comparison.store(outcome, path, out, fresh=fresh):
                 console.print(line)
     _print_table(console, rows)
     for outcome in failed:
         console.print(f"FAILED {outcome.name} {outcome.error}", style="bold red")
-    minutes = sum(sum(outcome.seconds) for outcome in outcomes) / 60
+    minutes = sum(sum(outcome.taken) for outcome in outcomes) / 60
     ran = f"{len(paths) - len(failed)} of {len(paths)} notebooks ran to their end, {minutes:.1f} minutes of cells"
     console.print(f"{ran}; copies in {out}")
     if failed or not (store or all(row.same for row in rows)):
@@ -79,9 +79,9 @@ def _check_paths(paths: list[Path], out: Path) -> None:
 
 def _run_with_bars(
     console: Console, paths: list[Path], out: Path, jobs: int, threads: int, timeout: float
-) -> list[execution.Outcome]:
+) -> list[execution.Execution]:
     """Execute all. In a terminal a bar a notebook and one for all of them; else a line when one starts and ends."""
-    paces: dict[str, execution.Pace] = {}
+    paces: dict[str, execution.Execution] = {}
     if not console.is_terminal:
         return asyncio.run(execution.execute_all(paths, out, jobs, threads, timeout, _lines(console, paces, jobs)))
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
@@ -89,7 +89,7 @@ def _run_with_bars(
         tasks = {path.stem: bars.add_task(path.stem, total=1, start=False, left="") for path in paths}
         together = bars.add_task("all", total=1, left="")
 
-        def progress(pace: execution.Pace) -> None:
+        def progress(pace: execution.Execution) -> None:
             paces[pace.name] = pace
             if pace.state != "waiting" and not bars.tasks[tasks[pace.name]].started:
                 bars.start_task(tasks[pace.name])
@@ -105,11 +105,11 @@ def _run_with_bars(
         return asyncio.run(execution.execute_all(paths, out, jobs, threads, timeout, progress))
 
 
-def _lines(console: Console, paces: dict[str, execution.Pace], jobs: int) -> execution.Progress:
+def _lines(console: Console, paces: dict[str, execution.Execution], jobs: int) -> execution.Progress:
     """Progress for a log file: a line when a notebook starts, and one when it ends."""
     states: dict[str, str] = {}
 
-    def progress(pace: execution.Pace) -> None:
+    def progress(pace: execution.Execution) -> None:
         paces[pace.name] = pace
         if pace.state == states.get(pace.name, "waiting"):
             return
@@ -126,7 +126,7 @@ def _minutes(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds))).removeprefix("0:").removeprefix("0")
 
 
-def _print_table(console: Console, rows: list[execution.Verdict]) -> None:
+def _print_table(console: Console, rows: list[comparison.Comparison]) -> None:
     table = make_table("What the notebooks found", ["notebook", "network"], ["sparsity", "test accuracy", "stored"])
     table.add_column("verdict")
     for row in rows:

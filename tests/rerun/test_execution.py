@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from typer.testing import CliRunner
 
 from labkit import cli, runtime
-from labkit.rerun import execution
+from labkit.rerun import comparison, execution
 
 ROW = {"sparsity": 0.25, "test_accuracy": 0.985, "trained": 0}
 RECORD = """
@@ -158,7 +158,7 @@ def _words(process):
 
 
 def pace(expected, taken=(), running=0.0, state="running"):
-    return execution.Pace("x", list(expected), list(taken), running, state)
+    return execution.Execution("x", list(expected), list(taken), running, state)
 
 
 @pytest.mark.parametrize(
@@ -298,20 +298,20 @@ def test_dead_kernel_and_endless_cell_are_named_and_the_copies_written(tmp_path)
 # Storing and comparing, without a kernel
 
 
-def run_by_hand(path: Path, *outputs: list[nbformat.NotebookNode]) -> execution.Outcome:
+def run_by_hand(path: Path, *outputs: list[nbformat.NotebookNode]) -> execution.Execution:
     """The outcome of a run that gave these outputs, one list for each code cell."""
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for count, (cell, given) in enumerate(zip(code, outputs, strict=True), start=1):
         cell.outputs, cell.execution_count = given, count
-    return execution.Outcome(path.stem, notebook, seconds=[0.5] * len(outputs))
+    return execution.Execution(path.stem, [], [0.5] * len(outputs), notebook=notebook)
 
 
 @pytest.fixture
 def stored(project):
     """A notebook of three executed cells: exact, movable, and of this machine only."""
     path = write(project, "good", "print('exact')", "print('movable')", "print('local')")
-    execution.store(run_by_hand(path, [stdout("5")], [stdout("≈0.50")], [stdout("†3 s")]), path, project, fresh=True)
+    comparison.store(run_by_hand(path, [stdout("5")], [stdout("≈0.50")], [stdout("†3 s")]), path, project, fresh=True)
     return path
 
 
@@ -322,7 +322,7 @@ def test_unrun_cells_are_all_stored_and_numbered(stored):
 
 def test_storing_names_what_differs_beyond_its_marks_and_takes_all_outputs_of_that_run(stored, project):
     outcome = run_by_hand(stored, [stdout("6")], [stdout("≈0.53")], [stdout("†7 s")])
-    changes = execution.store(outcome, stored, project, fresh=False)
+    changes = comparison.store(outcome, stored, project, fresh=False)
     assert changes == ["good cell 1: stdout: line '5' is now '6'"]
     assert [cell.outputs[0].text for cell in cells(stored)] == ["6", "≈0.53", "†7 s"]
 
@@ -330,19 +330,19 @@ def test_storing_names_what_differs_beyond_its_marks_and_takes_all_outputs_of_th
 def test_storing_the_same_again_changes_no_byte(stored, project):
     before = stored.read_bytes()
     outcome = run_by_hand(stored, [stdout("5")], [stdout("≈0.51")], [stdout("†9 s")])
-    assert execution.store(outcome, stored, project, fresh=False) == []
+    assert comparison.store(outcome, stored, project, fresh=False) == []
     assert stored.read_bytes() == before
 
 
 def test_storing_afresh_takes_every_output(stored, project):
     outcome = run_by_hand(stored, [stdout("5")], [stdout("≈0.51")], [stdout("†9 s")])
-    assert len(execution.store(outcome, stored, project, fresh=True)) == 3
+    assert len(comparison.store(outcome, stored, project, fresh=True)) == 3
     assert [cell.outputs[0].text for cell in cells(stored)] == ["5", "≈0.51", "†9 s"]
 
 
 def test_storing_leaves_prose_and_sources_alone(stored, project):
     before = nbformat.read(stored, as_version=4)
-    execution.store(run_by_hand(stored, [], [], []), stored, project, fresh=True)
+    comparison.store(run_by_hand(stored, [], [], []), stored, project, fresh=True)
     after = nbformat.read(stored, as_version=4)
     assert [(c.id, c.source) for c in after.cells] == [(c.id, c.source) for c in before.cells]
 
@@ -351,7 +351,7 @@ def test_seconds_and_records_are_kept_with_the_reference_networks(stored, projec
     found = project / "models" / "good" / "records" / "good.json"
     found.parent.mkdir(parents=True)
     found.write_text('{"networks": {}, "curves": {}}', encoding="utf-8")
-    execution.store(run_by_hand(stored, [stdout("6")], [], []), stored, project, fresh=False)
+    comparison.store(run_by_hand(stored, [stdout("6")], [], []), stored, project, fresh=False)
     folder = runtime.reference_dir() / "records"
     assert (folder / "good.json").read_text(encoding="utf-8") == found.read_text(encoding="utf-8")
     assert json.loads((folder / "seconds.json").read_text(encoding="utf-8")) == {"good": [0.5, 0.5, 0.5]}
@@ -374,7 +374,7 @@ def picture(content: str, text: str = "<Figure>") -> nbformat.NotebookNode:
     ],
 )
 def test_outputs_that_do_not_differ(old, new):
-    assert execution.outputs_differ(old, new) is None
+    assert comparison.outputs_differ(old, new) is None
 
 
 @pytest.mark.parametrize(
@@ -391,8 +391,8 @@ def test_outputs_that_do_not_differ(old, new):
     ],
 )
 def test_outputs_that_differ(old, new):
-    assert execution.outputs_differ(old, new)
-    assert execution.outputs_differ(new, old)
+    assert comparison.outputs_differ(old, new)
+    assert comparison.outputs_differ(new, old)
 
 
 @pytest.mark.parametrize(
@@ -406,14 +406,14 @@ def test_outputs_that_differ(old, new):
         (1, 0.985, 0.2500001, False, "sparsity was 0.2500"),
     ],
 )
-def test_verdict_compares_with_the_committed_record(project, trained, stored_accuracy, stored_sparsity, same, words):
+def test_a_run_is_compared_with_the_committed_record(project, trained, stored_accuracy, stored_sparsity, same, words):
     committed(stored_accuracy, stored_sparsity)
     path = project / "out" / "models" / "good" / "records" / "good.json"
     path.parent.mkdir(parents=True)
     networks = {"CNN_TOY": ROW | {"trained": trained}}
     path.write_text(json.dumps({"networks": networks, "curves": {}}), encoding="utf-8")
-    (verdict,) = execution.verdicts(["good", "without"], project / "out")
-    assert (verdict.same, verdict.words, verdict.stored) == (same, words, stored_accuracy)
+    (row,) = comparison.compare_records(["good", "without"], project / "out")
+    assert (row.same, row.words, row.stored) == (same, words, stored_accuracy)
 
 
 def test_cleaning_drops_what_differs_between_machines(tmp_path):
