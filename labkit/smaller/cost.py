@@ -9,7 +9,7 @@ import io
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -145,6 +145,20 @@ def multiply_adds(model: nn.Module, images: torch.Tensor | None = None) -> list[
         nonzero = int(weight.count_nonzero())
         rows.append(LayerCost(name, weight.numel(), nonzero, weight.numel() * each, nonzero * each))
     return rows
+
+
+def multiply_adds_of(channels: Sequence[Any], input_shape: Sequence[int] = (1, 28, 28), classes: int = 10) -> Any:
+    """Multiply-adds for one image of a dense ``CNN``, as ``multiply_adds`` counts them, without computing it.
+
+    Args:
+        channels: of the three convolutions: whole numbers, or arrays of them, which are broadcast.
+        input_shape: (channels, height, width) of one image.
+        classes: number of classes.
+    """
+    (colours, height, width), (first, second, third) = input_shape, channels
+    halves, last = (height // 2) * (width // 2), (height // 4 - 2) * (width // 4 - 2)
+    convolutions = height * width * colours * first + halves * first * second + last * second * third
+    return 9 * convolutions + last * third * classes
 
 
 def measure_latency(

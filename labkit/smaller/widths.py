@@ -3,7 +3,7 @@
 Knows how channels of a CNN are masked and what they cost; nothing of training.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.nn.utils import prune
 
 from labkit.cnn import CNN
 from labkit.metrics import AccuracyMetric
-from labkit.smaller.cost import multiply_adds
+from labkit.smaller.cost import multiply_adds_of
 from labkit.smaller.shrink import PAIRS, silence_channels
 from labkit.sparsity import clone, effective_weight
 from labkit.training import Batches, reestimate_batchnorm, test_one_epoch
@@ -111,8 +111,7 @@ def choose_by_sensitivity(model: CNN, curves: Curves, target: int) -> dict[str, 
         few = count < points[0]["channels"]
         losses[few] += (points[0]["channels"] - count[few]) * max(0.0, losses[~few].max() - losses[~few].min())
         costs.append(np.maximum.accumulate(losses[::-1])[::-1])
-    first, second, third = (np.arange(1, len(cost) + 1) for cost in costs)
-    work = _work(_layer_work(model), first[:, None, None], second[None, :, None], third[None, None, :])
+    work = _work(model, np.ix_(*(np.arange(1, len(cost) + 1) for cost in costs)))
     total = costs[0][:, None, None] + costs[1][None, :, None] + costs[2][None, None, :]
     if not work.min() <= target:
         raise ValueError(f"target is {target:,} multiply-adds; one channel in each layer already needs {work.min():,}")
@@ -128,10 +127,9 @@ def choose_uniform(model: CNN, target: int) -> dict[str, int]:
     Raises:
         ValueError: no choice is that small.
     """
-    each = _layer_work(model)
     for share in np.linspace(1, 0, 1001):
         chosen = [max(1, round(share * width)) for width in model.channels]
-        if int(_work(each, *chosen)) <= target:
+        if _work(model, chosen) <= target:
             return dict(zip(CONVOLUTIONS, chosen, strict=True))
     raise ValueError(f"target is {target:,} multiply-adds; one channel in each layer already needs more")
 
@@ -146,27 +144,20 @@ def choose_by_norm(model: CNN, target: int) -> dict[str, int]:
     Raises:
         ValueError: no choice is that small.
     """
-    ranked, each = [], _layer_work(model)
+    ranked = []
     for name in CONVOLUTIONS:
         norms = effective_weight(getattr(model, name)).flatten(1).norm(dim=1)
         ranked += [(float(norm), name) for norm in (norms / norms.mean()).sort().values[:-1]]  # the largest stays
     left = dict(zip(CONVOLUTIONS, model.channels, strict=True))
     for _, name in sorted(ranked):
-        if int(_work(each, *left.values())) <= target:
+        if _work(model, left.values()) <= target:
             break
         left[name] -= 1
-    if not int(_work(each, *left.values())) <= target:
+    if not _work(model, left.values()) <= target:
         raise ValueError(f"target is {target:,} multiply-adds; one channel in each layer already needs more")
     return left
 
 
-def _layer_work(model: CNN) -> tuple[int, ...]:
-    """Multiply-adds of conv1 for each of its channels, of conv2 and conv3 for each pair, of fc for each of conv3."""
-    work = {layer.name: layer.multiply_adds for layer in multiply_adds(model)}
-    one, two, three = model.channels
-    return work["conv1"] // one, work["conv2"] // (one * two), work["conv3"] // (two * three), work["fc"] // three
-
-
-def _work(each: tuple[int, ...], first: np.ndarray | int, second: np.ndarray | int, third: np.ndarray | int) -> Any:
-    """Multiply-adds with so many channels: a layer's grow with those that it reads and those that it writes."""
-    return each[0] * first + each[1] * first * second + each[2] * second * third + each[3] * third
+def _work(model: CNN, channels: Iterable[Any]) -> Any:
+    """Multiply-adds of the model with so many channels, whole numbers or arrays that are broadcast."""
+    return multiply_adds_of(tuple(channels), model.input_shape, model.num_of_cls)
