@@ -223,7 +223,7 @@ def grade(
         names = batch.pseudonyms(out, list(dict.fromkeys([*owners, *(person.student for person in people)])))
         entries = {names[owner]: entry for owner, entry in zip(owners, found, strict=True)}
         results = _grade_with_bar(console, entries, handed_out, out, jobs)
-        batch.add_flags(results, entries, people)
+        results = batch.with_flags(results, entries, people)
         report.write_all(out, results, entries, people, names, deadline, anonymous=anonymous)
         flagged = sum(bool(result["flags"] or result["refused"]) for result in results.values())
         console.print(f"{len(results)} submissions graded, {flagged} with flags; open {out / 'index.html'}")

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from labkit.course import figures
-from labkit.course.batch import Result
 from labkit.course.packing import without_homes
+from labkit.course.result import Result
 from labkit.course.tasks import TASKS, TOTAL
 
 STYLE = """
