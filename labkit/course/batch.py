@@ -6,12 +6,13 @@ submission, the course or the grader has changed.
 
 import hashlib
 import hmac
-import json
 import re
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,11 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from labkit import runtime
 from labkit.course.grading import equal_networks, grade
+from labkit.course.result import Kept, Result, from_json, to_json
 from labkit.course.roster import Entry, Person, groups_of
 from labkit.course.submission import Submission, read_submission
 from labkit.course.submission.archive import read_files
 from labkit.course.submission.foreign import shown
-
-Result = dict[str, Any]
 
 
 def pseudonyms(out: Path, names: Sequence[str]) -> dict[str, str]:
@@ -63,8 +63,8 @@ def grade_entry(path: str, student: str, course: Mapping[str, Any]) -> Result:
 
 def refused(student: str, why: str) -> Result:
     """The result of a submission of which nothing could be read."""
-    empty = grade(Submission(), {"notebooks": {}, "salt": "", "version": ""}, student)
-    return {**empty, "refused": {"": why}, "flags": [f"the submission {why}"]}
+    nothing = Submission(refused={"": why}, flags=(f"the submission {why}",))
+    return grade(nothing, {"notebooks": {}, "salt": "", "version": ""}, student)
 
 
 def grade_all(
@@ -95,8 +95,7 @@ def grade_all(
     for key, result in _graded(waiting, entries, course, jobs):
         results[key] = result
         with runtime.written_whole(out / "results" / f"{key}.json") as temporary:
-            text = json.dumps({"mark": waiting[key], "result": result}, ensure_ascii=False, indent=1)
-            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.write_bytes(to_json(Kept(waiting[key], result)))
         progress(len(results))
     return {key: results[key] for key in entries}
 
@@ -145,31 +144,37 @@ def digest_of(path: Path) -> str:
 def _known(path: Path, mark: str) -> Result | None:
     """A result that was made from the very same things, or None."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return dict(kept["result"]) if kept["mark"] == mark else None
-    except (OSError, ValueError, KeyError, TypeError):
+        kept = from_json(path.read_bytes())
+        return kept.result if kept.mark == mark else None
+    except (OSError, ValueError):
         return None
 
 
-def add_flags(results: Mapping[str, Result], entries: Mapping[str, Entry], people: Sequence[Person]) -> None:
-    """Add to the results, in place, what only the whole class shows: equal networks, several submissions."""
+def with_flags(
+    results: Mapping[str, Result], entries: Mapping[str, Entry], people: Sequence[Person]
+) -> dict[str, Result]:
+    """The results, with flags of what only the whole class shows: equal networks, several submissions."""
     equal = equal_networks(results, groups_of(entries, people))
-    known = {person.student for person in people}
-    for key, result in results.items():
-        entry = entries[key]
-        result["flags"] = [*result["flags"], *equal.get(key, [])]
-        if entry.older:
-            result["flags"].append(
-                f"{len(entry.older) + 1} submissions; the newest counts, not {', '.join(entry.older)}"
-            )
-        if entry.late:
-            result["flags"].append("late, says the platform")
-        if people and entry.student not in known:
-            result["flags"].append(f"{entry.student or 'nobody that could be told'} is not on the roster")
-        if not entry.student:
-            result["flags"].append(f"whose is {shown(entry.path.name)}? No ID in it, none in its name")
-        elif sum(other.student == entry.student for other in entries.values()) > 1:
-            result["flags"].append(f"another submission says that it is by {entry.student}, too")
-        named = re.fullmatch(r"labs_([^ ()]+).*\.zip", entry.path.name)
-        if named and entry.student and named[1].casefold() != entry.student:
-            result["flags"].append(f"{shown(entry.path.name)} says that it is by {entry.student}")
+    submitted = Counter(entry.student for entry in entries.values())
+    return {
+        key: replace(
+            result, flags=(*result.flags, *equal.get(key, []), *_about_the_entry(entries[key], people, submitted))
+        )
+        for key, result in results.items()
+    }
+
+
+def _about_the_entry(entry: Entry, people: Sequence[Person], submitted: Mapping[str, int]) -> Iterator[str]:
+    if entry.older:
+        yield f"{len(entry.older) + 1} submissions; the newest counts, not {', '.join(entry.older)}"
+    if entry.late:
+        yield "late, says the platform"
+    if people and entry.student not in {person.student for person in people}:
+        yield f"{entry.student or 'nobody that could be told'} is not on the roster"
+    if not entry.student:
+        yield f"whose is {shown(entry.path.name)}? No ID in it, none in its name"
+    elif submitted[entry.student] > 1:
+        yield f"another submission says that it is by {entry.student}, too"
+    named = re.fullmatch(r"labs_([^ ()]+).*\.zip", entry.path.name)
+    if named and entry.student and named[1].casefold() != entry.student:
+        yield f"{shown(entry.path.name)} says that it is by {entry.student}"

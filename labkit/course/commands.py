@@ -121,7 +121,7 @@ def grade(
         with make_bar(console, "grading", MofNCompleteColumn(), 600) as bars, interrupts_in_one_line(console, so_far):
             bar = bars.add_task("grading", total=len(entries))
             results = batch.grade_all(entries, handed_out, out, jobs, lambda done: bars.update(bar, completed=done))
-        batch.add_flags(results, entries, people)
+        results = batch.with_flags(results, entries, people)
         report.write_all(out, results, entries, people, names, deadline, anonymous=anonymous)
         flagged = sum(bool(result["flags"] or result["refused"]) for result in results.values())
         console.print(f"{len(results)} submissions graded, {flagged} with flags; open {out / 'index.html'}")

@@ -19,9 +19,10 @@ from labkit import data
 from labkit.cnn import CNN
 from labkit.course.answers import fingerprint
 from labkit.course.cases import committed_files, references
-from labkit.course.evidence import Evidence, Weights, dense_weights, name_method, read_pruning
+from labkit.course.evidence import Evidence, Pruned, Weights, dense_weights, name_method, read_pruning
 from labkit.course.judging import USEFUL
 from labkit.course.release import source_hash
+from labkit.course.result import GradedFinding, GradedTask, MeasuredNetwork, Result, WrittenAnswer
 from labkit.course.students import seed_of
 from labkit.course.submission import Submission
 from labkit.course.submission.foreign import Refused, shown
@@ -41,8 +42,8 @@ CLAIM = re.compile(
 MOST_ANSWER = 4_000
 
 
-def grade(submission: Submission, course: Mapping[str, Any], student: str = "") -> dict[str, Any]:
-    """Everything that can be said about a submission, as plain data.
+def grade(submission: Submission, course: Mapping[str, Any], student: str = "") -> Result:
+    """Everything that can be said about a submission.
 
     Args:
         submission: what was handed in.
@@ -67,19 +68,19 @@ def grade(submission: Submission, course: Mapping[str, Any], student: str = "") 
         flags += _about_the_seed(submission.seed, reading.seed, verdicts["01-training"])
     flags += [flag for name in rows for flag in _contradictions(name, rows[name], claims.get(name))]
     flags += [*reading.forged(), *reading.copied(), *submission.flags]
-    return {
-        "student": student,
-        "refused": {name: shown(why, 200) for name, why in submission.refused.items()},
-        "tasks": {name: _plain(verdict) for name, verdict in verdicts.items()},
-        "points": sum(verdict.points for verdict in verdicts.values() if not verdict.task.bonus),
-        "bonus": sum(verdict.points for verdict in verdicts.values() if verdict.task.bonus),
-        "networks": rows,
-        "predictions": {name[:2]: _prediction(name, submission) for name in TASKS if name.endswith("-prediction")},
-        "answers": _answers(notebooks, course["notebooks"]),
-        "notebooks": {name: _state(name, submission) for name in course["notebooks"]},
-        "flags": list(dict.fromkeys(shown(flag, 300) for flag in flags)),
-        "packed": shown(submission.packed, 40),
-    }
+    return Result(
+        student=student,
+        refused={name: shown(why, 200) for name, why in submission.refused.items()},
+        tasks={name: _graded(verdict) for name, verdict in verdicts.items()},
+        points=sum(verdict.points for verdict in verdicts.values() if not verdict.task.bonus),
+        bonus=sum(verdict.points for verdict in verdicts.values() if verdict.task.bonus),
+        networks=rows,
+        predictions={name[:2]: _prediction(name, submission) for name in TASKS if name.endswith("-prediction")},
+        answers=_answers(notebooks, course["notebooks"]),
+        notebooks={name: _state(name, submission) for name in course["notebooks"]},
+        flags=tuple(dict.fromkeys(shown(flag, 300) for flag in flags)),
+        packed=shown(submission.packed, 40),
+    )
 
 
 def _refusals(submission: Submission, bases: Iterable[str]) -> list[str]:
@@ -122,6 +123,7 @@ class _Reading:
     def __init__(self, networks: Mapping[str, CNN], seed: int) -> None:
         self.networks, self.seed = networks, seed
         self.measured: dict[str, tuple[float, int]] = {}
+        self.prunings: dict[str, Pruned] = {}
         self.dense: dict[str, Weights] = {name: dense_weights(network) for name, network in networks.items()}
         own = {"CNN_MNIST": self.dense["CNN_MNIST"]} if "CNN_MNIST" in networks else {}
         self.candidates: dict[str, Weights] = own | _references()
@@ -140,26 +142,29 @@ class _Reading:
             self.measured[name] = score, ALL_IMAGES
         return score
 
-    def row(self, name: str, claim: Claim | None) -> dict[str, Any]:
+    def pruning(self, name: str) -> Pruned:
+        """How a network was pruned, read once."""
+        if name not in self.prunings:
+            self.prunings[name] = read_pruning(self.networks[name], self.candidates)
+        return self.prunings[name]
+
+    def row(self, name: str, claim: Claim | None) -> MeasuredNetwork:
         """What a network is, measured, beside what the notebook said."""
-        network = self.networks[name]
+        network, pruned = self.networks[name], self.pruning(name)
         layers = None if name in ("CNN_MNIST", "CNN_MNIST_GLOBAL", "CNN_MNIST_GOLF") else ["conv1", "conv2", "conv3"]
-        score = self.accuracy(name, claim[1] if claim else None)
-        pruned = read_pruning(network, self.candidates)
-        return {
-            "sparsity": sparsity(network, layers),
-            "accuracy": score,
-            "images": self.measured[name][1],
-            "claimed_sparsity": claim[0] if claim else None,
-            "claimed_accuracy": claim[1] if claim else None,
-            "method": name_method(pruned) if NETWORKS[name].untrained else "",
-            "layers": {
-                x: float((effective_weight(y) == 0).float().mean()) for x, y in prunable_layers(network).items()
-            },
-            "digest": _digest(network),
-            "dense": fingerprint(self.dense[name]),
-            "from_reference": any(_same(pruned.before or self.dense[name], other) for other in _references().values()),
-        }
+        before = pruned.before or self.dense[name]
+        return MeasuredNetwork(
+            sparsity=sparsity(network, layers),
+            accuracy=self.accuracy(name, claim[1] if claim else None),
+            images=self.measured[name][1],
+            claimed_sparsity=claim[0] if claim else None,
+            claimed_accuracy=claim[1] if claim else None,
+            method=name_method(pruned) if NETWORKS[name].untrained else "",
+            layers={x: float((effective_weight(y) == 0).float().mean()) for x, y in prunable_layers(network).items()},
+            digest=_digest(network),
+            dense=fingerprint(self.dense[name]),
+            from_reference=any(_same(before, other) for other in _references().values()),
+        )
 
     def before(self, base: str) -> Weights | None:
         """The network that an answer belongs to, by its fingerprint; None if it is none of those that are known."""
@@ -180,7 +185,7 @@ class _Reading:
         """Networks whose weights, without the masks, tell no digits: nothing that was ever trained."""
         found = []
         for name in self.networks:
-            pruned = read_pruning(self.networks[name], self.candidates) if NETWORKS[name].untrained else None
+            pruned = self.pruning(name) if NETWORKS[name].untrained else None
             if pruned is None or pruned.origin or pruned.before is None:
                 continue  # trained, or made from a network that is measured anyway, or not to be known
             bare = CNN()
@@ -250,13 +255,9 @@ def _of_an_answer(name: str, value: Any, base: str, reading: _Reading) -> Verdic
     return TASKS[name].judge(value, Evidence(before=reading.before(base), seed=reading.seed))
 
 
-def _plain(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "points": verdict.points,
-        "of": verdict.task.points,
-        "attempted": verdict.attempted,
-        "findings": [[f.holds, shown(f.text, 300), shown(f.hint, 300), f.points] for f in verdict.findings],
-    }
+def _graded(verdict: Verdict) -> GradedTask:
+    findings = (GradedFinding(f.holds, shown(f.text, 300), shown(f.hint, 300), f.points) for f in verdict.findings)
+    return GradedTask(verdict.points, verdict.task.points, verdict.attempted, tuple(findings))
 
 
 def _prediction(task: str, submission: Submission) -> float | None:
@@ -280,13 +281,13 @@ def _about_the_seed(claimed: Any, seed: int, verdict: Verdict) -> list[str]:
     return [f"CNN_MNIST says that it was trained with seed {said}; this student's is {seed}"]
 
 
-def _contradictions(name: str, row: Mapping[str, Any], claim: Claim | None) -> list[str]:
+def _contradictions(name: str, row: MeasuredNetwork, claim: Claim | None) -> list[str]:
     if claim is None:
         return []
     flags = []
-    if claim[0] is not None and abs(claim[0] - row["sparsity"]) > 0.0001:
+    if claim[0] is not None and abs(claim[0] - row.sparsity) > 0.0001:
         flags.append(f"{name}: the notebook says {claim[0]:.2%} sparsity, the file has {row['sparsity']:.2%}")
-    if row["images"] == ALL_IMAGES and abs(claim[1] - row["accuracy"]) > CLAIM_TOLERANCE + claim[2]:
+    if row.images == ALL_IMAGES and abs(claim[1] - row.accuracy) > CLAIM_TOLERANCE + claim[2]:
         flags.append(f"{name}: the notebook says {claim[1]:.4f} test accuracy, the file reaches {row['accuracy']:.4f}")
     return flags
 
@@ -302,7 +303,7 @@ def _claims(notebooks: Mapping[str, Any]) -> dict[str, Claim]:
     return claims
 
 
-def _answers(notebooks: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def _answers(notebooks: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, WrittenAnswer]:
     """Answer cell -> its question and what was written."""
     answers = {}
     for name, notebook in notebooks.items():
@@ -311,7 +312,7 @@ def _answers(notebooks: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
             spec = wanted.get(cell["id"])
             text = _answer(cell["source"], spec["head"]) if spec else ""
             if spec and text:
-                answers[spec["name"]] = {"question": spec["head"], "text": text[:MOST_ANSWER]}
+                answers[spec["name"]] = WrittenAnswer(spec["head"], text[:MOST_ANSWER])
     return answers
 
 
@@ -348,7 +349,7 @@ def _about_the_cells(notebook: Mapping[str, Any], given: list[dict[str, Any]], v
     return flags
 
 
-def equal_networks(results: Mapping[str, Mapping[str, Any]], groups: Mapping[str, str]) -> dict[str, list[str]]:
+def equal_networks(results: Mapping[str, Result], groups: Mapping[str, str]) -> dict[str, list[str]]:
     """Submission -> flags, for networks that two of different groups share though their seeds differ.
 
     Args:
@@ -357,11 +358,11 @@ def equal_networks(results: Mapping[str, Mapping[str, Any]], groups: Mapping[str
     """
     owners: dict[tuple[str, str], set[str]] = {}
     for key, result in results.items():
-        for name, row in result["networks"].items():
+        for name, row in result.networks.items():
             # Prunings of the same base are equal for honest students, where no dice are thrown.
-            if not row["from_reference"]:
-                owners.setdefault((name, row["digest"]), set()).add(key)
-                owners.setdefault((f"{name} before pruning", row["dense"]), set()).add(key)
+            if not row.from_reference:
+                owners.setdefault((name, row.digest), set()).add(key)
+                owners.setdefault((f"{name} before pruning", row.dense), set()).add(key)
     found: dict[str, list[str]] = {}
     for (name, _), keys in owners.items():
         for key in keys:

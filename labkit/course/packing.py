@@ -13,6 +13,7 @@ from labkit.course import intake
 from labkit.course.answers import answer_path
 from labkit.course.course_file import handed_out
 from labkit.course.release import make_course, places
+from labkit.course.result import Result
 from labkit.course.students import checked_id, salt, who
 from labkit.course.tasks import NETWORKS, NOTEBOOKS, TASKS
 
@@ -113,7 +114,7 @@ def copies(notebooks: Path) -> list[str]:
     return lines
 
 
-def remarks(result: dict[str, Any], course: Mapping[str, Any], notebooks: Path) -> list[str]:
+def remarks(result: Result, course: Mapping[str, Any], notebooks: Path) -> list[str]:
     """What a student should hear about a graded submission beside the points, each thing once.
 
     Args:
@@ -127,7 +128,7 @@ def remarks(result: dict[str, Any], course: Mapping[str, Any], notebooks: Path) 
     return list(dict.fromkeys(lines))
 
 
-def missing(result: dict[str, Any], course: Mapping[str, Any]) -> list[str]:
+def missing(result: Result, course: Mapping[str, Any]) -> list[str]:
     """What a submission lacks, in words, and what to run for it."""
     lines = []
     for name, state in result["notebooks"].items():
@@ -160,7 +161,7 @@ def _words(spec: Mapping[str, Any], given: Sequence[Mapping[str, Any]]) -> str:
     return f"the {nth}{kind} {named}"
 
 
-def unanswered(result: dict[str, Any], course: Mapping[str, Any]) -> list[str]:
+def unanswered(result: Result, course: Mapping[str, Any]) -> list[str]:
     """Questions with points whose answer is not written, in words: notebook, heading, question."""
     lines = []
     for name, given in course["notebooks"].items():
@@ -173,7 +174,7 @@ def unanswered(result: dict[str, Any], course: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _flags(result: dict[str, Any], course: Mapping[str, Any]) -> list[str]:
+def _flags(result: Result, course: Mapping[str, Any]) -> list[str]:
     """The grader's flags, those about cells in words that lead there; what was refused is said elsewhere."""
     lines = []
     cells: dict[str, dict[str, list[str]]] = {}

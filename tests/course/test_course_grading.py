@@ -48,7 +48,7 @@ def test_honest_work_gets_full_points_and_no_flag(honest):
     lost = {name: task for name, task in result["tasks"].items() if task["points"] < task["of"]}
     assert lost == {}
     assert result["points"] == TOTAL == sum(task.points for task in TASKS.values() if not task.bonus)
-    assert result["flags"] == []
+    assert result["flags"] == ()
     assert result["student"] == "ab12"
 
 

@@ -37,6 +37,7 @@ from typer.testing import CliRunner
 import labkit
 from labkit import cli, runtime
 from labkit.course import batch, grading, report, roster
+from labkit.course.result import Kept, Result, from_json, to_json
 from labkit.course.submission import archive, read_submission
 from labkit.course.tasks import TOTAL
 
@@ -905,7 +906,8 @@ def test_a_hostile_submission_is_told_of_and_does_not_raise(world, name):
     result = limited(graded, paths[name], name)
     assert re.search(MAKERS[name][1], told_of(result), re.DOTALL)
     assert "MemoryError" not in told_of(result)
-    json.dumps(result, ensure_ascii=False).encode()  # what the batch writes
+    kept = Kept("mark", result)
+    assert from_json(to_json(kept)) == kept
     assert sorted(root.rglob("*")) == before
 
 
@@ -1197,7 +1199,7 @@ def entry_of(lean, folder, student):
 def test_a_submission_that_ends_the_process_that_reads_it_is_refused(lean, tmp_path):
     result = batch._alone(entry_of(lean, tmp_path, Deadly("bob")), course())
     assert result["refused"] == {"": "ended the process that read it"}
-    assert result["flags"] == ["the submission ended the process that read it"]
+    assert result["flags"] == ("the submission ended the process that read it",)
 
 
 def test_what_was_left_when_a_worker_died_is_graded_alone(lean, tmp_path, monkeypatch):
@@ -1212,7 +1214,7 @@ def test_what_was_left_when_a_worker_died_is_graded_alone(lean, tmp_path, monkey
 
     alone = []
     monkeypatch.setattr(batch, "Parallel", Dying)
-    monkeypatch.setattr(batch, "_alone", lambda entry, _: alone.append(entry.student) or {"student": entry.student})
+    monkeypatch.setattr(batch, "_alone", lambda entry, _: alone.append(entry.student) or Result(entry.student))
     entries = {name: entry_of(lean, tmp_path, name) for name in ("ann", "bob", "cyd")}
     assert list(batch.grade_all(entries, course(), tmp_path / "out", 2, lambda _: None)) == ["ann", "bob", "cyd"]
     assert alone == ["bob", "cyd"]

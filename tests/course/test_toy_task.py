@@ -9,7 +9,8 @@ import pytest
 
 import labkit
 from labkit import course, runtime
-from labkit.course import figures, grading, intake, packing, pages, tasks
+from labkit.course import grading, packing, submission, tasks
+from labkit.course.report import figures, pages
 from labkit.course.tasks import NOTEBOOKS, TASKS
 
 TOY = """
@@ -64,7 +65,7 @@ def test_toy_task_is_checked_packed_graded_drawn_and_shown(toy, capsys):
     notebooks.mkdir()
     nbformat.write(nbformat.v4.new_notebook(), notebooks / "10_toy.ipynb")
     given = {"version": "1", "salt": "s", "notebooks": {"10_toy": []}}
-    result = grading.grade(intake.read_submission(packing.pack("ab12", notebooks, toy)), given)
+    result = grading.grade(submission.read_submission(packing.pack("ab12", notebooks, toy)), given)
     assert {name: task["points"] for name, task in result["tasks"].items() if name.startswith("10")} == {
         "10-prediction": 1,
         "10-network": 2,

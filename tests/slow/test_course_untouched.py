@@ -94,7 +94,7 @@ def test_nothing_done_is_packed_as_nothing_attempted(in_order, tmp_path, monkeyp
     assert (result["points"], result["bonus"]) == (0, 0)
     assert {name: task["attempted"] for name, task in result["tasks"].items()} == dict.fromkeys(TASKS, False)
     assert not list((models / "answers").glob("*.pth"))
-    assert result["flags"] == []
+    assert result["flags"] == ()
 
 
 def test_complaints_name_what_is_wrong():

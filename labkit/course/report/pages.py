@@ -7,9 +7,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from labkit.course.batch import Result
 from labkit.course.packing import without_homes
 from labkit.course.report import figures
+from labkit.course.result import Result
 from labkit.course.tasks import TASKS, Rows, total
 
 

@@ -5,14 +5,15 @@ import io
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from labkit import runtime
-from labkit.course.batch import Result
 from labkit.course.intake import shown
 from labkit.course.packing import without_homes
 from labkit.course.report import pages
+from labkit.course.result import Result
 from labkit.course.roster import Entry, Person
 from labkit.course.tasks import TASKS, TOTAL
 
@@ -115,11 +116,11 @@ def write_all(
     if anonymous:
         hidden = _hidden(results, entries, people)
         shown_results = {
-            key: {
-                **result,
-                "flags": [_without(flag, hidden) for flag in result["flags"]],
-                "refused": {_without(name, hidden): why for name, why in result["refused"].items()},
-            }
+            key: replace(
+                result,
+                flags=tuple(_without(flag, hidden) for flag in result["flags"]),
+                refused={_without(name, hidden): why for name, why in result["refused"].items()},
+            )
             for key, result in results.items()
         }
     write(out / "index.html", pages.class_page(shown_results, labels, absent))

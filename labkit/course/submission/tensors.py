@@ -179,7 +179,9 @@ def _members(archive: zipfile.ZipFile) -> tuple[bytes, dict[str, bytes]]:
     if sum(entry.file_size for entry in entries) > LIMITS[".pth"]:
         raise Refused(f"unpacks to more than {LIMITS['.pth'] // MEGABYTE} MB")
     pickles = [entry for entry in entries if entry.filename.casefold().endswith("/data.pkl")]
-    if len(pickles) != 1 or any(entry.compress_type not in BOUNDED for entry in entries):
+    # Bit 4 says that it is a folder: torch would leave its numbers uninitialised.
+    odd = [entry for entry in entries if entry.compress_type not in BOUNDED or entry.external_attr & 0x10]
+    if len(pickles) != 1 or odd:
         raise Refused("was not written by torch.save")
     if pickles[0].file_size > MOST_PICKLED:
         raise Refused(f"describes its tensors in more than {MOST_PICKLED:,} bytes")

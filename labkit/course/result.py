@@ -1,0 +1,125 @@
+"""What grading found, as data that goes into a file and comes back."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
+
+
+class _Fields:
+    """Fields by their names as keys too, for callers that know a result as a dict."""
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+
+class GradedFinding(NamedTuple):
+    """One thing that was looked at: whether it holds (None: it can not be decided), why, a hint, and its points."""
+
+    holds: bool | None
+    text: str
+    hint: str
+    points: float
+
+
+@dataclass(frozen=True)
+class GradedTask(_Fields):
+    """The points of a task, of how many, whether there was anything to judge, and why."""
+
+    points: float
+    of: float
+    attempted: bool
+    findings: tuple[GradedFinding, ...] = ()
+
+
+@dataclass(frozen=True)
+class MeasuredNetwork(_Fields):
+    """What a network is, beside what its notebook says.
+
+    Attributes:
+        sparsity: in the layers that its notebook prunes.
+        accuracy: on so many real test images.
+        images: how many.
+        claimed_sparsity: as the notebook printed it; None if it did not.
+        claimed_accuracy: the same.
+        method: how it was pruned, in words; "" where that is not to be known.
+        layers: layer -> share of zeros.
+        digest: of what it computes with.
+        dense: of its weights without the masks.
+        from_reference: whether it was made from one of the project's own networks.
+    """
+
+    sparsity: float
+    accuracy: float
+    images: int
+    claimed_sparsity: float | None
+    claimed_accuracy: float | None
+    method: str
+    layers: dict[str, float]
+    digest: str
+    dense: str
+    from_reference: bool
+
+
+@dataclass(frozen=True)
+class WrittenAnswer(_Fields):
+    """A question, and what was written below it."""
+
+    question: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Result(_Fields):
+    """Everything that can be said about a submission.
+
+    Attributes:
+        student: whose it is; "" if nobody can tell.
+        refused: base name (or "" for the whole submission) -> why it was not read.
+        tasks: task -> its points.
+        points: without the bonus.
+        bonus: points of bonus tasks.
+        networks: name -> what was measured.
+        predictions: notebook's number -> predicted number; None if there is none.
+        answers: answer cell -> question and text.
+        notebooks: name -> "read", "refused" or "missing".
+        flags: questions for the instructor.
+        packed: when the submission says that it was packed.
+    """
+
+    student: str = ""
+    refused: dict[str, str] = field(default_factory=dict)
+    tasks: dict[str, GradedTask] = field(default_factory=dict)
+    points: float = 0
+    bonus: float = 0
+    networks: dict[str, MeasuredNetwork] = field(default_factory=dict)
+    predictions: dict[str, float | None] = field(default_factory=dict)
+    answers: dict[str, WrittenAnswer] = field(default_factory=dict)
+    notebooks: dict[str, str] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    packed: str = ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A result, and the mark of all that it was made from."""
+
+    mark: str
+    result: Result
+
+
+_KEPT = TypeAdapter(Kept)
+
+
+def to_json(kept: Kept) -> bytes:
+    """The text of a result's file."""
+    return _KEPT.dump_json(kept, indent=1) + b"\n"
+
+
+def from_json(content: bytes) -> Kept:
+    """What ``to_json`` wrote.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    return _KEPT.validate_json(content)
