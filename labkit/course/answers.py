@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from labkit import runtime
 from labkit.course.evidence import Weights
-from labkit.course.tasks import TASKS
+from labkit.course.task import TASKS
 
 FORMAT = "labkit answer 1"
 

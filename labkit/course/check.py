@@ -14,7 +14,7 @@ from labkit.course.answers import Reached, answer_path, keep_points, points_so_f
 from labkit.course.cases import references
 from labkit.course.evidence import Evidence, Weights, dense_weights, has_zeros
 from labkit.course.students import seed
-from labkit.course.tasks import TASKS, Task
+from labkit.course.task import TASKS, Task
 from labkit.course.verdict import Finding, Unfit, Verdict, in_words, lines_of
 from labkit.progress import notebook as kernel_of_notebook
 from labkit.runtime import models_dir

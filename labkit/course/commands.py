@@ -15,7 +15,7 @@ from labkit.course import course_file, golf, grading, intake, packing, report, s
 from labkit.course import release as releases
 from labkit.course import repair as repairs
 from labkit.course import roster as rosters
-from labkit.course.tasks import TASKS, TOTAL
+from labkit.course.task import TASKS, TOTAL
 
 golf_app = typer.Typer(no_args_is_help=True, help="Pruning golf: the fewest weights that still tell digits apart.")
 

@@ -26,7 +26,7 @@ from labkit.course.result import GradedFinding, GradedTask, MeasuredNetwork, Res
 from labkit.course.students import seed_of
 from labkit.course.submission import Submission
 from labkit.course.submission.foreign import Refused, shown
-from labkit.course.tasks import NETWORKS, PROSE_STUB, TASKS
+from labkit.course.task import NETWORKS, PROSE_STUB, TASKS
 from labkit.course.verdict import Finding, Unfit, Verdict
 from labkit.smaller.sparse_file import load_sparse
 from labkit.sparsity import effective_weight, prunable_layers, sparsity

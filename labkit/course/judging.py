@@ -20,8 +20,8 @@ from labkit.course.evidence import (
     strongest_preference,
 )
 from labkit.course.given import number
-from labkit.course.tasks import ROUNDS as AGAIN
-from labkit.course.tasks import Prediction, Rows, Task
+from labkit.course.task import ROUNDS as AGAIN
+from labkit.course.task import Prediction, Rows, Task
 from labkit.course.verdict import Finding, Unfit, Verdict
 from labkit.sparsity import effective_weight, prunable_layers
 

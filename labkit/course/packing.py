@@ -15,7 +15,7 @@ from labkit.course.course_file import handed_out
 from labkit.course.release import make_course, places
 from labkit.course.result import Result
 from labkit.course.students import checked_id, salt, who
-from labkit.course.tasks import NETWORKS, NOTEBOOKS, TASKS
+from labkit.course.task import NETWORKS, NOTEBOOKS, TASKS
 
 FORMAT = "labkit submission 1"
 MOST_BYTES = 20 * intake.MEGABYTE

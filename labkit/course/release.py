@@ -22,7 +22,7 @@ from nbformat import NotebookNode
 from labkit import runtime
 from labkit.course.course_file import FORMAT
 from labkit.course.students import DEFAULT_SALT
-from labkit.course.tasks import CODE_STUB, NOTEBOOKS, PROSE_STUB
+from labkit.course.task import CODE_STUB, NOTEBOOKS, PROSE_STUB
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 LOOKS_LIKE = re.compile(r"#\s*(begin|end)\s*(solution|hidden|mark)", re.IGNORECASE)

@@ -14,7 +14,7 @@ from typing import Any
 from labkit import runtime
 from labkit.course import intake
 from labkit.course.release import places, source_hash
-from labkit.course.tasks import NOTEBOOKS
+from labkit.course.task import NOTEBOOKS
 
 THE_STUDENTS = ("task", "answer", "open")  # roles of cells that are written by the student
 VALID_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # nbformat's rule

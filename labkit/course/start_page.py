@@ -15,7 +15,7 @@ from labkit.course import intake
 from labkit.course.answers import Reached, points_so_far
 from labkit.course.course_file import handed_out
 from labkit.course.students import who
-from labkit.course.tasks import NOTEBOOKS, PROSE_STUB, TASKS
+from labkit.course.task import NOTEBOOKS, PROSE_STUB, TASKS
 
 NAME = "START.ipynb"
 MARK = "labkit_start"  # in the metadata of a page that may be written anew

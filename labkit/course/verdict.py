@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from labkit.course.tasks import Task
+    from labkit.course.task import Task
 
 MARKS = {True: "✓", False: "✗", None: "–"}
 

@@ -15,7 +15,7 @@ from labkit.course.evidence import Evidence, dense_weights
 from labkit.course.submission import read_submission, submission_of
 from labkit.course.submission.archive import read_files
 from labkit.course.submission.notebook import read_notebook
-from labkit.course.tasks import TASKS, TOTAL
+from labkit.course.task import TASKS, TOTAL
 from labkit.course.verdict import Unfit
 
 pytestmark = pytest.mark.slow

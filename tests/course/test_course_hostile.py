@@ -39,7 +39,7 @@ from labkit import cli, runtime
 from labkit.course import batch, grading, report, roster
 from labkit.course.result import Kept, Result, from_json, to_json
 from labkit.course.submission import archive, read_submission
-from labkit.course.tasks import TOTAL
+from labkit.course.task import TOTAL
 
 pytestmark = pytest.mark.slow
 

@@ -32,7 +32,7 @@ from labkit.course.evidence import (
     name_method,
     read_pruning,
 )
-from labkit.course.tasks import TASKS
+from labkit.course.task import TASKS
 from labkit.course.tasks.t01_training import WORK
 from labkit.course.tasks.t07_smaller_and_faster import WORK_CUT
 from labkit.course.tasks.t09_mask_detective import judge_answers

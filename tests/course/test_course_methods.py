@@ -27,7 +27,7 @@ from labkit.course.evidence import (
     looks_random,
     preference,
 )
-from labkit.course.tasks import TASKS
+from labkit.course.task import TASKS
 from labkit.course.tasks.t09_mask_detective import judge_answers
 
 cases_module = importlib.import_module("labkit.course.cases")  # labkit.course.cases is the function

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 from labkit import cli, runtime
 from labkit.course import course_file, grading, intake, packing, release, students
-from labkit.course.tasks import NOTEBOOKS, TASKS, TOTAL
+from labkit.course.task import NOTEBOOKS, TASKS, TOTAL
 
 FOLDER = runtime.PROJECT / "notebooks"
 PNG = b"\x89PNG\r\n\x1a\n"

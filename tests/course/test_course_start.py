@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from labkit import cli, runtime
 from labkit.course import students
 from labkit.course.start_page import page, rows, write_start
-from labkit.course.tasks import NOTEBOOKS, TASKS, TOTAL
+from labkit.course.task import NOTEBOOKS, TASKS, TOTAL
 
 COURSE = json.dumps(course_work.course())
 

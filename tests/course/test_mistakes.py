@@ -15,7 +15,7 @@ from labkit import course, data
 from labkit.course import answers
 from labkit.course.cases import references, truth
 from labkit.course.evidence import ALL_LAYERS, SIZES, channel_norms, dense_weights
-from labkit.course.tasks import TASKS
+from labkit.course.task import TASKS
 from labkit.course.tasks.t01_training import WORK
 from labkit.course.tasks.t07_smaller_and_faster import WORK_CUT
 from labkit.training import accuracy

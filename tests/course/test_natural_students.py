@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 from labkit import runtime
 from labkit.course import release
 from labkit.course.answers import answer_path
-from labkit.course.tasks import TASKS
+from labkit.course.task import TASKS
 from labkit.rerun.comparison import PICTURES
 
 # The students who ask most of the given cells; all others take part in make test-full.

@@ -9,14 +9,14 @@ import pytest
 
 import labkit
 from labkit import course, runtime
-from labkit.course import grading, packing, submission, tasks
+from labkit.course import grading, packing, submission, task, tasks
 from labkit.course.report import figures, pages
-from labkit.course.tasks import NOTEBOOKS, TASKS
+from labkit.course.task import NOTEBOOKS, TASKS
 
 TOY = """
 from labkit.course.given import own_copy, tensor
 from labkit.course.judging import prediction_task
-from labkit.course.tasks import Style, Task
+from labkit.course.task import Style, Task
 from labkit.course.verdict import Finding, Verdict
 
 
@@ -47,9 +47,9 @@ def toy(tmp_path, monkeypatch):
     (folder / "t10_toy.py").write_text(TOY, encoding="utf-8")
     monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(folder)])
     monkeypatch.setenv("LABKIT_MODELS", str(tmp_path / "models"))
-    tasks.all_tasks.cache_clear()
+    task.all_tasks.cache_clear()
     yield tmp_path
-    tasks.all_tasks.cache_clear()
+    task.all_tasks.cache_clear()
     sys.modules.pop("labkit.course.tasks.t10_toy", None)
 
 
@@ -86,7 +86,7 @@ def test_tasks_are_as_before_without_the_toy():
 
 def test_every_network_is_drawn_and_every_notebook_but_the_last_asks_for_a_prediction():
     styles = figures.network_styles()
-    assert list(styles) == list(tasks.NETWORKS)
+    assert list(styles) == list(task.NETWORKS)
     assert len({(style.marker, style.colour) for style in styles.values()}) == len(styles)
     assert [name for name in NOTEBOOKS if TASKS.get(f"{name[:2]}-prediction") is None] == ["09_mask_detective"]
 
@@ -94,10 +94,10 @@ def test_every_network_is_drawn_and_every_notebook_but_the_last_asks_for_a_predi
 def test_texts_tell_the_totals_of_the_tasks():
     text = (runtime.PROJECT / "INSTRUCTORS.md").read_text(encoding="utf-8")
     (points, bonus) = re.search(r"(\d+) points in all, (\d+) bonus points", text).groups()
-    assert (int(points), int(bonus)) == (tasks.total(), sum(task.points for task in TASKS.values() if task.bonus))
+    assert (int(points), int(bonus)) == (task.total(), sum(one.points for one in TASKS.values() if one.bonus))
     for name in ("README.md", "STUDENTS.md"):
         text = (runtime.PROJECT / name).read_text(encoding="utf-8")
-        assert {int(n) for n in re.findall(r"(\d+) points in all", text)} <= {tasks.total()}
+        assert {int(n) for n in re.findall(r"(\d+) points in all", text)} <= {task.total()}
 
 
 def test_importing_the_course_brings_no_nbformat():

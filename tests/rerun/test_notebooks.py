@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from labkit import runtime
-from labkit.rerun.execution import PICTURES, outputs_differ
+from labkit.rerun.comparison import PICTURES, outputs_differ
 
 FOLDER = runtime.PROJECT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))

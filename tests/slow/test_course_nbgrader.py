@@ -14,7 +14,7 @@ import pytest
 from course_secrets import collapsed, leaks, texts
 
 from labkit import runtime
-from labkit.course.tasks import TASKS
+from labkit.course.task import TASKS
 
 api = pytest.importorskip("nbgrader.api", reason="nbgrader is not installed; make test-full does that")
 

@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 
 from labkit import runtime
 from labkit.course import grading, intake, packing, release
-from labkit.course.tasks import NOTEBOOKS, TASKS
+from labkit.course.task import NOTEBOOKS, TASKS
 from labkit.rerun.comparison import PICTURES
 
 NOT_ATTEMPTED = re.compile(r"– not attempted: .*\n(  .*\n)?")  # and what to do

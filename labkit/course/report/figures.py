@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from labkit.course.tasks import NETWORKS, Style
+from labkit.course.task import NETWORKS, Style
 from labkit.plots import BLUE, GREEN, GREY, ORANGE, VERMILION
 from labkit.study.frontier import PUBLISHED
 

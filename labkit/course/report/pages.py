@@ -10,7 +10,7 @@ from markupsafe import Markup
 from labkit.course.packing import without_homes
 from labkit.course.report import figures
 from labkit.course.result import Result
-from labkit.course.tasks import TASKS, Rows, total
+from labkit.course.task import TASKS, Rows, total
 
 
 def bdi(value: object) -> Markup:

@@ -15,7 +15,7 @@ from labkit.course.packing import without_homes
 from labkit.course.report import pages
 from labkit.course.result import Result
 from labkit.course.roster import Entry, Person
-from labkit.course.tasks import TASKS, TOTAL
+from labkit.course.task import TASKS, TOTAL
 
 FORMULA = ("=", "+", "-", "@", "\t", "|", "%", "＝", "＋", "－", "＠")
 MINE = ("instructor_points", "instructor_comment")  # the columns that the instructor fills

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from labkit.course.submission.foreign import MEGABYTE, Refused, shown, unreadable
-from labkit.course.tasks import NOTEBOOKS, TASKS
+from labkit.course.task import NOTEBOOKS, TASKS
 
 MOST_LISTED = 20_000  # a zipped project folder may have its .venv in it
 MOST_ENTRIES = 400

@@ -12,7 +12,7 @@ from labkit.course.evidence import (
     dense_weights,
 )
 from labkit.course.given import numbers, own_copy
-from labkit.course.tasks import Style, Task
+from labkit.course.task import Style, Task
 from labkit.course.verdict import Finding, Verdict
 from labkit.plots import GREY
 from labkit.sparsity import effective_weight, prunable_layers

@@ -11,7 +11,7 @@ from labkit.course.evidence import (
     looks_random,
 )
 from labkit.course.given import own_copy, tensor
-from labkit.course.tasks import LAYER, Style, Task
+from labkit.course.task import LAYER, Style, Task
 from labkit.course.verdict import Finding, Verdict
 from labkit.plots import VERMILION
 

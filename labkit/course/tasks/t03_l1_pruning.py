@@ -17,7 +17,7 @@ from labkit.course.evidence import (
     whole_channels,
 )
 from labkit.course.given import own_copy, tensors
-from labkit.course.tasks import LAYER, Style, Task
+from labkit.course.task import LAYER, Style, Task
 from labkit.course.verdict import Finding, Verdict
 from labkit.plots import BLUE
 

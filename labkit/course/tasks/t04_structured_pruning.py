@@ -19,7 +19,7 @@ from labkit.course.evidence import (
     zeros_in_live_channels,
 )
 from labkit.course.given import own_copy, tensors
-from labkit.course.tasks import LAYER, Style, Task
+from labkit.course.task import LAYER, Style, Task
 from labkit.course.verdict import Finding, Verdict
 from labkit.plots import ORANGE
 

@@ -18,8 +18,8 @@ from labkit.course.evidence import (
     smallest_were_zeroed,
 )
 from labkit.course.given import own_copy, tensors
-from labkit.course.tasks import ROUNDS as AGAIN
-from labkit.course.tasks import Rows, Style, Task
+from labkit.course.task import ROUNDS as AGAIN
+from labkit.course.task import Rows, Style, Task
 from labkit.course.verdict import Finding, Verdict
 from labkit.plots import PURPLE
 

@@ -21,7 +21,7 @@ from labkit.course.judging import (
     counted,
     prediction_task,
 )
-from labkit.course.tasks import Style, Task
+from labkit.course.task import Style, Task
 from labkit.course.verdict import Finding, Unfit, Verdict
 from labkit.smaller.cost import multiply_adds
 from labkit.sparsity import effective_weight, prunable_layers, zero_channels

@@ -15,7 +15,7 @@ from labkit.course.evidence import (
     Weights,
 )
 from labkit.course.given import own_copy, tensors
-from labkit.course.tasks import Style, Task
+from labkit.course.task import Style, Task
 from labkit.course.verdict import Finding, Verdict
 from labkit.sparsity import effective_weight, prunable_layers
 from labkit.study.budgets import choose_masks

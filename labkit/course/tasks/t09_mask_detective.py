@@ -11,7 +11,7 @@ from labkit.course.evidence import (
     Evidence,
 )
 from labkit.course.students import seed
-from labkit.course.tasks import Task
+from labkit.course.task import Task
 from labkit.course.verdict import Finding, Unfit, Verdict, in_words
 
 DETECTIVE = 'method_of says nothing yet, or "random" whatever it is shown: run its cell again after a change'
