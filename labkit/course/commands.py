@@ -11,7 +11,7 @@ from rich.progress import MofNCompleteColumn
 
 from labkit import runtime
 from labkit.console import interrupts_in_one_line, make_bar, make_console, make_table, mistakes_in_one_line
-from labkit.course import course_file, golf, grading, intake, packing, report, start_page, students
+from labkit.course import course_file, golf, grading, packing, report, start_page, students, submission
 from labkit.course import release as releases
 from labkit.course import repair as repairs
 from labkit.course import roster as rosters
@@ -41,14 +41,14 @@ def pack(
     console = make_console()
     path = packing.pack(student or students.who(), notebooks, out)
     course = packing.this_course()
-    result = grading.grade(intake.read_submission(path), course)
+    result = grading.grade(submission.read_submission(path), course)
     table = make_table("What the grader will give", ["task", "asked for"], ["points"])
-    for name, task in result["tasks"].items():
+    for name, task in result.tasks.items():
         asked = TASKS[name]
-        points = f"{task['points']:g} of {task['of']:g}" + (" (bonus)" if asked.bonus else "")
-        table.add_row(name, asked.title, points if task["attempted"] else f"– {points}")
+        points = f"{task.points:g} of {task.of:g}" + (" (bonus)" if asked.bonus else "")
+        table.add_row(name, asked.title, points if task.attempted else f"– {points}")
     console.print(table, soft_wrap=False)
-    console.print(f"{result['points']:g} of {TOTAL:g} points, {result['bonus']:g} bonus", style="bold")
+    console.print(f"{result.points:g} of {TOTAL:g} points, {result.bonus:g} bonus", style="bold")
     for line in packing.remarks(result, course, notebooks):
         console.print(line)
     console.print(f"hand in {path} ({path.stat().st_size / 2**20:.1f} MB); answers in words are read by a person")
@@ -123,7 +123,7 @@ def grade(
             results = batch.grade_all(entries, handed_out, out, jobs, lambda done: bars.update(bar, completed=done))
         results = batch.with_flags(results, entries, people)
         report.write_all(out, results, entries, people, names, deadline, anonymous=anonymous)
-        flagged = sum(bool(result["flags"] or result["refused"]) for result in results.values())
+        flagged = sum(bool(result.flags or result.refused) for result in results.values())
         console.print(f"{len(results)} submissions graded, {flagged} with flags; open {out / 'index.html'}")
 
 

@@ -286,9 +286,9 @@ def _contradictions(name: str, row: MeasuredNetwork, claim: Claim | None) -> lis
         return []
     flags = []
     if claim[0] is not None and abs(claim[0] - row.sparsity) > 0.0001:
-        flags.append(f"{name}: the notebook says {claim[0]:.2%} sparsity, the file has {row['sparsity']:.2%}")
+        flags.append(f"{name}: the notebook says {claim[0]:.2%} sparsity, the file has {row.sparsity:.2%}")
     if row.images == ALL_IMAGES and abs(claim[1] - row.accuracy) > CLAIM_TOLERANCE + claim[2]:
-        flags.append(f"{name}: the notebook says {claim[1]:.4f} test accuracy, the file reaches {row['accuracy']:.4f}")
+        flags.append(f"{name}: the notebook says {claim[1]:.4f} test accuracy, the file reaches {row.accuracy:.4f}")
     return flags
 
 

@@ -215,7 +215,7 @@ def _prediction(task: Task, value: Any, _: Evidence) -> Verdict:
 
 def accuracy_of(network: str) -> Callable[[Rows], float | None]:
     """What a prediction of this network's accuracy is compared with."""
-    return lambda rows: rows[network]["accuracy"] if network in rows else None
+    return lambda rows: rows[network].accuracy if network in rows else None
 
 
 def counted(task: Task, answers: Any, rights: Mapping[str, int], hint: Callable[[str, Any], str]) -> Verdict:

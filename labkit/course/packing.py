@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from labkit import runtime
-from labkit.course import intake
 from labkit.course.answers import answer_path
 from labkit.course.course_file import handed_out
 from labkit.course.release import make_course, places
 from labkit.course.result import Result
 from labkit.course.students import checked_id, salt, who
+from labkit.course.submission.foreign import MEGABYTE, shown
 from labkit.course.task import NETWORKS, NOTEBOOKS, TASKS
 
 FORMAT = "labkit submission 1"
-MOST_BYTES = 20 * intake.MEGABYTE
+MOST_BYTES = 20 * MEGABYTE
 # The name of a home folder says who somebody is.
 # On Windows it may have blanks, and each step from repr() to JSON doubles the backslashes.
 HOME = re.compile(
@@ -80,7 +80,7 @@ def pack(student: str, notebooks: Path, out: Path) -> Path:
                 archive.writestr(name, _content(source))
         size = temporary.stat().st_size
         if size > MOST_BYTES:
-            raise ValueError(f"the zip has {size / intake.MEGABYTE:.1f} MB; it may have 20. Clear large outputs")
+            raise ValueError(f"the zip has {size / MEGABYTE:.1f} MB; it may have 20. Clear large outputs")
     return path
 
 
@@ -103,7 +103,7 @@ def copies(notebooks: Path) -> list[str]:
             or not path.is_file()
         ):
             continue
-        found, right = intake.shown(path.name), notebooks / f"{name}.ipynb"
+        found, right = shown(path.name), notebooks / f"{name}.ipynb"
         if not right.is_file():
             lines.append(f"{found} found: is this your {name[:2]}? pack takes {right.name}; rename the file to that")
             continue
@@ -131,15 +131,15 @@ def remarks(result: Result, course: Mapping[str, Any], notebooks: Path) -> list[
 def missing(result: Result, course: Mapping[str, Any]) -> list[str]:
     """What a submission lacks, in words, and what to run for it."""
     lines = []
-    for name, state in result["notebooks"].items():
-        tasks = [task for task in TASKS if TASKS[task].notebook == name and not result["tasks"][task]["attempted"]]
+    for name, state in result.notebooks.items():
+        tasks = [task for task in TASKS if TASKS[task].notebook == name and not result.tasks[task].attempted]
         if state == "read":
             lines += [_not_attempted(task, course["notebooks"][name]) for task in tasks]
         else:
-            refused = f"can not be read: it {result['refused'].get(f'{name}.ipynb', '')}"
+            refused = f"can not be read: it {result.refused.get(f'{name}.ipynb', '')}"
             why = refused if state == "refused" else "is missing"
             lines.append(f"{name}.ipynb {why}" + (f"; not attempted: {', '.join(tasks)}" if tasks else ""))
-    others = {name: why for name, why in result["refused"].items() if name.removesuffix(".ipynb") not in NOTEBOOKS}
+    others = {name: why for name, why in result.refused.items() if name.removesuffix(".ipynb") not in NOTEBOOKS}
     return lines + [f"{name} was not read: it {why}" for name, why in others.items()]
 
 
@@ -166,11 +166,11 @@ def unanswered(result: Result, course: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, given in course["notebooks"].items():
         place = places(given)
-        for spec in given if result["notebooks"].get(name) == "read" else []:
-            if spec["role"] == "answer" and spec["points"] and spec["name"] not in result["answers"]:
+        for spec in given if result.notebooks.get(name) == "read" else []:
+            if spec["role"] == "answer" and spec["points"] and spec["name"] not in result.answers:
                 text = spec["head"].replace("**", "")
                 asked = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-                lines.append(f"{name}, {place[spec['id']]!r}: {intake.shown(asked[0]) if asked else spec['name']}")
+                lines.append(f"{name}, {place[spec['id']]!r}: {shown(asked[0]) if asked else spec['name']}")
     return lines
 
 
@@ -178,7 +178,7 @@ def _flags(result: Result, course: Mapping[str, Any]) -> list[str]:
     """The grader's flags, those about cells in words that lead there; what was refused is said elsewhere."""
     lines = []
     cells: dict[str, dict[str, list[str]]] = {}
-    for flag in result["flags"]:
+    for flag in result.flags:
         name, _, said = flag.partition(": ")
         found = A_CELL.fullmatch(said) if name in course["notebooks"] else None
         if found:
@@ -189,7 +189,7 @@ def _flags(result: Result, course: Mapping[str, Any]) -> list[str]:
             cells.setdefault(name, {})["in another order"] = ["the given cells are"]
         elif name in course["notebooks"] and said.startswith("of another course version"):
             lines.append(f"{flag}; to put that right: labkit repair {name[:2]}")
-        elif not any(flag.startswith(f"{file} was refused: ") for file in result["refused"]):
+        elif not any(flag.startswith(f"{file} was refused: ") for file in result.refused):
             lines.append(flag)
     for name, found_cells in cells.items():
         said = "; ".join(f"{', '.join(words)} {_plural(what, len(words))}" for what, words in found_cells.items())

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from labkit import runtime
-from labkit.course import intake
 from labkit.course.release import places, source_hash
+from labkit.course.submission.foreign import Refused, shown
+from labkit.course.submission.notebook import read_notebook, text_of
 from labkit.course.task import NOTEBOOKS
 
 THE_STUDENTS = ("task", "answer", "open")  # roles of cells that are written by the student
@@ -75,10 +76,10 @@ def repair(path: Path, course: Mapping[str, Any]) -> list[str]:
 def _read(name: str, content: bytes) -> dict[str, Any]:
     content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        intake.read_notebook(content)
+        read_notebook(content)
         notebook: dict[str, Any] = json.loads(content)
         json.dumps(notebook, indent=1)  # deeper nesting can be read than written
-    except intake.Refused as error:
+    except Refused as error:
         raise ValueError(f"{name} {error}; nothing of it can be repaired") from None
     except RecursionError:
         raise ValueError(f"{name} is nested too deeply; nothing of it can be repaired") from None
@@ -281,7 +282,7 @@ def _metadata(cell: Cell) -> dict[str, Any]:
 
 
 def _text(cell: Cell) -> str:
-    return intake.text_of(cell.get("source"))
+    return text_of(cell.get("source"))
 
 
 def _has_its_name(cell: Cell, spec: Spec) -> bool:
@@ -307,7 +308,7 @@ def _about_the_version(notebook: dict[str, Any], version: str) -> list[str]:
     if theirs == version:
         return []
     notebook["metadata"] = metadata | {"labkit_course": {"version": version}}
-    return [f"it was of course version {intake.shown(str(theirs or 'none'), 20)}; now it is of this one, {version}"]
+    return [f"it was of course version {shown(str(theirs or 'none'), 20)}; now it is of this one, {version}"]
 
 
 def _line(done: str, why: str, headings: Sequence[str]) -> list[str]:

@@ -1,16 +1,8 @@
 """What grading found, as data that goes into a file and comes back."""
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
-
-from pydantic import TypeAdapter
-
-
-class _Fields:
-    """Fields by their names as keys too, for callers that know a result as a dict."""
-
-    def __getitem__(self, name: str) -> Any:
-        return getattr(self, name)
 
 
 class GradedFinding(NamedTuple):
@@ -23,7 +15,7 @@ class GradedFinding(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GradedTask(_Fields):
+class GradedTask:
     """The points of a task, of how many, whether there was anything to judge, and why."""
 
     points: float
@@ -33,7 +25,7 @@ class GradedTask(_Fields):
 
 
 @dataclass(frozen=True)
-class MeasuredNetwork(_Fields):
+class MeasuredNetwork:
     """What a network is, beside what its notebook says.
 
     Attributes:
@@ -62,7 +54,7 @@ class MeasuredNetwork(_Fields):
 
 
 @dataclass(frozen=True)
-class WrittenAnswer(_Fields):
+class WrittenAnswer:
     """A question, and what was written below it."""
 
     question: str
@@ -70,7 +62,7 @@ class WrittenAnswer(_Fields):
 
 
 @dataclass(frozen=True)
-class Result(_Fields):
+class Result:
     """Everything that can be said about a submission.
 
     Attributes:
@@ -108,12 +100,16 @@ class Kept:
     result: Result
 
 
-_KEPT = TypeAdapter(Kept)
+@cache
+def _kept() -> Any:
+    from pydantic import TypeAdapter  # every notebook imports this module, and none needs it
+
+    return TypeAdapter(Kept)
 
 
 def to_json(kept: Kept) -> bytes:
     """The text of a result's file."""
-    return _KEPT.dump_json(kept, indent=1) + b"\n"
+    return _kept().dump_json(kept, indent=1) + b"\n"
 
 
 def from_json(content: bytes) -> Kept:
@@ -122,4 +118,4 @@ def from_json(content: bytes) -> Kept:
     Raises:
         ValueError: it is something else.
     """
-    return _KEPT.validate_json(content)
+    return _kept().validate_json(content)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from labkit import runtime
-from labkit.course import intake
 from labkit.course.answers import Reached, points_so_far
 from labkit.course.course_file import handed_out
 from labkit.course.students import who
+from labkit.course.submission.foreign import Refused
+from labkit.course.submission.notebook import read_notebook
 from labkit.course.task import NOTEBOOKS, PROSE_STUB, TASKS
 
 NAME = "START.ipynb"
@@ -71,10 +72,10 @@ def _row(path: Path, kept: dict[str, Reached]) -> Row:
     unsaved = tuple(name for name in networks if not (runtime.models_dir() / f"{name}.pth").is_file())
     begun = any(name in kept and kept[name].attempted for name in tasks)
     try:
-        cells = intake.read_notebook(path.read_bytes())["cells"]
+        cells = read_notebook(path.read_bytes())["cells"]
     except FileNotFoundError:
         return Row(path.stem, path.stem, "", got, of, "missing")
-    except (OSError, intake.Refused):
+    except (OSError, Refused):
         return Row(path.stem, path.stem, "", got, of, "damaged")
     found = TITLE.search("\n".join(cell["source"] for cell in cells if cell["type"] == "markdown"))
     title, minutes = (found[1], found[2] or "") if found else (path.stem, "")

@@ -12,12 +12,13 @@ from typing import Any
 
 from labkit.course import tasks
 from labkit.course.evidence import Evidence
+from labkit.course.result import MeasuredNetwork
 from labkit.course.verdict import Verdict
 
 CODE_STUB, PROSE_STUB = "# YOUR CODE HERE", "*Your answer here.*"  # what stands in a release for a solution
 ROUNDS = "run the cell that makes {} and the loop again (a loop whose rounds are all done does nothing more)"
 LAYER = 'a layer is network.conv1 or getattr(network, "conv1"), not its name alone'
-Rows = Mapping[str, Mapping[str, Any]]  # network -> what the grader measured of it
+Rows = Mapping[str, MeasuredNetwork]  # network -> what the grader measured of it
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,11 @@ def graded(path):
 
 def test_honest_work_gets_full_points_and_no_flag(honest):
     result = graded(honest)
-    lost = {name: task for name, task in result["tasks"].items() if task["points"] < task["of"]}
+    lost = {name: task for name, task in result.tasks.items() if task.points < task.of}
     assert lost == {}
-    assert result["points"] == TOTAL == sum(task.points for task in TASKS.values() if not task.bonus)
-    assert result["flags"] == ()
-    assert result["student"] == "ab12"
+    assert result.points == TOTAL == sum(task.points for task in TASKS.values() if not task.bonus)
+    assert result.flags == ()
+    assert result.student == "ab12"
 
 
 @pytest.fixture(scope="module")
@@ -70,26 +70,26 @@ def test_a_mistake_in_the_first_task_costs_nothing_in_later_ones(badly_trained, 
     given = course_work.answers_of(badly_trained["CNN_MNIST"], "cd34")
     work = course_work.write_work(tmp_path / "work", "cd34", networks, given, {}, monkeypatch)
     result = graded(course_work.zip_of(work, tmp_path / "labs_cd34.zip", "cd34"))
-    assert result["tasks"]["01-training"]["points"] == (1.0 if kept else 0.0)
-    assert {name: result["tasks"][name]["points"] for name in EARLY_AND_LATER} == {
+    assert result.tasks["01-training"].points == (1.0 if kept else 0.0)
+    assert {name: result.tasks[name].points for name in EARLY_AND_LATER} == {
         name: TASKS[name].points for name in EARLY_AND_LATER
     }
 
 
 def test_accuracy_is_measured_on_all_images_only_where_claim_and_screen_disagree(honest):
     files = read_files(honest)
-    rows = graded(honest)["networks"]
+    rows = graded(honest).networks
     # 800 weights get little more than the 95 % that are asked for, so that 2,000 images may not decide.
-    assert {name for name, row in rows.items() if row["images"] > 2_000} <= {"CNN_MNIST_GOLF"}
+    assert {name for name, row in rows.items() if row.images > 2_000} <= {"CNN_MNIST_GOLF"}
     text = files.content["03_l1_pruning.ipynb"]
     start = text.rindex(b"CNN_MNIST_L1: sparsity 25")  # in the output, not in the source
     place = text.index("≈".encode(), start)
     files.content["03_l1_pruning.ipynb"] = text[:place] + "≈0.9000".encode() + text[place + len("≈0.9000".encode()) :]
     result = grading.grade(submission_of(files), course_work.course())
-    assert result["networks"]["CNN_MNIST_L1"]["images"] == 10_000
-    assert result["networks"]["CNN_MNIST_RND"]["images"] == 2_000
-    assert any("CNN_MNIST_L1: the notebook says 0.9000 test accuracy" in flag for flag in result["flags"])
-    assert result["points"] == TOTAL
+    assert result.networks["CNN_MNIST_L1"].images == 10_000
+    assert result.networks["CNN_MNIST_RND"].images == 2_000
+    assert any("CNN_MNIST_L1: the notebook says 0.9000 test accuracy" in flag for flag in result.flags)
+    assert result.points == TOTAL
 
 
 def alone(folder, network, masks, monkeypatch):
@@ -109,7 +109,7 @@ def test_small_networks_copied_from_the_project_are_flagged(kept, tmp_path, monk
             getattr(network, name).weight.data *= mask
     work = course_work.write_work(tmp_path / "work", "gh78", {"CNN_MNIST_GOLF": network}, {}, {}, monkeypatch)
     result = graded(course_work.zip_of(work, tmp_path / "labs_gh78.zip", "gh78"))
-    assert f"CNN_MNIST_GOLF: its weights are those of {path.name}, the project's own" in result["flags"]
+    assert f"CNN_MNIST_GOLF: its weights are those of {path.name}, the project's own" in result.flags
 
 
 def test_notebook_with_a_byte_order_mark_is_read():
@@ -124,14 +124,14 @@ def test_lamp_masks_of_a_network_of_odd_numbers_are_graded_without_an_error(valu
         network.conv2.weight.fill_(value)
     masks = course_work.lamp_masks(course_work.base(3))
     result = graded(alone(tmp_path, network, masks, monkeypatch))
-    assert 0 <= result["tasks"]["08-masks"]["points"] <= 3
+    assert 0 <= result.tasks["08-masks"].points <= 3
 
 
 def test_lamp_masks_that_keep_nothing_are_graded_without_an_error(tmp_path, monkeypatch):
     masks = {name: torch.zeros_like(mask) for name, mask in course_work.lamp_masks(course_work.base(3)).items()}
     result = graded(alone(tmp_path, course_work.base(3), masks, monkeypatch))
-    assert result["tasks"]["08-masks"]["points"] == 0
-    assert result["tasks"]["08-masks"]["attempted"]
+    assert result.tasks["08-masks"].points == 0
+    assert result.tasks["08-masks"].attempted
 
 
 def test_claim_of_the_golf_network_is_read_as_its_notebook_prints_it():

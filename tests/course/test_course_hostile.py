@@ -886,12 +886,12 @@ def told_of(result):
     """Everything that is said of a submission."""
     lost = [
         f"{name}: {text} {hint}"
-        for name, task in result["tasks"].items()
-        for holds, text, hint, _ in task["findings"]
+        for name, task in result.tasks.items()
+        for holds, text, hint, _ in task.findings
         if holds is False
     ]
-    refused = [f"{name or 'all'}: {why}" for name, why in result["refused"].items()]
-    return "\n".join([*result["flags"], *refused, *lost])
+    refused = [f"{name or 'all'}: {why}" for name, why in result.refused.items()]
+    return "\n".join([*result.flags, *refused, *lost])
 
 
 def test_the_lean_submission_itself_has_no_flag(lean, tmp_path):
@@ -1198,8 +1198,8 @@ def entry_of(lean, folder, student):
 
 def test_a_submission_that_ends_the_process_that_reads_it_is_refused(lean, tmp_path):
     result = batch._alone(entry_of(lean, tmp_path, Deadly("bob")), course())
-    assert result["refused"] == {"": "ended the process that read it"}
-    assert result["flags"] == ("the submission ended the process that read it",)
+    assert result.refused == {"": "ended the process that read it"}
+    assert result.flags == ("the submission ended the process that read it",)
 
 
 def test_what_was_left_when_a_worker_died_is_graded_alone(lean, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from torch.nn.utils import prune
 
 import labkit
 from labkit import course, data, study
-from labkit.course import answers, intake, students
+from labkit.course import answers, students
 from labkit.course.cases import RUNS, seed_of_check, truth
 from labkit.course.cases import references as read_references
 from labkit.course.check import BASE_HAS_ZEROS, Points
@@ -32,6 +32,8 @@ from labkit.course.evidence import (
     name_method,
     read_pruning,
 )
+from labkit.course.submission.foreign import Refused
+from labkit.course.submission.network import read_answer, read_network
 from labkit.course.task import TASKS
 from labkit.course.tasks.t01_training import WORK
 from labkit.course.tasks.t07_smaller_and_faster import WORK_CUT
@@ -559,10 +561,10 @@ def test_small_network_is_read_by_the_grader_from_either_kind_of_file(plain, tmp
         torch.save(network.state_dict(), path)
     else:
         labkit.save_network(network, path)
-    read, flags, _ = intake.read_network(path.read_bytes(), "CNN_MNIST_SMALL")
+    read, flags, _ = read_network(path.read_bytes(), "CNN_MNIST_SMALL")
     assert (read.channels, flags) == (network.channels, [])
-    with pytest.raises(intake.Refused, match="another architecture"):
-        intake.read_network(path.read_bytes(), "CNN_MNIST")
+    with pytest.raises(Refused, match="another architecture"):
+        read_network(path.read_bytes(), "CNN_MNIST")
 
 
 @pytest.mark.parametrize("channels", [(0, 16, 64), (8, 16, 65), (33, 64, 128), (8, 16), (True, 16, 64), "8", None, 8])
@@ -570,8 +572,8 @@ def test_widths_that_are_not_those_of_the_weights_are_refused(channels, tmp_path
     state = {"channels": channels, "input_shape": (1, 28, 28), "num_of_cls": 10}
     content = {"format": "labkit network 1", "architecture": state, "state": right("07-network").state_dict()}
     torch.save(content | {"metadata": {}}, tmp_path / "x.pth")
-    with pytest.raises(intake.Refused):
-        intake.read_network((tmp_path / "x.pth").read_bytes(), "CNN_MNIST_SMALL")
+    with pytest.raises(Refused):
+        read_network((tmp_path / "x.pth").read_bytes(), "CNN_MNIST_SMALL")
 
 
 # Golf
@@ -1417,7 +1419,7 @@ def test_check_of_a_blank_gives_nothing_and_keeps_no_answer(task, capsys):
 
 
 def again_from_the_file(task):
-    value, base = intake.read_answer(answers.answer_path(task).read_bytes(), task)
+    value, base = read_answer(answers.answer_path(task).read_bytes(), task)
     known = before() if base == answers.fingerprint(before()) else None
     if task == "09-detective":
         return TASKS[task].judge(value, Evidence())
@@ -1627,7 +1629,7 @@ def test_answer_that_can_not_be_kept_is_told_and_costs_nothing(tmp_path, monkeyp
 def test_a_later_answer_takes_the_place_of_an_earlier_one():
     course.check("01-prediction", 1)
     course.check("01-prediction", 2)
-    assert intake.read_answer(answers.answer_path("01-prediction").read_bytes(), "01-prediction") == (2, "")
+    assert read_answer(answers.answer_path("01-prediction").read_bytes(), "01-prediction") == (2, "")
 
 
 def test_detective_of_a_student_is_judged_by_the_students_own_cases(capsys):

@@ -24,7 +24,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from typer.testing import CliRunner
 
 from labkit import cli, runtime
-from labkit.course import course_file, grading, intake, packing, release, students
+from labkit.course import course_file, grading, packing, release, students
+from labkit.course.submission import read_submission
 from labkit.course.task import NOTEBOOKS, TASKS, TOTAL
 
 FOLDER = runtime.PROJECT / "notebooks"
@@ -833,14 +834,14 @@ def test_labkit_pack_shows_the_points_that_grading_gives(half_right, tmp_path, m
     arguments = ["--student", "ab12", "--notebooks", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
     done = CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, ["pack", *arguments])
     assert done.exit_code == 0, done.output
-    graded = grading.grade(intake.read_submission(tmp_path / "out" / "labs_ab12.zip"), packing.this_course())
+    graded = grading.grade(read_submission(tmp_path / "out" / "labs_ab12.zip"), packing.this_course())
     shown = {
         name: (float(points), float(of), dash == "")
         for name, dash, points, of in re.findall(r"(\d\d-[a-z]+) +│.*│ +(– |)([\d.]+) of ([\d.]+)", done.output)
     }
-    assert shown == {name: (task["points"], task["of"], task["attempted"]) for name, task in graded["tasks"].items()}
-    assert f"{graded['points']:g} of {TOTAL:g} points, {graded['bonus']:g} bonus" in done.output
-    assert 0 < graded["points"] < TOTAL
+    assert shown == {name: (task.points, task.of, task.attempted) for name, task in graded.tasks.items()}
+    assert f"{graded.points:g} of {TOTAL:g} points, {graded.bonus:g} bonus" in done.output
+    assert 0 < graded.points < TOTAL
     for line in packing.missing(graded, packing.this_course()):
         assert f"missing: {line}" in done.output
 
@@ -852,7 +853,7 @@ def packed(folder: Path, notebooks: Path) -> list[str]:
     """The remarks on what is packed, by this course."""
     path = packing.pack("ab12", notebooks, folder / "out")
     course = course_work.course()
-    return packing.remarks(grading.grade(intake.read_submission(path), course), course, notebooks)
+    return packing.remarks(grading.grade(read_submission(path), course), course, notebooks)
 
 
 @pytest.fixture
@@ -986,7 +987,7 @@ def test_pack_by_a_course_of_before_there_was_a_repair_still_says_what_is_missin
     for given in course["notebooks"].values():
         for spec in given:
             del spec["source"], spec["marks"]
-    said = packing.remarks(grading.grade(intake.read_submission(path), course), course, whole)
+    said = packing.remarks(grading.grade(read_submission(path), course), course, whole)
     assert (
         "missing: 01-work, multiply-adds of each layer: not attempted; do it, and run the check 01-work, which keeps it"
         in said

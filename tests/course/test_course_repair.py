@@ -13,7 +13,9 @@ from permissions import folder_that_closes
 from typer.testing import CliRunner
 
 from labkit import cli
-from labkit.course import course_file, grading, intake, release, repair
+from labkit.course import course_file, grading, release, repair
+from labkit.course.submission import submission_of
+from labkit.course.submission.archive import Files
 
 NAME = "02_random_pruning"
 FILE = f"{NAME}.ipynb"
@@ -234,9 +236,9 @@ def test_repaired_notebook_has_no_flag_of_the_grader(repaired):
         cells.reverse()
 
     made, _ = repaired(spoil)
-    graded = grading.grade(intake.Files(content={FILE: json.dumps(made).encode()}), course_work.course())
-    assert graded["notebooks"][NAME] == "read"
-    assert [flag for flag in graded["flags"] if flag.startswith(NAME)] == []
+    graded = grading.grade(submission_of(Files(content={FILE: json.dumps(made).encode()})), course_work.course())
+    assert graded.notebooks[NAME] == "read"
+    assert [flag for flag in graded.flags if flag.startswith(NAME)] == []
 
 
 # Ids

@@ -29,7 +29,7 @@ def _ones(task, answer, evidence):
 
 
 def measured(rows):
-    return rows["CNN_MNIST_TOY"]["accuracy"] if "CNN_MNIST_TOY" in rows else None
+    return rows["CNN_MNIST_TOY"].accuracy if "CNN_MNIST_TOY" in rows else None
 
 
 TASKS = (
@@ -66,13 +66,13 @@ def test_toy_task_is_checked_packed_graded_drawn_and_shown(toy, capsys):
     nbformat.write(nbformat.v4.new_notebook(), notebooks / "10_toy.ipynb")
     given = {"version": "1", "salt": "s", "notebooks": {"10_toy": []}}
     result = grading.grade(submission.read_submission(packing.pack("ab12", notebooks, toy)), given)
-    assert {name: task["points"] for name, task in result["tasks"].items() if name.startswith("10")} == {
+    assert {name: task.points for name, task in result.tasks.items() if name.startswith("10")} == {
         "10-prediction": 1,
         "10-network": 2,
         "10-ones": 0,
     }
-    assert result["notebooks"] == {"10_toy": "read"}
-    drawn = figures.accuracy_sparsity([result["networks"]])
+    assert result.notebooks == {"10_toy": "read"}
+    drawn = figures.accuracy_sparsity([result.networks])
     assert "TOY: a toy" in drawn
     page = pages.class_page({"key": result}, {"key": "ab12"}, [])
     assert "10-ones" in page

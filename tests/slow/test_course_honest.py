@@ -39,8 +39,8 @@ def lost_and_flags(numbers, kind, seed):
         student = f"student{number}"
         files, again = pool.submission(student, random.Random(number))
         result = grading.grade(submission_of(files), work.course(), student)
-        lost = {name: task["findings"] for name, task in result["tasks"].items() if task["points"] < task["of"]}
-        found.append((student, lost, result["flags"], again))
+        lost = {name: task.findings for name, task in result.tasks.items() if task.points < task.of}
+        found.append((student, lost, result.flags, again))
     return found
 
 

@@ -12,7 +12,8 @@ import quick_run
 from nbformat import NotebookNode
 
 from labkit import runtime
-from labkit.course import grading, intake, packing, release
+from labkit.course import grading, packing, release
+from labkit.course.submission import read_submission
 from labkit.course.task import NOTEBOOKS, TASKS
 from labkit.rerun.comparison import PICTURES
 
@@ -90,11 +91,11 @@ def test_nothing_done_is_packed_as_nothing_attempted(in_order, tmp_path, monkeyp
         nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
     monkeypatch.setenv("LABKIT_MODELS", str(models))
     path = packing.pack("ab12", tmp_path / "notebooks", tmp_path)
-    result = grading.grade(intake.read_submission(path), packing.this_course())
-    assert (result["points"], result["bonus"]) == (0, 0)
-    assert {name: task["attempted"] for name, task in result["tasks"].items()} == dict.fromkeys(TASKS, False)
+    result = grading.grade(read_submission(path), packing.this_course())
+    assert (result.points, result.bonus) == (0, 0)
+    assert {name: task.attempted for name, task in result.tasks.items()} == dict.fromkeys(TASKS, False)
     assert not list((models / "answers").glob("*.pth"))
-    assert result["flags"] == ()
+    assert result.flags == ()
 
 
 def test_complaints_name_what_is_wrong():

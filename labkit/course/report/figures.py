@@ -10,12 +10,13 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from labkit.course.result import MeasuredNetwork
 from labkit.course.task import NETWORKS, Style
 from labkit.plots import BLUE, GREEN, GREY, ORANGE, VERMILION
 from labkit.study.frontier import PUBLISHED
 
 NAMED = 12  # players on golf's front whose names are in the figure
-Networks = Mapping[str, Mapping[str, Any]]
+Networks = Mapping[str, MeasuredNetwork]
 
 
 def network_styles() -> dict[str, Style]:
@@ -40,14 +41,14 @@ def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None
     ax = figure.subplots()
     for name, style in network_styles().items():
         marker, colour, label = style.marker, style.colour, style.label
-        points = [(row[name]["sparsity"], row[name]["accuracy"]) for row in everybody if name in row]
+        points = [(row[name].sparsity, row[name].accuracy) for row in everybody if name in row]
         mine = (own or {}).get(name)
         if points:
             x, y = 100 * np.array(points).T
             faint = 0.75 if own is None else 0.25
             ax.scatter(x, y, marker=marker, color=colour, s=30, alpha=faint, label=label, edgecolors="white", lw=0.5)
         if mine:
-            at = (100 * mine["sparsity"], 100 * mine["accuracy"])
+            at = (100 * mine.sparsity, 100 * mine.accuracy)
             ax.scatter(*at, marker=marker, color=colour, s=110, edgecolors="black", label=None if points else label)
     ax.set(xlabel="sparsity of the pruned layers [%]", ylabel="test accuracy [%]", ylim=(0, 102))
     ax.grid(alpha=0.3)
@@ -65,7 +66,7 @@ def layer_shares(networks: Networks) -> Markup:
     figure = Figure(figsize=(8, 2.8))
     ax = figure.subplots()
     for number, (layer, colour) in enumerate(zip(layers, (BLUE, VERMILION, GREEN, ORANGE), strict=True)):
-        heights = [100 * networks[name]["layers"].get(layer, 0) for name in names]
+        heights = [100 * networks[name].layers.get(layer, 0) for name in names]
         places = np.arange(len(names)) + 0.2 * (number - 1.5)
         ax.bar(places, heights, width=0.18, color=colour, label=layer, hatch=("", "//", "..", "xx")[number], ec="white")
     ax.set(ylabel="zero weights [%]", ylim=(0, 100), xlim=(-0.6, max(len(names), 1) - 0.4))

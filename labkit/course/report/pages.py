@@ -41,8 +41,8 @@ def class_page(results: Mapping[str, Result], labels: Mapping[str, str], missing
         labels: pseudonym -> what the student is called on this page.
         missing: who handed in nothing.
     """
-    read = [result for result in results.values() if "" not in result["refused"]]
-    shares = {name: [result["tasks"][name]["points"] / task.points for result in read] for name, task in TASKS.items()}
+    read = [result for result in results.values() if "" not in result.refused]
+    shares = {name: [result.tasks[name].points / task.points for result in read] for name, task in TASKS.items()}
     return rendered(
         "class.html.j2",
         results=results,
@@ -55,17 +55,17 @@ def class_page(results: Mapping[str, Result], labels: Mapping[str, str], missing
         total=total(),
         task_figure=figures.task_distribution(shares),
         prediction_figure=figures.predictions(_predictions(results)),
-        network_figure=figures.accuracy_sparsity([result["networks"] for result in results.values()]),
+        network_figure=figures.accuracy_sparsity([result.networks for result in results.values()]),
     )
 
 
 def _flags(results: Mapping[str, Result]) -> dict[str, list[str]]:
     """Pseudonym -> what was refused and what is odd, each thing once; who has most flags comes first."""
     flags = {}
-    for key, result in sorted(results.items(), key=lambda item: -len(item[1]["flags"])):
-        refused = [f"{name or 'the submission'} was refused: it {why}" for name, why in result["refused"].items()]
-        if refused or result["flags"]:
-            flags[key] = list(dict.fromkeys([*refused, *result["flags"]]))
+    for key, result in sorted(results.items(), key=lambda item: -len(item[1].flags)):
+        refused = [f"{name or 'the submission'} was refused: it {why}" for name, why in result.refused.items()]
+        if refused or result.flags:
+            flags[key] = list(dict.fromkeys([*refused, *result.flags]))
     return flags
 
 
@@ -74,7 +74,7 @@ def _predictions(results: Mapping[str, Result]) -> dict[str, tuple[str, list[flo
     for name, about in ((task.name[:2], task.prediction) for task in TASKS.values()):
         if about is None:
             continue
-        given = [result["predictions"].get(name) for result in results.values()]
+        given = [result.predictions.get(name) for result in results.values()]
         plain = [value for value in given if value is not None and 0 <= value <= about.shown]
         title = f"{name}: {about.question}" + (f" [{about.unit}]" if about.unit else "")
         rows[name] = (title, plain, _measured(about.measured, results))
@@ -84,12 +84,12 @@ def _predictions(results: Mapping[str, Result]) -> dict[str, tuple[str, list[flo
 def _measured(source: float | Callable[[Rows], float | None], results: Mapping[str, Result]) -> list[float]:
     if not callable(source):
         return [source]
-    return [value for result in results.values() if (value := source(result["networks"])) is not None]
+    return [value for result in results.values() if (value := source(result.networks)) is not None]
 
 
 def feedback_page(key: str, result: Result, marks: Mapping[str, str], everybody: Sequence[Mapping[str, Any]]) -> str:
     """One student's page: what holds, what does not, and where to look. Flags are not on it: they are questions."""
-    networks = result["networks"]
+    networks = result.networks
     return rendered(
         "feedback.html.j2",
         key=key,

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from labkit import runtime
-from labkit.course.intake import shown
 from labkit.course.packing import without_homes
 from labkit.course.report import pages
 from labkit.course.result import Result
 from labkit.course.roster import Entry, Person
+from labkit.course.submission.foreign import shown
 from labkit.course.task import TASKS, TOTAL
 
 FORMULA = ("=", "+", "-", "@", "\t", "|", "%", "＝", "＋", "－", "＠")
@@ -109,7 +109,7 @@ def write_all(
     pairs = [{"pseudonym": key, "student": name} for name, key in names.items()]
     write_csv(out / "pseudonyms.csv", ["pseudonym", "student"], pairs)
     labels = {
-        key: key if anonymous else (entries[key].name or result["student"] or key) for key, result in results.items()
+        key: key if anonymous else (entries[key].name or result.student or key) for key, result in results.items()
     }
     absent = [key if anonymous else shown(person.name) or person.student for key, person in missing.items()]
     shown_results = dict(results)
@@ -118,13 +118,13 @@ def write_all(
         shown_results = {
             key: replace(
                 result,
-                flags=tuple(_without(flag, hidden) for flag in result["flags"]),
-                refused={_without(name, hidden): why for name, why in result["refused"].items()},
+                flags=tuple(_without(flag, hidden) for flag in result.flags),
+                refused={_without(name, hidden): why for name, why in result.refused.items()},
             )
             for key, result in results.items()
         }
     write(out / "index.html", pages.class_page(shown_results, labels, absent))
-    some = [result["networks"] for result in results.values()][:: len(results) // 30 + 1]  # a page need not hold all
+    some = [result.networks for result in results.values()][:: len(results) // 30 + 1]  # a page need not hold all
     for key, result in results.items():
         text = pages.feedback_page(key, result, marks.get(key, {}), some)
         write(out / "feedback" / f"{key}.html", text)
@@ -141,15 +141,13 @@ def _row(
     anonymous: bool,
 ) -> dict[str, Any]:
     allowed = next((person.late_days for person in people if person.student == entry.student), 0)
-    row: dict[str, Any] = {} if anonymous else {"student": result["student"], "name": entry.name}
-    row |= {"pseudonym": key, "points": result["points"], "of": TOTAL, "bonus": result["bonus"]}
-    row |= {name: task["points"] for name, task in result["tasks"].items()}
+    row: dict[str, Any] = {} if anonymous else {"student": result.student, "name": entry.name}
+    row |= {"pseudonym": key, "points": result.points, "of": TOTAL, "bonus": result.bonus}
+    row |= {name: task.points for name, task in result.tasks.items()}
     row |= {name: marks.get(name, "") for name in MINE}
     row |= {"days_late": entry.days_late(due), "late_days_allowed": allowed, "attempts": len(entry.older) + 1}
-    row["flags"] = "; ".join(
-        [*result["flags"], *(f"{name or 'all'}: {why}" for name, why in result["refused"].items())]
-    )
-    row |= {f"answer {name}": without_homes(answer["text"]) for name, answer in result["answers"].items()}
+    row["flags"] = "; ".join([*result.flags, *(f"{name or 'all'}: {why}" for name, why in result.refused.items())])
+    row |= {f"answer {name}": without_homes(answer.text) for name, answer in result.answers.items()}
     if anonymous:
         row["flags"] = _without(row["flags"], _hidden({key: result}, {key: entry}, people))
     return row
@@ -165,12 +163,12 @@ def _hidden(results: Mapping[str, Result], entries: Mapping[str, Entry], people:
     """All that says who somebody is: IDs, names, and the names of files, which hold one or the other."""
     words = [person.student for person in people] + [person.name for person in people]
     for key, entry in entries.items():
-        words += [results[key]["student"], entry.student, entry.name, shown(entry.path.name), *entry.older]
+        words += [results[key].student, entry.student, entry.name, shown(entry.path.name), *entry.older]
     return words
 
 
 def _columns(results: Mapping[str, Result]) -> list[str]:
-    answers = sorted({f"answer {name}" for result in results.values() for name in result["answers"]})
+    answers = sorted({f"answer {name}" for result in results.values() for name in result.answers})
     first = ["student", "name", "pseudonym", "points", "of", "bonus", *TASKS, *MINE]
     return [*first, "days_late", "late_days_allowed", "attempts", "flags", *answers]
 
@@ -203,7 +201,7 @@ def _gradebook(
         number = next(iter(sorted(person.platform_ids)), "") if person else ""
         own = marks.get(names.get(student, ""), {})
         mine = own if own.get("instructor_points") else marks.get(key or "", {})
-        points = results[key]["points"] + results[key]["bonus"] if key else 0.0
+        points = results[key].points + results[key].bonus if key else 0.0
         total = points + _number(mine) if key or mine.get("instructor_points") else ""
         name = (person.name if person else "") or student
         rows.append({"Student": name, "ID": number, "SIS Login ID": student, "Pruning labs": total})

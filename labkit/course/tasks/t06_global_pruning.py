@@ -140,7 +140,7 @@ def _pooled_preference(found: Pruned) -> float:
 
 
 def _zeros_of_conv1(rows: Rows) -> float | None:
-    return 100 * rows["CNN_MNIST_GLOBAL"]["layers"]["conv1"] if "CNN_MNIST_GLOBAL" in rows else None
+    return 100 * rows["CNN_MNIST_GLOBAL"].layers["conv1"] if "CNN_MNIST_GLOBAL" in rows else None
 
 
 TASKS = (
