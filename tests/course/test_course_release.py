@@ -404,7 +404,7 @@ def test_start_and_repair_of_a_release_work_in_it(released, tmp_path):
     labs = shutil.copytree(released, tmp_path / "my labs")
     path = labs / "notebooks" / "02_random_pruning.ipynb"
     whole = path.read_text(encoding="utf-8")
-    path.write_text(whole.replace('course.check("02-mask", ', "print("), encoding="utf-8")
+    path.write_text(whole.replace('course.check(\\"02-mask\\", ', "print("), encoding="utf-8")
     outside = {name: value for name, value in os.environ.items() if name != "LABKIT_MODELS"}
     for arguments, words in ((["repair", "02"], "1 cell put back"), (["start"], "START.ipynb shows your points")):
         command = [sys.executable, "-m", "labkit.cli", *arguments]

@@ -392,7 +392,7 @@ def test_full_disk_keeps_earlier_records_and_the_state_of_the_finished_point(pat
     assert found(path) == {point: alone(point) for point in points}
     seconds = {record.point: record.seconds for record in read_records(path)}
     for point, state in finished.items():
-        assert seconds[point] == round(state["seconds"], 1)  # it was not trained again
+        assert seconds[point] == round(state["counts"]["seconds"], 1)  # it was not trained again
     assert [name for name in files(path.parent) if not name.endswith(".lock")] == ["records.csv"]
     assert files(scratch) == []
 
