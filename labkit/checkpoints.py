@@ -65,9 +65,8 @@ def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "c
     path = _saved(name)
     if _is_bare(name) and path.exists():
         own = path == _path_of(name)
-        print(
-            f"{name}: {'your own network (models/' if own else 'the reference network (models/reference/'}{path.name})"
-        )
+        found_in = "your own network (models/" if own else "the reference network (models/reference/"
+        print(f"{name}: {found_in}{path.name})")
     return build_network(_read(path), path).to(device)
 
 

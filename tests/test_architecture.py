@@ -41,13 +41,13 @@ OPTIONAL = {"onnx", "onnxruntime", "onnxscript", "dask", "distributed", "numba",
 
 # What is above its limit today. Only down: take a line out when its limit is kept.
 TODAY: dict[str, int] = {
-    "lines of core": 1223,
+    "lines of core": 1222,
     "lines of smaller": 709,
     "lines of study": 1096,
-    "lines of course": 4149,
+    "lines of course": 4121,
     "lines of rerun": 330,
     "lines of command line": 380,
-    "lines of labkit": 8116,
+    "lines of labkit": 8087,
     "lines with Any": 240,
     "lines of course.report.tables.write_all()": 53,
     "lines of rerun.execution.execute()": 42,

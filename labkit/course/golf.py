@@ -24,7 +24,7 @@ from labkit.course.report.figures import golf_board
 from labkit.course.report.pages import rendered
 from labkit.course.report.tables import harmless, write, write_csv
 from labkit.data import load_images
-from labkit.smaller.cost import multiply_adds
+from labkit.smaller.cost import multiply_adds_of
 from labkit.smaller.sparse_file import load_sparse
 from labkit.sparsity import sparsity_report
 from labkit.training import in_mode
@@ -145,7 +145,7 @@ def _check_sizes(network: CNN, path: Path) -> None:
         sizes = f"images {network.input_shape} and {network.num_of_cls} classes"
         raise ValueError(f"{path} is for {sizes}; golf is played with images (1, 28, 28) and 10 classes")
     # A file of a few KB can announce a network that computes for hours: zeros are packed well and multiplied, too.
-    count, dense = (sum(layer.multiply_adds for layer in multiply_adds(each)) for each in (network, usual))
+    count, dense = multiply_adds_of(network.channels), multiply_adds_of(usual.channels)
     if count > 2 * dense:
         sizes = f"channels {network.channels}, {count:,} multiply-adds for one image"
         raise ValueError(f"{path} has {sizes}; at most {2 * dense:,} are allowed, twice those of the labs' dense CNN")

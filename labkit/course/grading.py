@@ -151,10 +151,9 @@ class _Reading:
     def row(self, name: str, claim: Claim | None) -> MeasuredNetwork:
         """What a network is, measured, beside what the notebook said."""
         network, pruned = self.networks[name], self.pruning(name)
-        layers = None if name in ("CNN_MNIST", "CNN_MNIST_GLOBAL", "CNN_MNIST_GOLF") else ["conv1", "conv2", "conv3"]
         before = pruned.before or self.dense[name]
         return MeasuredNetwork(
-            sparsity=sparsity(network, layers),
+            sparsity=sparsity(network, NETWORKS[name].layers),
             accuracy=self.accuracy(name, claim[1] if claim else None),
             images=self.measured[name][1],
             claimed_sparsity=claim[0] if claim else None,
@@ -175,8 +174,8 @@ class _Reading:
         """Small networks whose weights are those of a network that is committed with the project."""
         return [
             f"{name}: its weights are those of {file}, the project's own"
-            for name in ("CNN_MNIST_SMALL", "CNN_MNIST_GOLF")
-            if name in self.networks
+            for name in self.networks
+            if NETWORKS[name].committed
             for file, weights in _committed().items()
             if _is_part_of({x: effective_weight(y) for x, y in prunable_layers(self.networks[name]).items()}, weights)
         ]

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from labkit.course import tasks
-from labkit.course.evidence import Evidence
+from labkit.course.evidence import CONVOLUTIONS, Evidence
 from labkit.course.result import MeasuredNetwork
 from labkit.course.verdict import Verdict
 
@@ -75,6 +75,9 @@ class Task:
         prediction: what is predicted, if the task is a prediction.
         dense: whether the network is the one that others start from: kept with its seed, and never with zeros.
         untrained: whether the network was pruned and not trained since.
+        layers: that its notebook prunes, whose sparsity is told.
+        narrower: whether its layers may have fewer channels than those of ``CNN()``.
+        committed: whether a network that is committed with the project would do: copies of those are told.
         newest_counts: whether later work replaces earlier work that had more points.
     """
 
@@ -91,6 +94,9 @@ class Task:
     prediction: Prediction | None = None
     dense: bool = False
     untrained: bool = False
+    layers: Sequence[str] = CONVOLUTIONS
+    narrower: bool = False
+    committed: bool = False
     newest_counts: bool = False
 
     @property

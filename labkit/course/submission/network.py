@@ -12,6 +12,7 @@ from labkit.cnn import CNN
 from labkit.course.answers import FORMAT as ANSWER_FORMAT
 from labkit.course.submission.foreign import Refused, shown
 from labkit.course.submission.tensors import read_tensors
+from labkit.course.task import NETWORKS
 
 
 class Answer(NamedTuple):
@@ -81,7 +82,7 @@ def _check_shapes(state: Mapping[Any, torch.Tensor], sizes: dict[str, Any]) -> N
 def _channels_of(found: Mapping[Any, Any], name: str) -> tuple[int, ...]:
     """The widths that a network may have: fewer than those of CNN() for the one that was to be shrunk."""
     most = CNN().channels
-    if name != "CNN_MNIST_SMALL":
+    if not NETWORKS[name].narrower:
         return most
     widths: Any = None
     if found.get("format") == NETWORK_FORMAT:

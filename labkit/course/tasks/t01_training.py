@@ -6,11 +6,7 @@ import torch
 
 from labkit.cnn import CNN
 from labkit.course import judging
-from labkit.course.evidence import (
-    SIZES,
-    Evidence,
-    dense_weights,
-)
+from labkit.course.evidence import ALL_LAYERS, SIZES, Evidence, dense_weights
 from labkit.course.given import numbers, own_copy
 from labkit.course.task import Style, Task
 from labkit.course.verdict import Finding, Verdict
@@ -121,6 +117,7 @@ TASKS = (
         _trained_network,
         own_copy,
         "CNN_MNIST",
+        layers=ALL_LAYERS,
         again=TRAIN,
         levels=LEVELS,
         style=Style("o", GREY, "CNN_MNIST: dense"),

@@ -4,12 +4,7 @@ from typing import Any
 
 from labkit.cnn import CNN
 from labkit.course import judging
-from labkit.course.evidence import (
-    CONVOLUTIONS,
-    Evidence,
-    follows_the_start,
-    looks_random,
-)
+from labkit.course.evidence import CONVOLUTIONS, Evidence, follows_the_start, looks_random
 from labkit.course.given import own_copy, tensor
 from labkit.course.task import LAYER, Style, Task
 from labkit.course.verdict import Finding, Verdict

@@ -4,14 +4,7 @@ from typing import Any
 
 from labkit.cnn import CNN
 from labkit.course import judging
-from labkit.course.evidence import (
-    CONVOLUTIONS,
-    SIZES,
-    Evidence,
-    Pruned,
-    preference,
-    smallest_were_zeroed,
-)
+from labkit.course.evidence import CONVOLUTIONS, SIZES, Evidence, Pruned, preference, smallest_were_zeroed
 from labkit.course.given import own_copy, tensor
 from labkit.course.task import ROUNDS as AGAIN
 from labkit.course.task import Style, Task

@@ -153,6 +153,7 @@ TASKS = (
         _global_network,
         own_copy,
         "CNN_MNIST_GLOBAL",
+        layers=ALL_LAYERS,
         again=GLOBAL,
         style=Style("^", PURPLE, "GLOBAL: 25 %"),
         untrained=True,

@@ -6,21 +6,9 @@ from typing import Any
 import torch
 
 from labkit.cnn import CNN
-from labkit.course.evidence import (
-    CONVOLUTIONS,
-    SHAPES,
-    SIZES,
-    Evidence,
-    Weights,
-)
+from labkit.course.evidence import CONVOLUTIONS, SHAPES, SIZES, Evidence, Weights
 from labkit.course.given import numbers, own_copy, tensors
-from labkit.course.judging import (
-    PIXELS,
-    USEFUL,
-    by_hand,
-    counted,
-    prediction_task,
-)
+from labkit.course.judging import PIXELS, USEFUL, by_hand, counted, prediction_task
 from labkit.course.task import Style, Task
 from labkit.course.verdict import Finding, Unfit, Verdict
 from labkit.smaller.cost import multiply_adds
@@ -141,6 +129,8 @@ TASKS = (
         _small_network,
         own_copy,
         "CNN_MNIST_SMALL",
+        narrower=True,
+        committed=True,
         again=AGAIN_SMALL,
         levels=(USEFUL,),
         style=Style("p", "#8B4513", "SMALL: a sixteenth of the work"),

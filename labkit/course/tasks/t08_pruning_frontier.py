@@ -7,13 +7,7 @@ import torch
 
 from labkit.cnn import CNN
 from labkit.course import judging
-from labkit.course.evidence import (
-    ALL_LAYERS,
-    SHAPES,
-    SIZES,
-    Evidence,
-    Weights,
-)
+from labkit.course.evidence import ALL_LAYERS, SHAPES, SIZES, Evidence, Weights
 from labkit.course.given import own_copy, tensors
 from labkit.course.task import Style, Task
 from labkit.course.verdict import Finding, Verdict
@@ -168,6 +162,8 @@ TASKS = (
         _golf_network,
         own_copy,
         "CNN_MNIST_GOLF",
+        layers=ALL_LAYERS,
+        committed=True,
         again=GOLF,
         levels=(judging.GOOD,),
         style=Style("*", "#56B4E9", "GOLF: at most 800 weights"),

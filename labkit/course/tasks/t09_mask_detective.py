@@ -6,10 +6,7 @@ from typing import Any
 
 from labkit.course.answers import kept_answer
 from labkit.course.cases import RUNS, fresh_cases, seed_of_check, truth
-from labkit.course.evidence import (
-    METHODS,
-    Evidence,
-)
+from labkit.course.evidence import METHODS, Evidence
 from labkit.course.students import seed
 from labkit.course.task import Task
 from labkit.course.verdict import Finding, Unfit, Verdict, in_words
