@@ -389,7 +389,8 @@ def test_cell_that_was_interrupted_says_how_far_it_was_and_goes_on(lab, browser,
         notebook.idle()
         said = cell.locator(".labkit-progress").all_inner_texts()
         assert [("stopped" in text, text.strip().count("\n")) for text in said] == [(True, 0)], said
-        assert outputs.count() == 2  # how far it was, and the error
+        # And the error. IPython says it in two texts where the interrupt came between two lines (its `lineno` is None).
+        assert outputs.count() in (2, 3), outputs.all_inner_texts()
         notebook.select(TRAINED)
         notebook.do("notebook:run-cell")
         notebook.idle()
