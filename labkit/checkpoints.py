@@ -6,7 +6,6 @@ came about.
 
 import pickle
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from labkit.cnn import CNN
 from labkit.sparsity import check_finite, prunable_layers, refresh_weights
 
 FORMAT = "labkit network 1"
+SIZES = ("input_shape", "num_of_cls", "channels")  # the arguments of ``CNN``
 
 
 def save_network(model: CNN, name: str | Path, **metadata: str | int | float | bool | None) -> Path:
@@ -44,10 +44,9 @@ def save_network(model: CNN, name: str | Path, **metadata: str | int | float | b
     path = _path_of(name)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     check_finite(state, str(path))
-    sizes = {"input_shape": model.input_shape, "num_of_cls": model.num_of_cls, "channels": model.channels}
+    sizes = {name: getattr(model, name) for name in SIZES}
     content = {"format": FORMAT, "architecture": sizes, "state": state, "metadata": metadata}
-    runtime.save_tensors(path, content)
-    return path
+    return runtime.save_tensors(path, content)
 
 
 def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "cpu") -> CNN:
@@ -65,8 +64,8 @@ def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "c
     path = _saved(name)
     if _is_bare(name) and path.exists():
         own = path == _path_of(name)
-        found_in = "your own network (models/" if own else "the reference network (models/reference/"
-        print(f"{name}: {found_in}{path.name})")
+        place = "your own network (models/" if own else "the reference network (models/reference/"
+        print(f"{name}: {place}{path.name})")
     return build_network(_read(path), path).to(device)
 
 
@@ -75,23 +74,34 @@ def load_other_seeds(device: torch.device | str = "cpu") -> list[CNN]:
     return [load_network(f"CNN_MNIST_seed{seed}", device) for seed in (1, 2, 3, 4)]
 
 
-def build_network(found: Mapping[str, Any], path: Path) -> CNN:
+def build_network(content: Mapping[str, Any], path: Path) -> CNN:
     """The network that a file holds, from its content as loaded; the path is for messages only.
 
     Raises:
         ValueError: as ``load_network``.
     """
-    if found.get("format") == FORMAT:
-        sizes, state = found.get("architecture"), found.get("state")
-        if not isinstance(sizes, Mapping) or sorted(sizes) != ["channels", "input_shape", "num_of_cls"]:
+    if content.get("format") == FORMAT:
+        sizes, state = content.get("architecture"), content.get("state")
+        if not isinstance(sizes, Mapping) or sizes.keys() != set(SIZES):
             raise ValueError(f"{path} is damaged: its architecture is {sizes}")
         if not isinstance(state, Mapping):
             raise ValueError(f"{path} is damaged: its state is a {type(state).__name__}, not a state_dict")
     else:
-        sizes, state = _sizes_of(found, path), found
+        sizes, state = _sizes_of(content, path), content
     check_finite(state, str(path))
     model = CNN(**sizes)
-    _load_state(model, state, path)
+    layers = prunable_layers(model)
+    for key, mask in state.items():  # the masks must stand before their values can be loaded
+        name, _, tensor = key.removesuffix("_mask").rpartition(".")
+        masked = getattr(layers.get(name), tensor, None) if key.endswith("_mask") else None
+        if isinstance(masked, nn.Parameter) and mask.shape == masked.shape:
+            prune.custom_from_mask(layers[name], tensor, mask)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split("\n\t")[1:2]) or str(error)
+        raise ValueError(f"{path} is of another architecture: {reason[:200].strip()}") from None
+    refresh_weights(model)
     return model
 
 
@@ -105,9 +115,7 @@ def load_metadata(name: str | Path) -> dict[str, Any]:
 
 def save_optimizer(optimizer: Optimizer, name: str | Path = "optimizer") -> Path:
     """Save an optimizer's state, by name or path as ``save_network`` does."""
-    path = _path_of(name)
-    runtime.save_tensors(path, optimizer.state_dict())
-    return path
+    return runtime.save_tensors(_path_of(name), optimizer.state_dict())
 
 
 def load_optimizer(optimizer: Optimizer, name: str | Path = "optimizer") -> None:
@@ -118,12 +126,12 @@ def load_optimizer(optimizer: Optimizer, name: str | Path = "optimizer") -> None
         ValueError: not the state of such an optimizer.
     """
     path = _saved(name)
-    found = _read(path)
-    mine = optimizer.state_dict()["param_groups"]
-    groups, state = found.get("param_groups"), found.get("state")
-    same = isinstance(groups, list) and all(isinstance(group, dict) for group in groups)
+    content = _read(path)
+    groups, state = content.get("param_groups", []), content.get("state")
     # A scheduler adds initial_lr to an optimizer's settings; all other names tell which optimizer it was.
-    if not same or [set(g) - {"initial_lr"} for g in groups or []] != [set(g) - {"initial_lr"} for g in mine]:
+    names = [group.keys() - {"initial_lr"} for group in optimizer.state_dict()["param_groups"]]
+    same = isinstance(groups, list) and all(isinstance(group, dict) for group in groups)
+    if not same or [group.keys() - {"initial_lr"} for group in groups] != names:
         raise ValueError(f"{path} does not fit: it is not the state of a {type(optimizer).__name__}")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for number, entry in state.items() if isinstance(state, dict) else ():
@@ -132,7 +140,7 @@ def load_optimizer(optimizer: Optimizer, name: str | Path = "optimizer") -> None
                 shapes = f"{tuple(value.shape)}, its parameter {tuple(parameters[number].shape)}"
                 raise ValueError(f"{path} does not fit: {key} of parameter {number} has shape {shapes}")
     try:
-        optimizer.load_state_dict(found)
+        optimizer.load_state_dict(content)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} does not fit this optimizer: {error}") from None
 
@@ -153,20 +161,17 @@ def _saved(name: str | Path) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = runtime.load_tensors(path)
+        content = runtime.load_tensors(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist; run the notebook that saves it, or check the name") from None
     except Exception as error:  # what a broken file raises depends on where it is broken
-        with path.open("rb") if path.is_file() else nullcontext() as file:
-            starts = file.read(2) if file else b""
-        if isinstance(error, pickle.UnpicklingError) and starts.startswith((b"PK", b"\x80")):
-            what = "holds Python objects, not only tensors; it is not loaded, since that could run code"
-        else:
-            what = f"is damaged or not a torch file ({type(error).__name__})"
-        raise ValueError(f"{path} {what}") from None
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{path} holds a {type(found).__name__}; it must hold a network of labkit or a state_dict")
-    return dict(found)
+        reason = f"is damaged or not a torch file ({type(error).__name__})"
+        if isinstance(error, pickle.UnpicklingError) and path.read_bytes().startswith((b"PK", b"\x80")):
+            reason = "holds Python objects, not only tensors; it is not loaded, since that could run code"
+        raise ValueError(f"{path} {reason}") from None
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}; it must hold a network of labkit or a state_dict")
+    return dict(content)
 
 
 def _sizes_of(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -177,24 +182,5 @@ def _sizes_of(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if [len(shape) for shape in shapes] != [4, 4, 4, 2]:
         keys = ", ".join(map(str, list(state)[:4]))
         raise ValueError(f"{path} is of another architecture (it has {keys}, …); it must be a labkit.CNN")
-    return {
-        "input_shape": (shapes[0][1], 28, 28),
-        "num_of_cls": shapes[3][0],
-        "channels": tuple(shape[0] for shape in shapes[:3]),
-    }
-
-
-def _load_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Load a state_dict that may come from a pruned model: the masks must stand before their values can be loaded."""
-    layers = prunable_layers(model)
-    for key, mask in state.items():
-        name, _, last = key.rpartition(".")
-        masked = getattr(layers.get(name), last.removesuffix("_mask"), None) if last.endswith("_mask") else None
-        if isinstance(masked, nn.Parameter) and mask.shape == masked.shape:
-            prune.custom_from_mask(layers[name], last.removesuffix("_mask"), mask)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        what = " ".join(str(error).split("\n\t")[1:2]) or str(error)
-        raise ValueError(f"{path} is of another architecture: {what[:200].strip()}") from None
-    refresh_weights(model)
+    channels = tuple(shape[0] for shape in shapes[:3])
+    return {"input_shape": (shapes[0][1], 28, 28), "num_of_cls": shapes[3][0], "channels": channels}

@@ -6,11 +6,12 @@ same file names and format.
 
 import gzip
 import hashlib
+import shutil
 import struct
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 
@@ -105,6 +106,7 @@ def augment(images: torch.Tensor, drawn: Augmentation) -> torch.Tensor:
     return padded.gather(1, source.flatten(1).long()).view(batch, side, side)
 
 
+@dataclass(eq=False, repr=False)
 class Loader:
     """Batches of images and labels, from memory.
 
@@ -124,27 +126,25 @@ class Loader:
         ValueError: shapes or numbers that do not fit.
     """
 
-    def __init__(
-        self,
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        batch_size: int = 64,
-        *,
-        shuffle: bool = False,
-        augmented: bool = False,
-        seed: int = 0,
-    ) -> None:
+    images: torch.Tensor
+    labels: torch.Tensor
+    batch_size: int = 64
+    _: KW_ONLY
+    shuffle: bool = False
+    augmented: bool = False
+    seed: int = 0
+    epoch: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
         if images.ndim != 3 or images.shape[1] != images.shape[2] or images.dtype != torch.uint8:
             raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; they must be uint8 (N, side, side)")
         if labels.shape != images.shape[:1]:
             raise ValueError(f"labels are {tuple(labels.shape)} for {len(images)} images; they must be one a image")
-        if type(batch_size) is not int or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size!r}; it must be a whole number >= 1")
-        if type(seed) is not int or seed < 0:
-            raise ValueError(f"seed is {seed!r}; it must be a whole number >= 0")
-        self.images, self.labels, self.batch_size = images, labels, batch_size
-        self.shuffle, self.augmented, self.seed = shuffle, augmented, seed
-        self.epoch = 0
+        if type(self.batch_size) is not int or self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size!r}; it must be a whole number >= 1")
+        if type(self.seed) is not int or self.seed < 0:
+            raise ValueError(f"seed is {self.seed!r}; it must be a whole number >= 0")
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -226,64 +226,57 @@ def load_images(name: str = "MNIST", train: bool = True) -> tuple[torch.Tensor, 
     if name not in CHECKSUMS:
         raise ValueError(f"data set is {name!r}; it must be one of {', '.join(CHECKSUMS)}")
     part = "train" if train else "t10k"
-    images = _read_idx(name, f"{part}-images-idx3-ubyte")
-    labels = _read_idx(name, f"{part}-labels-idx1-ubyte")
-    return images, labels.long()
+    return _read_idx(name, f"{part}-images-idx3-ubyte"), _read_idx(name, f"{part}-labels-idx1-ubyte").long()
 
 
 def _read_idx(name: str, file: str) -> torch.Tensor:
     """The tensor in one IDX file, after its checksum has been verified (and a bad file replaced by a download)."""
-    folder = runtime.data_dir() / name / "raw"
-    content, problem = _verified(folder, file, CHECKSUMS[name][file])
-    if content is None:
-        content = _download(name, file, folder, problem)
+    path, checksum = runtime.data_dir() / name / "raw" / f"{file}.gz", CHECKSUMS[name][file]
+    problem: Exception = FileNotFoundError(f"{path} is missing")
+    for copy in filter(Path.exists, (path, path.with_suffix(""))):
+        try:
+            content = _content(copy, checksum)
+            break
+        except ValueError as error:
+            problem = error
+    else:
+        content = _download(name, path, checksum, problem)
     # Header: two zero bytes, type (8: unsigned byte), number of dimensions, then each dimension as big-endian uint32.
     dimensions = content[3]
     shape = struct.unpack_from(f">{dimensions}I", content, offset=4)
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * dimensions).view(shape)
 
 
-def _verified(folder: Path, file: str, checksum: str) -> tuple[bytes | None, str]:
-    """Content of FILE.gz or FILE, or None and what is wrong."""
-    problem = f"{folder / file}.gz is missing"
-    for path in (folder / f"{file}.gz", folder / file):
-        try:
-            raw = path.read_bytes()
-            content = gzip.decompress(raw) if path.suffix == ".gz" else raw
-        except FileNotFoundError:
-            continue
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            problem = f"{path} is damaged ({error})"
-            continue
-        found = hashlib.sha256(content).hexdigest()
-        if found == checksum:
-            return content, ""
-        problem = f"{path} is damaged (SHA-256 is {found[:12]}…, it must be {checksum[:12]}…)"
-    return None, problem
+def _content(path: Path, checksum: str) -> bytes:
+    """Uncompressed content of FILE.gz or FILE; a ValueError says what is wrong with it."""
+    content = path.read_bytes()
+    try:
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error})") from None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != checksum:
+        raise ValueError(f"{path} is damaged (SHA-256 is {digest[:12]}…, it must be {checksum[:12]}…)")
+    return content
 
 
-def _download(name: str, file: str, folder: Path, problem: str) -> bytes:
+def _download(name: str, path: Path, checksum: str, problem: Exception) -> bytes:
     """Fetch FILE.gz from torchvision's mirrors and put it in place once its checksum is right."""
     # Imported only here: it takes longer than everything else that labkit imports, and most never download.
     from torchvision import datasets
-    from torchvision.datasets.utils import download_url
 
-    source = getattr(datasets, name)
-    for mirror in source.mirrors:
-        # A folder for each mirror: download_url takes the broken file of one for a finished download from the next.
+    for mirror in getattr(datasets, name).mirrors:
         with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch) / path.name
             try:
-                download_url(f"{mirror}{file}.gz", scratch, f"{file}.gz")
-            except (OSError, RuntimeError, HTTPException):
+                torch.hub.download_url_to_file(f"{mirror}{path.name}", str(copy))
+                content = _content(copy, checksum)
+            except (OSError, ValueError, HTTPException):
                 continue
-            content, _ = _verified(Path(scratch), file, CHECKSUMS[name][file])
-            if content is None:
-                continue
-            target = folder / f"{file}.gz"
-            if target.exists():
-                target.replace(folder / f"{file}.gz.damaged")
-            with runtime.written_whole(target) as temporary:
-                temporary.write_bytes((Path(scratch) / f"{file}.gz").read_bytes())
+            if path.exists():
+                path.replace(f"{path}.damaged")
+            with runtime.written_whole(path) as temporary:
+                shutil.copyfile(copy, temporary)
             return content
-    message = f"{problem}, and no mirror gave a good copy; put the original file there (see data/README.md)"
-    raise (FileNotFoundError if problem.endswith("missing") else ValueError)(message)
+    advice = "and no mirror gave a good copy; put the original file there (see data/README.md)"
+    raise type(problem)(f"{problem}, {advice}")

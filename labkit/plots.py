@@ -23,12 +23,14 @@ from labkit.sparsity import effective_weight, prunable_layers, sparsity_report
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GREY)
 MARKERS, STYLES = "osD^vP", ("-", "--", "-.", ":", "-", "--")
+KEPT_AND_PRUNED = [Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")]
+GivenAxes = Sequence[Axes] | None
 Claim = tuple[str, Callable[[], bool], str]
 
 
 def draw_loss_test(
-    epochs: Sequence[int], history: Mapping[str, Sequence[float]], test_name: str = "validation", axes: Any = None
-) -> Any:
+    epochs: Sequence[int], history: Mapping[str, Sequence[float]], test_name: str = "validation", axes: GivenAxes = None
+) -> Sequence[Axes]:
     """Learning curves: loss on the left, accuracy on the right.
 
     Args:
@@ -49,13 +51,12 @@ def draw_loss_test(
         for name, (part, colour, look) in lines.items():
             values = [(100 if key == "acc" else 1) * value for value in history[f"{key}_{part}"]]
             ax.plot(epochs if values else [], values, look, color=colour, label=name)
-        ax.set(xlabel="epoch", ylabel=label, xticks=list(epochs))
-        tidy(ax)
+        tidy(ax, xlabel="epoch", ylabel=label, xticks=list(epochs))
         ax.legend()
     return axes
 
 
-def draw_digits(images: torch.Tensor, titles: Sequence[str], columns: int = 8) -> Any:
+def draw_digits(images: torch.Tensor, titles: Sequence[str], columns: int = 8) -> np.ndarray:
     """Images (N, 1, H, W) in [0, 1] in a grid, each under its title.
 
     Raises:
@@ -72,12 +73,13 @@ def draw_digits(images: torch.Tensor, titles: Sequence[str], columns: int = 8) -
         ax.imshow(image[0].cpu().numpy(), cmap="gray_r", vmin=0, vmax=1)
         ax.set_title(title, fontsize=9)
         ax.set(xticks=[], yticks=[])
-        for side in ax.spines.values():
-            side.set_color(GREY)
+        ax.spines[:].set_color(GREY)
     return axes
 
 
-def draw_kernels(before: nn.Module, after: nn.Module, layer: str = "conv1", count: int = 32, axes: Any = None) -> Any:
+def draw_kernels(
+    before: nn.Module, after: nn.Module, layer: str = "conv1", count: int = 32, axes: GivenAxes = None
+) -> Sequence[Axes]:
     """Kernels of one convolution in two networks, side by side; weights that are zero carry a cross.
 
     Each little square is what one output channel does to its first input channel. Both panels share one colour scale:
@@ -86,31 +88,29 @@ def draw_kernels(before: nn.Module, after: nn.Module, layer: str = "conv1", coun
     Raises:
         ValueError: no such convolution.
     """
-    panels = [("before", before), ("after", after)]
-    weights = {}
-    for name, model in panels:
-        found = prunable_layers(model).get(layer)
-        if not isinstance(found, nn.Conv2d):
+    weights = []
+    for model in (before, after):
+        convolution = prunable_layers(model).get(layer)
+        if not isinstance(convolution, nn.Conv2d):
             raise ValueError(f"layer is {layer!r}; it must be a convolution of both networks")
-        weights[name] = effective_weight(found)[:count, 0].cpu().numpy()  # (count, 3, 3)
+        weights.append(effective_weight(convolution)[:count, 0].cpu().numpy())  # (count, 3, 3)
     axes = axes_for(axes, 2, (11, 3.4))
-    limit = max(float(np.abs(w).max()) for w in weights.values())
-    for ax, (name, w) in zip(axes, weights.items(), strict=True):
-        picture, zeros = _tiled(w), _tiled(w == 0)
-        shown = ax.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    limit = max(float(np.abs(w).max()) for w in weights)
+    for ax, name, w in zip(axes, ("before", "after"), weights, strict=True):
+        picture = _tiled(w)
+        image = ax.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit)
         ax.set_facecolor("#DDDDDD")
-        y, x = np.nonzero(zeros == 1)
+        y, x = np.nonzero(picture == 0)
         ax.scatter(x, y, marker="x", s=16, linewidths=1.1, color="black")
-        ax.set(title=f"{name}: {int((w == 0).sum())} of {w.size} weights are zero (×)", xticks=[], yticks=[])
-        for side in ax.spines.values():
-            side.set_visible(False)
-    axes[0].figure.colorbar(shown, ax=list(axes), shrink=0.7, label=f"weight in {layer}")
+        ax.set(title=f"{name}: {len(x)} of {w.size} weights are zero (×)", xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    axes[0].figure.colorbar(image, ax=list(axes), shrink=0.7, label=f"weight in {layer}")
     return axes
 
 
 def draw_weight_histograms(
-    weights: Mapping[str, torch.Tensor], thresholds: Mapping[str, float], axes: Any = None, bins: int = 81
-) -> Any:
+    weights: Mapping[str, torch.Tensor], thresholds: Mapping[str, float], axes: GivenAxes = None, bins: int = 81
+) -> Sequence[Axes]:
     """Histogram of the weights of each layer, what lies under the threshold in another colour.
 
     Args:
@@ -125,20 +125,19 @@ def draw_weight_histograms(
         threshold = limit.item() if hasattr(limit, "item") else limit  # also torch's and NumPy's numbers
         edges = np.linspace(-np.abs(values).max(), np.abs(values).max(), bins + 1)
         small = np.abs(values) <= threshold
-        ax.hist([values[~small], values[small]], edges, stacked=True, color=[BLUE, ORANGE])
+        ax.hist([values[~small], values[small]], edges.tolist(), stacked=True, color=[BLUE, ORANGE])
         for x in (-threshold, threshold):
             ax.axvline(x, color="black", linestyle="--", linewidth=1)
         title = f"{name}: {100 * small.mean():.1f} % below {threshold:.4f}"
-        ax.set(title=title, xlabel="weight", ylabel="number of weights")
+        tidy(ax, title=title, xlabel="weight", ylabel="number of weights")
         ax.title.set_fontsize(10)
-        tidy(ax)
-    axes[0].legend(handles=[Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")], fontsize=8)
+    axes[0].legend(handles=KEPT_AND_PRUNED, fontsize=8)
     return axes
 
 
 def draw_sparsity(models: Mapping[str, nn.Module], layers: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
     """Bars: sparsity of each layer, one colour and hatch for each network, the number on top."""
-    ax = axes_for(None if ax is None else [ax], 1, (8, 3.4))[0]
+    ax = ax or axes_for(None, 1, (8, 3.4))[0]
     reports = {name: sparsity_report(model, layers) for name, model in models.items()}
     width = 0.8 / len(reports)
     for number, (name, report) in enumerate(reports.items()):
@@ -147,16 +146,15 @@ def draw_sparsity(models: Mapping[str, nn.Module], layers: Sequence[str] | None 
         hatch = ("", "//", "..", "xx", "\\\\", "--")[number % 6]
         drawn = ax.bar(where, heights, 0.95 * width, label=name, color=COLOURS[number % 6], hatch=hatch, ec="white")
         ax.bar_label(drawn, fmt="%.1f", fontsize=8, padding=2, rotation=90 if len(reports) > 3 else 0)
-    ax.set(ylabel="zero weights [%]", ylim=(0, max(1.0, 1.15 * ax.get_ylim()[1])))
     ax.set_xticks(range(len(report)), [f"{row.name}\n{row.weights:,} weights" for row in report])
-    tidy(ax)
+    tidy(ax, ylabel="zero weights [%]", ylim=(0, max(1.0, 1.15 * ax.get_ylim()[1])))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars, whose numbers it must not hide
     return ax
 
 
 def draw_accuracy_sparsity(
-    runs: Mapping[str, Sequence[Mapping[str, float]]], drop: float = 0.01, axes: Any = None
-) -> Any:
+    runs: Mapping[str, Sequence[Mapping[str, float]]], drop: float = 0.01, axes: GivenAxes = None
+) -> Sequence[Axes]:
     """The original lab's two figures for any number of runs: accuracy (x) and loss (x) against sparsity (y).
 
     A ring marks, in each run, the first point whose accuracy is more than ``drop`` below that of the run's first point;
@@ -181,11 +179,10 @@ def draw_accuracy_sparsity(
             x = [scale * point[key] for point in points]
             ax.plot(x, height, label=label, markersize=5, **style(number))
             if fallen is not None:
-                ring = {"color": style(number)["color"], "fillstyle": "none", "markeredgewidth": 1.8}
-                ax.plot(x[fallen], height[fallen], "o", markersize=15, **ring)
+                ring = COLOURS[number % 6]
+                ax.plot(x[fallen], height[fallen], "o", color=ring, fillstyle="none", ms=15, markeredgewidth=1.8)
     for ax, label in zip(axes, ("accuracy [%]", "loss [nats]"), strict=True):
-        ax.set(xlabel=f"validation {label}", ylabel="sparsity [%]")
-        tidy(ax)
+        tidy(ax, xlabel=f"validation {label}", ylabel="sparsity [%]")
     title = f"○ first more than {100 * drop:g} percentage point below its start"
     axes[1].legend(fontsize=8, title=title, title_fontsize=8)
     return axes
@@ -208,29 +205,24 @@ def draw_groups(groups: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | N
     Raises:
         ValueError: an empty group.
     """
-    ax = axes_for(None if ax is None else [ax], 1, (9, 0.8 + 0.75 * len(groups)))[0]
+    ax = ax or axes_for(None, 1, (9, 0.8 + 0.75 * len(groups)))[0]
     for row, (name, values) in enumerate(groups.items()):
         if not values:
             raise ValueError(f"group {name!r} is empty; it must have at least one measurement")
         # Spread the dots a little so that equal values stay visible; the pattern is fixed, not random.
         lift = (np.arange(len(values)) * 0.618 % 1 - 0.5) * 0.36
-        median = float(np.median(values))
+        middle = median(values)
         ax.plot(values, row + lift, MARKERS[row % 6], color=COLOURS[row % 6], markersize=6, alpha=0.75)
-        ax.plot([median, median], [row - 0.3, row + 0.3], color="black", linewidth=2)
-        text = f"median {median:.{1 if median >= 1 else 2}f}"
-        ax.annotate(text, (median, row - 0.32), ha="center", va="bottom", fontsize=8)
+        ax.plot([middle, middle], [row - 0.3, row + 0.3], color="black", linewidth=2)
+        text = f"median {middle:.{1 if middle >= 1 else 2}f}"
+        ax.annotate(text, (middle, row - 0.32), ha="center", va="bottom", fontsize=8)
     ax.set_yticks(range(len(groups)), list(groups))
-    ax.set(xlabel=xlabel, ylim=(len(groups) - 0.4, -0.75))
-    tidy(ax)
+    tidy(ax, xlabel=xlabel, ylim=(len(groups) - 0.4, -0.75))
     return ax
 
 
 def draw_lines(
-    lines: Mapping[str, Sequence[Sequence[float]]],
-    x: Sequence[float],
-    xlabel: str,
-    ylabel: str,
-    ax: Axes | None = None,
+    lines: Mapping[str, Sequence[Sequence[float]]], x: Sequence[float], xlabel: str, ylabel: str, ax: Axes | None = None
 ) -> Axes:
     """Lines of means with a band from the smallest to the largest measurement.
 
@@ -244,21 +236,22 @@ def draw_lines(
     Raises:
         ValueError: a line with another number of points than x.
     """
-    ax = axes_for(None if ax is None else [ax], 1, (8, 4))[0]
+    ax = ax or axes_for(None, 1, (8, 4))[0]
     for number, (name, points) in enumerate(lines.items()):
         if len(points) != len(x):
             raise ValueError(f"line {name!r} has {len(points)} points for {len(x)} x values; there must be one each")
         ax.plot(x, [np.mean(p) for p in points], label=name, **style(number))
         band = [min(p) for p in points], [max(p) for p in points]
-        ax.fill_between(x, *band, color=style(number)["color"], alpha=0.18, linewidth=0)
-    ax.set(xlabel=xlabel, ylabel=ylabel, xticks=list(x))
-    tidy(ax)
+        ax.fill_between(x, *band, color=COLOURS[number % 6], alpha=0.18, linewidth=0)
+    tidy(ax, xlabel=xlabel, ylabel=ylabel, xticks=list(x))
     several = any(len(values) > 1 for points in lines.values() for values in points)
     ax.legend(fontsize=8, title="mean; band: smallest to largest" if several else None, title_fontsize=8)
     return ax
 
 
-def draw_channel_norms(norms: Mapping[str, torch.Tensor], pruned: Mapping[str, Sequence[int]], axes: Any = None) -> Any:
+def draw_channel_norms(
+    norms: Mapping[str, torch.Tensor], pruned: Mapping[str, Sequence[int]], axes: GivenAxes = None
+) -> Sequence[Axes]:
     """Bars of the L2 norm of every output channel, in rising order, the pruned ones in another colour.
 
     Args:
@@ -273,13 +266,12 @@ def draw_channel_norms(norms: Mapping[str, torch.Tensor], pruned: Mapping[str, S
         colours = [ORANGE if int(channel) in gone else BLUE for channel in order]
         ax.bar(range(len(values)), values[order].numpy(), color=colours, width=0.9)
         title = f"{name}: {len(gone)} of {len(values)} channels"
-        ax.set(title=title, xlabel="channels, smallest norm first", ylabel="L2 norm of a channel")
-        tidy(ax)
-    axes[0].legend(handles=[Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")], fontsize=8)
+        tidy(ax, title=title, xlabel="channels, smallest norm first", ylabel="L2 norm of a channel")
+    axes[0].legend(handles=KEPT_AND_PRUNED, fontsize=8)
     return axes
 
 
-def show_table(rows: Iterable[Sequence[Any]], headers: Sequence[str] = ()) -> None:
+def show_table(rows: Iterable[Sequence[object]], headers: Sequence[str] = ()) -> None:
     """Print a table, every cell as it is given and in the middle of its column."""
     print(tabulate(rows, headers, tablefmt="pretty"))
 
@@ -289,13 +281,13 @@ def median_and_worst(values: Sequence[float]) -> str:
     return f"≈{median(values):5.1f} (≈{min(values):5.1f})"
 
 
-def show_prediction(prediction: Any, measured: float, what: str, digits: int = 3, *, exact: bool = False) -> None:
+def show_prediction(prediction: Any, measured: float, name: str, digits: int = 3, *, exact: bool = False) -> None:
     """Print a prediction and the measurement side by side.
 
     Args:
         prediction: what the reader wrote before the cell was run; None if nothing.
         measured: the measured number.
-        what: its name and unit.
+        name: its name and unit.
         digits: decimals to print, for a number that may move by 3 units of the last one elsewhere.
         exact: the measured number does not move, so it carries no mark.
     """
@@ -306,7 +298,7 @@ def show_prediction(prediction: Any, measured: float, what: str, digits: int = 3
         given = f"{prediction:.{digits}f}"
     elif prediction is not None:
         given = f"{prediction!r} (not a number)"
-    print(f"{what}\n  predicted  {given}\n  measured   {'' if exact else '≈'}{measured:.{digits}f}")
+    print(f"{name}\n  predicted  {given}\n  measured   {'' if exact else '≈'}{measured:.{digits}f}")
 
 
 def check_claims(*claims: Claim) -> None:
@@ -330,7 +322,7 @@ def style(number: int) -> dict[str, Any]:
     return {"color": COLOURS[number % 6], "marker": MARKERS[number % 6], "linestyle": STYLES[number % 6]}
 
 
-def axes_for(axes: Any, count: int, size: tuple[float, float]) -> Any:
+def axes_for(axes: GivenAxes, count: int, size: tuple[float, float]) -> Sequence[Axes]:
     """The axes that were given, or those of a new figure of this size [inches].
 
     Raises:
@@ -343,8 +335,9 @@ def axes_for(axes: Any, count: int, size: tuple[float, float]) -> Any:
     return axes
 
 
-def tidy(ax: Axes) -> None:
-    """A light grid, and no frame on top and right."""
+def tidy(ax: Axes, **properties: object) -> None:
+    """Names, limits and ticks (what ``Axes.set`` takes), a light grid, and no frame on top and right."""
+    ax.set(**properties)
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -352,9 +345,6 @@ def tidy(ax: Axes) -> None:
 def _tiled(kernels: np.ndarray) -> np.ndarray:
     """Kernels (N, 3, 3) side by side with one empty (NaN) pixel between them: at most 8 in a row."""
     columns = min(8, len(kernels))
-    rows = -(-len(kernels) // columns)
-    picture = np.full((4 * rows - 1, 4 * columns - 1), np.nan)
-    for number, kernel in enumerate(kernels):
-        row, column = 4 * (number // columns), 4 * (number % columns)
-        picture[row : row + 3, column : column + 3] = kernel
-    return picture
+    margins = (0, -len(kernels) % columns), (0, 1), (0, 1)  # kernels that are missing in the last row, and the gaps
+    cells = np.pad(kernels.astype(float), margins, constant_values=np.nan).reshape(-1, columns, 4, 4)
+    return cells.swapaxes(1, 2).reshape(-1, 4 * columns)[:-1, :-1]

@@ -174,8 +174,8 @@ def load_tensors(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def save_tensors(path: Path, content: Any) -> None:
-    """What ``torch.save`` writes, whole or not at all.
+def save_tensors(path: Path, content: object) -> Path:
+    """What ``torch.save`` writes, whole or not at all; returns the path.
 
     Raises:
         OSError: the folder can not be made or written, or the disk is full.
@@ -184,6 +184,7 @@ def save_tensors(path: Path, content: Any) -> None:
     torch.save(content, buffer)
     with written_whole(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())  # torch.save itself raises a RuntimeError on a full disk
+    return path
 
 
 @contextmanager

@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler
+from torch.optim.swa_utils import update_bn
 
 from labkit import runtime
 from labkit.metrics import AccuracyMetric, BaseMetric
@@ -68,7 +69,7 @@ def train_one_epoch(
     _check_loader(train_loader)
     device = runtime.pick_device(str(device))
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    if not {id(p) for p in parameters} & {id(p) for p in model.parameters()}:
+    if set(parameters).isdisjoint(model.parameters()):
         raise ValueError("the optimizer holds none of this model's parameters; make it from model.parameters()")
     total_loss, total_score, samples, samples_in_step = 0.0, 0.0, 0, 0
     optimizer.zero_grad()
@@ -85,9 +86,8 @@ def train_one_epoch(
             (loss * len(y)).backward()
             samples_in_step += len(y)
             if number % update_period == 0 or number == len(train_loader):
-                for parameter in parameters:
-                    if parameter.grad is not None:
-                        parameter.grad /= samples_in_step
+                for gradient in [parameter.grad for parameter in parameters if parameter.grad is not None]:
+                    gradient /= samples_in_step
                 optimizer.step()
                 optimizer.zero_grad()
                 samples_in_step = 0
@@ -104,12 +104,7 @@ def train_one_epoch(
 
 @torch.no_grad()
 def test_one_epoch(
-    model: nn.Module,
-    test_loader: Batches,
-    loss_fn: LossFunction,
-    metric: BaseMetric,
-    device: torch.device,
-    title: str = "evaluating",
+    model: nn.Module, test_loader: Batches, loss_fn: LossFunction, metric: BaseMetric, device: torch.device
 ) -> tuple[float, float]:
     """Evaluate in float32, changing nothing.
 
@@ -122,7 +117,7 @@ def test_one_epoch(
     _check_loader(test_loader)
     device = runtime.pick_device(str(device))
     total_loss, total_score, samples = 0.0, 0.0, 0
-    with in_mode(model, training=False), progress(test_loader, title, colour=GREEN) as batches:
+    with in_mode(model, training=False), progress(test_loader, "evaluating", colour=GREEN) as batches:
         for X, y in batches:
             X, y = X.to(device), y.to(device)
             y_pred = model(X)
@@ -172,11 +167,20 @@ def test_or_train(
     Raises:
         ValueError: an argument out of range or missing.
     """
-    _check_arguments(train_loader, test_loader, optimizer, epoch_max, mode, early_stopping_accuracy)
-    train_loader, test_loader = train_loader if mode != "test" else None, test_loader if mode != "train" else None
+    trains, tests = mode in ("train", "both"), mode in ("test", "both")
+    if not trains and not tests:
+        raise ValueError(f"mode is {mode!r}; it must be 'train', 'test' or 'both'")
+    if type(epoch_max) is not int or epoch_max < 1:
+        raise ValueError(f"epoch_max is {epoch_max!r}; it must be a whole number >= 1")
+    if early_stopping_accuracy is not None and not 0 <= early_stopping_accuracy <= 1:
+        raise ValueError(f"early_stopping_accuracy is {early_stopping_accuracy}; it must be in [0, 1]")
+    if (trains and (train_loader is None or optimizer is None)) or (tests and test_loader is None):
+        needs = "train_loader, optimizer and test_loader" if trains and tests else "train_loader and optimizer"
+        raise ValueError(f"mode {mode!r} needs {needs if trains else 'test_loader'}")
+    train_loader, test_loader = train_loader if trains else None, test_loader if tests else None
     history: History = {"loss_train": [], "acc_train": [], "loss_test": [], "acc_test": []}
-    recipe = [mode, epoch_max, update_period, early_stopping_accuracy, _described(loss_fn), _described(metric)]
-    settings = "" if checkpoint is None else _settings(recipe, model, optimizer, scheduler, train_loader)
+    recipe = [mode, epoch_max, update_period, early_stopping_accuracy, loss_fn, metric, str(model)]
+    settings = "" if checkpoint is None else _settings(recipe, optimizer, scheduler, train_loader)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "loader": train_loader}
     state = RunState(parts | {"random": TorchGenerator()}, settings, None if checkpoint is None else Path(checkpoint))
     start = _start(state, _digest(model.state_dict()), history)
@@ -278,7 +282,7 @@ def accuracy(model: nn.Module, loader: Batches) -> float:
 
 
 def before_and_after(
-    model: nn.Module, prune_layer: Callable[..., Any], loader: Batches, tuning: Batches, *amount: float
+    model: nn.Module, prune_layer: Callable[..., object], loader: Batches, tuning: Batches, *amount: float
 ) -> tuple[float, float]:
     """Accuracy [%] of a copy without some weights of its convolutions: as it is, and with BatchNorm re-estimated.
 
@@ -314,27 +318,18 @@ def reestimate_batchnorm(model: nn.Module, loader: Batches, device: torch.device
     _check_loader(loader)
     device = runtime.pick_device(str(device))
     layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-    momentum = [layer.momentum for layer in layers]
-    states = [copy.deepcopy(layer.state_dict()) for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # torch's word for: the plain average of all batches
+    before = [(layer, layer.momentum, copy.deepcopy(layer.state_dict())) for layer in layers]
     try:
         with in_mode(model, training=True):
-            for X, _ in loader:
-                model(X.to(device))
+            update_bn(loader, model, device)
     except BaseException:
-        for layer, state in zip(layers, states, strict=True):
-            layer.load_state_dict(state)
+        for layer, momentum, statistics in before:
+            layer.momentum = momentum
+            layer.load_state_dict(statistics)
         raise
-    finally:
-        for layer, old in zip(layers, momentum, strict=True):
-            layer.momentum = old
 
 
-def _settings(
-    recipe: list[Any], model: nn.Module, optimizer: Optimizer | None, scheduler: LRScheduler | None, loader: Any
-) -> str:
+def _settings(recipe: list[object], optimizer: Optimizer | None, scheduler: LRScheduler | None, loader: object) -> str:
     """All that a resumed run must have in common with the interrupted one, but for the weights at the start."""
     groups = optimizer.state_dict()["param_groups"] if optimizer else []
     for group in groups:
@@ -343,7 +338,7 @@ def _settings(
     schedule = {key: value for key, value in (scheduler.state_dict() if scheduler else {}).items() if key not in moving}
     order = [getattr(loader, name, None) for name in ("seed", "batch_size", "augmented", "shuffle")]
     data = {name: getattr(loader, name) for name in ("images", "labels") if hasattr(loader, name)}
-    return json.dumps([recipe, groups, schedule, order, _digest(data), str(model)], default=_described)
+    return json.dumps([recipe, groups, schedule, order, _digest(data)], default=_described)
 
 
 def _start(state: RunState, weights: str, history: History) -> str:
@@ -365,32 +360,12 @@ def _note(history: History, part: str, numbers: tuple[float, float]) -> None:
         history[f"{key}_{part}"].append(number)
 
 
-def _check_arguments(
-    train_loader: Batches | None,
-    test_loader: Batches | None,
-    optimizer: Optimizer | None,
-    epoch_max: int,
-    mode: str,
-    early_stopping_accuracy: float | None,
-) -> None:
-    trains, tests = mode in ("train", "both"), mode in ("test", "both")
-    if not trains and not tests:
-        raise ValueError(f"mode is {mode!r}; it must be 'train', 'test' or 'both'")
-    if type(epoch_max) is not int or epoch_max < 1:
-        raise ValueError(f"epoch_max is {epoch_max!r}; it must be a whole number >= 1")
-    if early_stopping_accuracy is not None and not 0 <= early_stopping_accuracy <= 1:
-        raise ValueError(f"early_stopping_accuracy is {early_stopping_accuracy}; it must be in [0, 1]")
-    if (trains and (train_loader is None or optimizer is None)) or (tests and test_loader is None):
-        needs = "train_loader, optimizer and test_loader" if trains and tests else "train_loader and optimizer"
-        raise ValueError(f"mode {mode!r} needs {needs if trains else 'test_loader'}")
-
-
 def _device(model: nn.Module) -> torch.device:
     """Where a model is; one without parameters, such as one in an ONNX file, computes on the CPU."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
-def _described(thing: Any) -> str:
+def _described(thing: object) -> str:
     """What a loss or metric is, in words that are the same in another kernel."""
     if hasattr(thing, "__qualname__"):
         return str(thing.__qualname__)

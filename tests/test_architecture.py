@@ -327,6 +327,8 @@ def test_public_names_are_sorted_and_exist():
     assert labkit.__all__ == sorted(labkit.__all__, key=lambda name: (not name[0].isupper(), not name.isupper(), name))
     assert len(set(labkit.__all__)) == len(labkit.__all__)
     assert all(hasattr(labkit, name) for name in labkit.__all__)
+    imported = {name.rpartition(".")[2] for name in imports_of("") if name.startswith("labkit.")}
+    assert set(labkit.__all__) == imported  # nothing of another package, and no name lost
 
 
 @pytest.mark.parametrize("module", MODULES)
