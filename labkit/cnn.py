@@ -27,15 +27,19 @@ class CNN(nn.Module):
     """
 
     def __init__(
-        self,
-        input_shape: Sequence[int] = (1, 28, 28),
-        num_of_cls: int = 10,
-        channels: Sequence[int] = (32, 64, 128),
+        self, input_shape: Sequence[int] = (1, 28, 28), num_of_cls: int = 10, channels: Sequence[int] = (32, 64, 128)
     ) -> None:
         super().__init__()
-        self.input_shape, self.num_of_cls, self.channels = _checked_sizes(input_shape, num_of_cls, channels)
-        colours, height, width = self.input_shape
-        first, second, third = self.channels
+        shape, widths = tuple(input_shape), tuple(channels)
+        if len(shape) != 3 or any(type(n) is not int for n in shape) or shape[0] < 1 or min(shape[1:]) < 12:
+            raise ValueError(f"input_shape is {input_shape}; it must be (channels >= 1, height >= 12, width >= 12)")
+        if type(num_of_cls) is not int or num_of_cls < 1:
+            raise ValueError(f"num_of_cls is {num_of_cls}; it must be a whole number >= 1")
+        if len(widths) != 3 or any(type(n) is not int or n < 1 for n in widths):
+            raise ValueError(f"channels is {channels}; it must be three whole numbers >= 1")
+        self.input_shape, self.num_of_cls, self.channels = shape, num_of_cls, widths
+        colours, height, width = shape
+        first, second, third = widths
         self.conv1 = nn.Conv2d(colours, first, kernel_size=3, padding=1)
         self.conv2 = nn.Conv2d(first, second, kernel_size=3, padding=1)
         self.conv3 = nn.Conv2d(second, third, kernel_size=3)
@@ -52,7 +56,8 @@ class CNN(nn.Module):
             ValueError: x has another shape.
         """
         if x.ndim != 4 or tuple(x.shape[1:]) != self.input_shape:
-            raise ValueError(f"images have shape {tuple(x.shape)}; this CNN takes (batch, {_listed(self.input_shape)})")
+            sizes = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"images have shape {tuple(x.shape)}; this CNN takes (batch, {sizes})")
         # relu(maxpool(x)) equals maxpool(relu(x)), with a quarter of the relu's work.
         x = F.relu(F.max_pool2d(self.batch1(self.conv1(x)), 2))  # (B, 32, 14, 14)
         x = F.relu(F.max_pool2d(self.batch2(self.conv2(x)), 2))  # (B, 64, 7, 7)
@@ -61,20 +66,3 @@ class CNN(nn.Module):
         # Input h·(5·128) + w·128 + c of fc is channel c at pixel (h, w).
         x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 5·5·128)
         return self.fc(x)  # (B, num_of_cls)
-
-
-def _checked_sizes(
-    input_shape: Sequence[int], num_of_cls: int, channels: Sequence[int]
-) -> tuple[tuple[int, int, int], int, tuple[int, int, int]]:
-    shape, widths = tuple(input_shape), tuple(channels)
-    if len(shape) != 3 or any(type(n) is not int for n in shape) or shape[0] < 1 or min(shape[1:]) < 12:
-        raise ValueError(f"input_shape is {input_shape}; it must be (channels >= 1, height >= 12, width >= 12)")
-    if type(num_of_cls) is not int or num_of_cls < 1:
-        raise ValueError(f"num_of_cls is {num_of_cls}; it must be a whole number >= 1")
-    if len(widths) != 3 or any(type(n) is not int or n < 1 for n in widths):
-        raise ValueError(f"channels is {channels}; it must be three whole numbers >= 1")
-    return (shape[0], shape[1], shape[2]), num_of_cls, (widths[0], widths[1], widths[2])
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(str(n) for n in numbers)

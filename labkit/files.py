@@ -32,14 +32,8 @@ def save_record(
         raise ValueError(f"notebook is {notebook!r}; it must be a plain name such as '02_random_pruning'")
     _check_networks(networks)
     path = runtime.models_dir() / "records" / f"{notebook}.json"
-    device = runtime.pick_device()
-    content = {
-        "notebook": notebook,
-        "networks": networks,
-        "curves": curves or {},
-        "hardware": runtime.hardware(device),
-        "versions": runtime.versions(),
-    }
+    content = {"notebook": notebook, "networks": networks, "curves": curves or {}}
+    content |= {"hardware": runtime.hardware(runtime.pick_device()), "versions": runtime.versions()}
     with runtime.written_whole(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path

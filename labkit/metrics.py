@@ -4,7 +4,6 @@ Knows tensors only: no model, no data.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 
@@ -13,9 +12,8 @@ class BaseMetric(ABC):
     """A number for one batch of predictions; the loops average it over the samples."""
 
     @abstractmethod
-    def __call__(self, y_pred: torch.Tensor, y_ref: torch.Tensor) -> Any:
+    def __call__(self, y_pred: torch.Tensor, y_ref: torch.Tensor) -> float | torch.Tensor:
         """Score predictions ``y_pred`` against the truth ``y_ref``."""
-        raise NotImplementedError
 
 
 class AccuracyMetric(BaseMetric):

@@ -54,9 +54,9 @@ def effective_weight(layer: nn.Module) -> torch.Tensor:
     Raises:
         ValueError: the layer has no weight.
     """
-    buffers, parameters = dict(layer.named_buffers()), dict(layer.named_parameters())
+    buffers = dict(layer.named_buffers())
     if "weight_mask" in buffers:
-        return parameters["weight_orig"] * buffers["weight_mask"]
+        return layer.get_parameter("weight_orig") * buffers["weight_mask"]
     weight = getattr(layer, "weight", None)
     if not isinstance(weight, torch.Tensor):
         raise ValueError(f"{type(layer).__name__} has no weight; give a convolution or a linear layer")
@@ -93,16 +93,16 @@ def sparsity_report(model: nn.Module, layers: Iterable[str] | None = None) -> li
     Raises:
         ValueError: an unknown layer, or weights that are not numbers.
     """
-    found = prunable_layers(model)
+    prunable = prunable_layers(model)
     report = []
-    for name in found if layers is None else layers:
-        if name not in found:
-            raise ValueError(f"layer is {name!r}; this model's prunable layers are {', '.join(found) or 'none'}")
-        weight = effective_weight(found[name])
+    for name in prunable if layers is None else layers:
+        if name not in prunable:
+            raise ValueError(f"layer is {name!r}; this model's prunable layers are {', '.join(prunable) or 'none'}")
+        weight = effective_weight(prunable[name])
         if weight.isnan().any():
             raise ValueError(f"{name} has {int(weight.isnan().sum())} weights that are NaN; train it again")
         zeros = int((weight == 0).sum())
-        report.append(LayerSparsity(name, weight.numel(), zeros, len(weight), len(zero_channels(found[name]))))
+        report.append(LayerSparsity(name, weight.numel(), zeros, len(weight), len(zero_channels(prunable[name]))))
     if not report:
         raise ValueError("no layer to report: the model has no convolution and no linear layer, or the list is empty")
     return report
@@ -141,16 +141,20 @@ def sparsity_table(model: nn.Module, layers: Sequence[str] | None = None, *, mov
     return tabulate(rows, headers, tablefmt="pretty", stralign="right", disable_numparse=True)
 
 
+def _masks(model: nn.Module) -> list[tuple[nn.Module, prune.BasePruningMethod]]:
+    """Each pruned layer with the hook that multiplies one of its tensors with a mask."""
+    hooks = [(layer, hook) for layer in model.modules() for hook in layer._forward_pre_hooks.values()]
+    return [(layer, hook) for layer, hook in hooks if isinstance(hook, prune.BasePruningMethod)]
+
+
 @torch.no_grad()
 def refresh_weights(model: nn.Module) -> None:
     """Make ``layer.weight`` of every pruned layer the product of its weights and its mask again, in place.
 
     Needed after ``optimizer.step()`` and ``load_state_dict`` by whoever reads ``layer.weight`` itself.
     """
-    for layer in model.modules():
-        for hook in layer._forward_pre_hooks.values():
-            if isinstance(hook, prune.BasePruningMethod):
-                setattr(layer, hook._tensor_name, hook.apply_mask(layer))
+    for layer, hook in _masks(model):
+        setattr(layer, hook._tensor_name, hook.apply_mask(layer))
 
 
 def clone(model: M) -> M:
@@ -169,20 +173,18 @@ def bake_masks(model: M) -> M:
     Zeros are plain numbers in it, which training moves; so bake last.
     """
     baked = clone(model)
-    for layer in baked.modules():
-        for hook in list(layer._forward_pre_hooks.values()):
-            if isinstance(hook, prune.BasePruningMethod):
-                prune.remove(layer, hook._tensor_name)
+    for layer, hook in _masks(baked):
+        prune.remove(layer, hook._tensor_name)
     return baked
 
 
-def as_tensor(given: Any) -> torch.Tensor:
+def as_tensor(values: Any) -> torch.Tensor:
     """A dense tensor on the CPU, without gradient, of a tensor, an array, a number, or lists of any of these."""
-    if isinstance(given, (list, tuple)):
-        return torch.stack([as_tensor(one) for one in given])
-    if hasattr(given, "astype"):  # an array, perhaps of objects, or turned round
-        given = given.astype(float if given.dtype == object else given.dtype, order="C")
-    return torch.as_tensor(given).detach().to_dense().cpu()
+    if isinstance(values, (list, tuple)):
+        return torch.stack([as_tensor(part) for part in values])
+    if hasattr(values, "astype"):  # an array, perhaps of objects, or turned round
+        values = values.astype(float if values.dtype == object else values.dtype, order="C")
+    return torch.as_tensor(values).detach().to_dense().cpu()
 
 
 def by_layer(given: Any, layers: Iterable[str]) -> dict[str, Any]:
@@ -201,8 +203,8 @@ def compare_masks(by_hand: Any, layer: nn.Module) -> str:
         by_hand: numbers or bools in the shape of the layer's weights: a tensor, a NumPy array, or lists of these.
         layer: a layer with its mask, or with the mask made permanent.
     """
-    mine, theirs = as_tensor(by_hand) != 0, effective_weight(layer).cpu() != 0
-    if mine.shape != theirs.shape:
-        return f"False, the shape is {tuple(mine.shape)} instead of {tuple(theirs.shape)}"
-    wrong = int((mine != theirs).sum())
-    return f"False, {wrong:,} of {theirs.numel():,} weights differ" if wrong else "True"
+    mask, expected = as_tensor(by_hand) != 0, effective_weight(layer).cpu() != 0
+    if mask.shape != expected.shape:
+        return f"False, the shape is {tuple(mask.shape)} instead of {tuple(expected.shape)}"
+    wrong = int((mask != expected).sum())
+    return f"False, {wrong:,} of {expected.numel():,} weights differ" if wrong else "True"

@@ -9,11 +9,13 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler
 from torch.optim.swa_utils import update_bn
@@ -233,21 +235,8 @@ def train(
         ValueError: an argument out of range.
     """
     mode = "train" if validation is None else "both"
-    _, history = test_or_train(
-        model,
-        train_loader,
-        validation,
-        nn.functional.cross_entropy,
-        AccuracyMetric(),
-        optimizer,
-        update_period=1,
-        epoch_max=epochs,
-        device=_device(model),
-        mode=mode,
-        scheduler=scheduler,
-        checkpoint=checkpoint,
-    )
-    return history
+    run = partial(test_or_train, model, train_loader, validation, cross_entropy, AccuracyMetric(), optimizer)
+    return run(1, epochs, _device(model), mode, scheduler=scheduler, checkpoint=checkpoint)[1]
 
 
 def fine_tune(
@@ -269,7 +258,7 @@ def evaluate(model: nn.Module, loader: Batches) -> tuple[float, float]:
     Raises:
         ValueError: an empty loader.
     """
-    return test_one_epoch(model, loader, nn.functional.cross_entropy, AccuracyMetric(), _device(model))
+    return test_one_epoch(model, loader, cross_entropy, AccuracyMetric(), _device(model))
 
 
 def accuracy(model: nn.Module, loader: Batches) -> float:
