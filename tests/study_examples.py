@@ -4,7 +4,8 @@ import dataclasses
 
 from hypothesis import strategies as st
 
-from labkit.study.points import CRITERIA, LEAST_EPOCHS, SCHEDULES, SCOPES, WEIGHTS, Point
+from labkit.study.criteria import CRITERIA
+from labkit.study.points import LEAST_EPOCHS, SCHEDULES, SCOPES, WEIGHTS, Point
 from labkit.study.records import Record
 
 NOTHING = {"criterion": "none", "scope": "none", "schedule": "none"}
@@ -24,7 +25,7 @@ def points(draw, schedules=SCHEDULES, most_epochs=200):
     return Point(
         dataset=draw(st.sampled_from(["MNIST", "FashionMNIST"])),
         seed=draw(st.integers(0, 2**32 - 1)),
-        criterion="none" if schedule == "none" else draw(st.sampled_from(CRITERIA[1:])),
+        criterion="none" if schedule == "none" else draw(st.sampled_from([*CRITERIA])),
         scope="none" if schedule == "none" else draw(st.sampled_from(SCOPES[1:])),
         schedule=schedule,
         target=WEIGHTS if schedule == "none" and control == "none" else draw(target),

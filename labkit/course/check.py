@@ -1,11 +1,8 @@
-"""The check cells: what holds of a piece of work, at once, with reasons.
+"""The check cells of the notebooks: did I do it right?
 
-A check prints ✓ (holds), ✗ (does not, with a hint) or – (not attempted, or not to be decided), keeps what it judged for
-``labkit pack``, and returns the points, which nbgrader takes as partial credit. A check never raises.
+They ask the judges that the grader asks, and keep what was judged where ``labkit pack`` and the later notebooks find
+it. They never raise, whatever they are given. The accuracy is measured on validation images: the test set stays closed.
 """
-
-from dataclasses import dataclass
-from typing import Any
 
 from labkit import data
 from labkit.checkpoints import load_network, save_network
@@ -15,7 +12,7 @@ from labkit.course.cases import references
 from labkit.course.evidence import Evidence, Weights, dense_weights, has_zeros
 from labkit.course.students import seed
 from labkit.course.task import TASKS, Task
-from labkit.course.verdict import Finding, Unfit, Verdict, in_words, lines_of
+from labkit.course.verdict import Unfit, Verdict, in_words, lines_of, no_points
 from labkit.progress import notebook as kernel_of_notebook
 from labkit.runtime import models_dir
 from labkit.training import accuracy
@@ -49,80 +46,7 @@ class Points(float):
         return f"<b>{self}</b>"
 
 
-@dataclass
-class _Attempt:
-    """What a check got, and what it keeps of it.
-
-    Attributes:
-        task: the task.
-        base: the network that the work starts from, if the check got one.
-        trained_with: the seed of a dense network's training, which the grader compares with the student's.
-        answer: what is kept for the grader, if the task is no network; None: nothing.
-        network: the network that was judged, once it was.
-    """
-
-    task: Task
-    base: Any
-    trained_with: int | None
-    answer: Any = None
-    network: CNN | None = None
-
-    def judge(self, work: Any) -> Verdict:
-        """Whatever goes wrong is said, and costs nothing but this task's points."""
-        task = self.task
-        try:
-            plain = task.plain(work)
-            if not task.network:
-                self.answer = plain
-            verdict = task.judge(plain, self.evidence())
-            self.network = plain if task.network else None
-        except Unfit as error:
-            return Verdict(task, [Finding(False, task.title, str(error), task.points)])
-        except Exception as error:  # a half-run notebook, a broken network
-            return Verdict(task, [Finding(False, "could not be looked at", in_words(error), task.points)])
-        return verdict
-
-    def evidence(self) -> Evidence:
-        """What is known beside the work."""
-        before, known = _before(self.base), references() if self.task.network else {}
-        own = {"CNN_MNIST": before} if before is not None else {}
-        return Evidence(own | known, before, known, _validation, seed())
-
-    def keep(self, verdict: Verdict) -> list[str]:
-        """Keep what was judged and its points; what could not be kept, in words. A blank is not kept."""
-        task = self.task
-        try:
-            better = self._better_one(verdict)
-            if better:
-                return [better]
-            reached = Reached(verdict.points, task.points, verdict.attempted)
-            if task.dense and self.network is not None and has_zeros(self.network):
-                keep_points(task.name, Reached(verdict.points, task.points, attempted=True))
-                return ["a network with zeros is not kept: the notebooks that follow start from this one"]
-            if verdict.attempted and self.network is not None:
-                metadata = {} if self.trained_with is None else {"seed": self.trained_with}
-                load_network(save_network(self.network, task.network, **metadata))
-            elif verdict.attempted and self.answer is not None:
-                save_answer(task.name, self.answer, _before(self.base))
-            keep_points(task.name, reached)
-        except Exception as error:
-            kind = "network" if self.network is not None else "answer"
-            return [f"the {kind} could not be kept for labkit pack ({in_words(error)})"]
-        return []
-
-    def _better_one(self, verdict: Verdict) -> str:
-        """That earlier work with more points is not replaced by this one, or nothing."""
-        task, before = self.task, points_so_far().get(self.task.name)
-        path = models_dir() / f"{task.network}.pth" if task.network else answer_path(task.name)
-        if task.newest_counts or not verdict.attempted or before is None or before.points <= verdict.points:
-            return ""
-        if not path.exists():  # it was deleted, to be replaced
-            return ""
-        where = f"models/{path.relative_to(models_dir()).as_posix()}"
-        return f"your earlier work with {before.points:g} points stays in {where}; delete that file to replace it"
-
-
-def check(task: str, work: Any, base: Any = None, *, trained_with: int | None = None) -> Points:
+def check(task: str, work: object, base: object = None, *, trained_with: int | None = None) -> Points:
     """Whether a piece of work is right: prints what holds and what does not, and keeps it for ``labkit pack``.
 
     Args:
@@ -139,20 +63,66 @@ def check(task: str, work: Any, base: Any = None, *, trained_with: int | None = 
         print("– the training was stopped before its end: run its cell again, it goes on")
     if known.dense and trained_with is None:
         trained_with = seed()
-    attempt = _Attempt(known, base, trained_with)
-    verdict = attempt.judge(work)
+    plain, verdict = _judged(known, work, base)
     points, in_kernel = Points(verdict.points, known.points), kernel_of_notebook() is not None
     spoilt = verdict.points < known.points and _has_zeros(base)
     lines = [f"✗ {BASE_HAS_ZEROS}"] if spoilt else []
     lines += lines_of(verdict, hints=not spoilt) if verdict.attempted or not spoilt else []
-    for line in [*lines, *verdict.remarks, *attempt.keep(verdict)]:
+    for line in [*lines, *verdict.remarks, *_keep(verdict, plain, base, trained_with)]:
         print(_coloured(line) if in_kernel else line)
     if not in_kernel:  # a notebook shows the points as the cell's result
         print(points)
     return points
 
 
-def _has_zeros(base: Any) -> bool:
+def _judged(task: Task, work: object, base: object) -> tuple[object, Verdict]:
+    """What the grader may get (None: nothing), and the verdict. Whatever goes wrong costs only this task's points."""
+    plain = None
+    try:
+        plain = task.plain(work)
+        before, known = _before(base), references() if task.network else {}
+        own = {"CNN_MNIST": before} if before is not None else {}
+        return plain, task.judge(plain, Evidence(own | known, before, known, _validation, seed()))
+    except Unfit as error:
+        verdict = no_points(task, task.title, str(error))
+    except Exception as error:  # a half-run notebook, a broken network
+        verdict = no_points(task, "could not be looked at", in_words(error))
+    return None if task.network else plain, verdict
+
+
+def _keep(verdict: Verdict, plain: object, base: object, trained_with: int | None) -> list[str]:
+    """Keep what was judged and its points; what could not be kept, in words. A blank is not kept."""
+    task, network = verdict.task, plain if isinstance(plain, CNN) and verdict.task.network else None
+    try:
+        earlier = _better_work(verdict)
+        if earlier:
+            return [earlier]
+        spoilt = task.dense and network is not None and has_zeros(network)
+        if verdict.attempted and network is not None and not spoilt:
+            metadata = {} if trained_with is None else {"seed": trained_with}
+            load_network(save_network(network, task.network, **metadata))
+        elif verdict.attempted and plain is not None and network is None:
+            save_answer(task.name, plain, _before(base))
+        keep_points(task.name, Reached(verdict.points, task.points, verdict.attempted or spoilt))
+    except Exception as error:
+        kind = "answer" if network is None else "network"
+        return [f"the {kind} could not be kept for labkit pack ({in_words(error)})"]
+    return ["a network with zeros is not kept: the notebooks that follow start from this one"] if spoilt else []
+
+
+def _better_work(verdict: Verdict) -> str:
+    """That earlier work with more points is not replaced by this one, or nothing."""
+    task, before = verdict.task, points_so_far().get(verdict.task.name)
+    path = models_dir() / f"{task.network}.pth" if task.network else answer_path(task.name)
+    if task.newest_counts or not verdict.attempted or before is None or before.points <= verdict.points:
+        return ""
+    if not path.exists():  # it was deleted, to be replaced
+        return ""
+    where = f"models/{path.relative_to(models_dir()).as_posix()}"
+    return f"your earlier work with {before.points:g} points stays in {where}; delete that file to replace it"
+
+
+def _has_zeros(base: object) -> bool:
     """Whether the network that the work starts from was pruned itself: a network was taken for its clone."""
     try:
         return isinstance(base, CNN) and has_zeros(base)
@@ -165,7 +135,7 @@ def _coloured(line: str) -> str:
     return f"\x1b[38;2;{COLOURS[mark]}m{mark}\x1b[0m{line[1:]}" if mark in COLOURS else line
 
 
-def _before(base: Any) -> Weights | None:
+def _before(base: object) -> Weights | None:
     if not isinstance(base, CNN):
         return None
     return {name: weight.cpu().float() for name, weight in dense_weights(base).items()}

@@ -6,7 +6,7 @@ random one shows no preference. Knows nothing of tasks, points or files.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
@@ -18,8 +18,8 @@ from labkit.sparsity import effective_weight, prunable_layers
 
 CONVOLUTIONS = ("conv1", "conv2", "conv3")
 ALL_LAYERS = (*CONVOLUTIONS, "fc")
-SIZES = {"conv1": 288, "conv2": 18_432, "conv3": 73_728, "fc": 32_000}  # weights of CNN()
 SHAPES = {"conv1": (32, 1, 3, 3), "conv2": (64, 32, 3, 3), "conv3": (128, 64, 3, 3), "fc": (10, 3200)}
+SIZES = {name: math.prod(shape) for name, shape in SHAPES.items()}  # weights of CNN()
 # A random mask is wrongly called "not random" at most this often (all tests together).
 WRONG_REJECTIONS = 1e-6
 # Norms of channels are sums of squares: their last digits depend on the order of summation.
@@ -50,47 +50,83 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What a network's files say about its pruning.
+    """What the files say about the pruning of a network, or masks about what they would prune.
 
     Attributes:
         zero: layer -> bool tensor of the weight's shape, True where the network computes with zero.
-        kept: layer -> the weights that it computes with.
         before: layer -> the weights before pruning, or None where they can not be known.
-        origin: name of the network that it was made from; "" if it was none of the candidates.
+        origin: name of the network that it was made from; "" if it was none of the candidates. Then the weights before
+            are those that the masks kept, and may have been trained since.
     """
 
     zero: Weights
-    kept: Weights
-    before: Weights | None
-    origin: str
+    before: Weights | None = None
+    origin: str = ""
 
-    @property
-    def certain(self) -> bool:
-        """Whether the weights before are those of a known network; else they may have been trained since."""
-        return bool(self.origin)
-
-    def zeros(self, layers: Sequence[str] = ALL_LAYERS) -> int:
+    def zeros(self, layers: Iterable[str] = ALL_LAYERS) -> int:
         """Number of zero weights in these layers."""
         return sum(int(self.zero[name].sum()) for name in layers)
 
-    def weights(self, layers: Sequence[str] = ALL_LAYERS) -> int:
+    def weights(self, layers: Iterable[str] = ALL_LAYERS) -> int:
         """Number of weights in these layers."""
         return sum(self.zero[name].numel() for name in layers)
 
-    def share(self, layer: str) -> float:
-        """Fraction of a layer's weights that are zero, in [0, 1]."""
-        return self.zeros([layer]) / self.weights([layer])
+    def share(self, layers: Sequence[str]) -> float:
+        """Fraction of the weights of these layers that are zero, in [0, 1]."""
+        return self.zeros(layers) / self.weights(layers)
+
+    def spread(self, layers: Sequence[str]) -> float:
+        """How far the shares of zeros in these layers lie apart."""
+        shares = [self.share([name]) for name in layers]
+        return max(shares) - min(shares)
+
+    def lean(self, layers: Sequence[str]) -> float:
+        """The ``preference`` by |w| of all these layers together; NaN where the weights before are not known."""
+        return math.nan if self.before is None else preference(*_pooled(self.before, self.zero, layers))
+
+    def smallest_went(self, layers: Sequence[str]) -> bool | None:
+        """Whether no zeroed weight was larger than a kept one, over all these layers together; None: unknown."""
+        return None if self.before is None else lowest_went(*_pooled(self.before, self.zero, layers)) is not False
+
+    def least_channels_went(self, layers: Sequence[str], n: int = 2) -> bool | None:
+        """Whether in each of these layers no empty channel had a larger norm than one that is left; None: unknown."""
+        if self.before is None:
+            return None
+        norms = {name: channel_norms(self.before[name], n) for name in layers}
+        return all(lowest_went(norms[x], empty_channels(self.zero[x]), NORM_TOLERANCE) is not False for x in layers)
+
+    def empty(self, layer: str) -> int:
+        """Number of output channels whose weights are all zero."""
+        return int(empty_channels(self.zero[layer]).sum())
+
+    def scattered(self, layer: str) -> int:
+        """Number of zeros outside the channels whose weights are all zero."""
+        return int(self.zero[layer][~empty_channels(self.zero[layer])].sum())
+
+
+def _pooled(before: Weights, zero: Weights, layers: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """|w| and the zeros of all these layers, in a row."""
+    sizes = torch.cat([before[name].abs().flatten() for name in layers])
+    return sizes, torch.cat([zero[name].flatten() for name in layers])
+
+
+def lowest_went(scores: torch.Tensor, zero: torch.Tensor, tolerance: float = 0.0) -> bool | None:
+    """Whether no zeroed position had a higher score than a kept one; None where none or all were zeroed: no choice."""
+    if zero.all() or not zero.any():
+        return None
+    return bool(scores[zero].max() <= scores[~zero].min() * (1 + tolerance))
+
+
+def masked_layers(model: nn.Module) -> list[str]:
+    """Names of the layers with a mask that hides something."""
+    masks = {name: dict(layer.named_buffers()).get("weight_mask") for name, layer in prunable_layers(model).items()}
+    return [name for name, mask in masks.items() if mask is not None and not bool(mask.all())]
 
 
 def has_zeros(model: nn.Module) -> bool:
     """Whether a network that should be dense was pruned: a mask with zeros, or over 1 % exact zeros in a layer."""
-    for layer in prunable_layers(model).values():
-        mask = dict(layer.named_buffers()).get("weight_mask")
-        if mask is not None and not bool(mask.all()):
-            return True
-        if float((effective_weight(layer) == 0).float().mean()) > 0.01:
-            return True
-    return False
+    weights = map(effective_weight, prunable_layers(model).values())
+    return bool(masked_layers(model)) or any(float((weight == 0).float().mean()) > 0.01 for weight in weights)
 
 
 @torch.no_grad()
@@ -110,44 +146,21 @@ def read_pruning(model: nn.Module, candidates: Mapping[str, Weights]) -> Pruned:
         model: the pruned network, with its masks, or with the masks made permanent.
         candidates: name -> weights of the networks that it may have been made from.
     """
-    layers = prunable_layers(model)
-    kept = {name: effective_weight(layer).clone() for name, layer in layers.items()}
-    masked = {name: layer.weight_mask for name, layer in layers.items() if hasattr(layer, "weight_mask")}
-    zero = {name: weight == 0 for name, weight in kept.items()}
-    dense = dense_weights(model)
-    hidden = {name: zero[name] for name in masked if zero[name].any()}
+    layers, dense = prunable_layers(model), dense_weights(model)
+    zero = {name: effective_weight(layer) == 0 for name, layer in layers.items()}
+    pruned = [name for name in layers if zero[name].any()]
+    hidden = [name for name in pruned if hasattr(layers[name], "weight_mask")]
     for origin, weights in candidates.items():
         if any(dense[name].shape != weights[name].shape for name in layers):
             continue
         same = {name: dense[name] == weights[name] for name in layers}
         untrained = all(bool(same[name][~zero[name]].all()) for name in layers)
         # Trained since: what a mask hides has no gradient, and is as it was.
-        if untrained or (hidden and all(bool(same[name][gone].all()) for name, gone in hidden.items())):
-            fresh = {
-                name: gone & (weights[name] != 0) for name, gone in zero.items()
-            }  # what was zero before is no deed
-            return Pruned(fresh, kept, dict(weights), origin)
+        if untrained or (hidden and all(bool(same[name][zero[name]].all()) for name in hidden)):
+            # What was zero before is no deed.
+            return Pruned({name: zero[name] & (weights[name] != 0) for name in layers}, dict(weights), origin)
     # A mask keeps what it hides. A layer without a mask and without zeros hides nothing.
-    known = all(name in masked or not zero[name].any() for name in layers)
-    return Pruned(zero, kept, dense if known else None, "")
-
-
-def smallest_were_zeroed(before: Weights, zero: Weights, layers: Sequence[str]) -> bool:
-    """Whether no zeroed weight was larger than a kept one, over all these layers together."""
-    gone = torch.cat([before[name].abs()[zero[name]] for name in layers])
-    kept = torch.cat([before[name].abs()[~zero[name]] for name in layers])
-    return len(gone) == 0 or len(kept) == 0 or bool(gone.max() <= kept.min())
-
-
-def lowest_were_zeroed(before: torch.Tensor, zero: torch.Tensor) -> bool:
-    """Whether the most negative weights of a layer were zeroed: the sign was not taken off."""
-    gone, kept = before[zero], before[~zero]
-    return len(gone) > 0 and len(kept) > 0 and bool(gone.max() <= kept.min())
-
-
-def largest_were_zeroed(before: torch.Tensor, zero: torch.Tensor) -> bool:
-    """Whether the weights of largest size of a layer were zeroed."""
-    return lowest_were_zeroed(-before.abs(), zero)
+    return Pruned(zero, dense if hidden == pruned else None)
 
 
 def channel_norms(weight: torch.Tensor, n: int = 2) -> torch.Tensor:
@@ -158,24 +171,6 @@ def channel_norms(weight: torch.Tensor, n: int = 2) -> torch.Tensor:
 def empty_channels(zero: torch.Tensor) -> torch.Tensor:
     """(out,) bool: channels whose weights are all zero."""
     return zero.flatten(1).all(dim=1)
-
-
-def zeros_in_live_channels(zero: torch.Tensor) -> int:
-    """Number of zeros outside the channels whose weights are all zero."""
-    return int(zero[~empty_channels(zero)].sum())
-
-
-def whole_channels(zero: torch.Tensor) -> bool:
-    """Whether the zeros fill whole output channels."""
-    return zeros_in_live_channels(zero) == 0
-
-
-def least_channels_went(before: torch.Tensor, zero: torch.Tensor, n: int = 2) -> bool:
-    """Whether no empty channel had a larger norm than a channel that is left."""
-    norms, gone = channel_norms(before, n), empty_channels(zero)
-    if gone.all() or not gone.any():
-        return True
-    return bool(norms[gone].max() <= norms[~gone].min() * (1 + NORM_TOLERANCE))
 
 
 def preference(scores: torch.Tensor, zero: torch.Tensor) -> float:
@@ -245,27 +240,19 @@ def follows_the_start(before: Weights | None, zero: Weights) -> bool:
     return before is not None and abs(preference(before["conv1"], zero["conv1"])) > 3
 
 
-def methods_of(pruned: Pruned) -> tuple[str, ...]:
-    """The methods that explain these zeros, as far as the weights tell; none if they do not.
+def name_method(pruned: Pruned) -> str:
+    """The method that made these zeros, as far as the weights tell, "not pruned" or "undecided".
 
-    Two for whole channels that have the least norm by L1 and by L2.
+    "A or B" for whole channels that have the least norm by L1 and by L2.
     """
     layers = [name for name in ALL_LAYERS if pruned.zero[name].any()]
     if not layers or pruned.before is None:
-        return ()
-    before, zero = pruned.before, pruned.zero
-    if all(whole_channels(zero[name]) for name in layers):
-        norms = [n for n in (2, 1) if all(least_channels_went(before[x], zero[x], n) for x in layers)]
-        return tuple(f"structured L{n}" for n in norms) or ("random structured",)
-    if smallest_were_zeroed(before, zero, ALL_LAYERS):
-        return ("global L1",)
-    if all(smallest_were_zeroed(before, zero, [name]) for name in layers):
-        return ("local L1",)
-    return () if looks_random(before, zero, layers) else ("random",)
-
-
-def name_method(pruned: Pruned) -> str:
-    """The method that made these zeros ("A or B" where two explain them), "not pruned" or "undecided"."""
-    if not any(gone.any() for gone in pruned.zero.values()):
-        return "not pruned"
-    return " or ".join(methods_of(pruned)) or "undecided"
+        return "undecided" if layers else "not pruned"
+    if not any(pruned.scattered(name) for name in layers):
+        norms = [f"structured L{n}" for n in (2, 1) if pruned.least_channels_went(layers, n)]
+        return " or ".join(norms) or "random structured"
+    if pruned.smallest_went(ALL_LAYERS):
+        return "global L1"
+    if all(pruned.smallest_went([name]) for name in layers):
+        return "local L1"
+    return "undecided" if looks_random(pruned.before, pruned.zero, layers) else "random"

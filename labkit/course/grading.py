@@ -27,7 +27,7 @@ from labkit.course.students import seed_of
 from labkit.course.submission import Submission
 from labkit.course.submission.foreign import Refused, shown
 from labkit.course.task import NETWORKS, PROSE_STUB, TASKS
-from labkit.course.verdict import Finding, Unfit, Verdict
+from labkit.course.verdict import Unfit, Verdict, no_points
 from labkit.smaller.sparse_file import load_sparse
 from labkit.sparsity import effective_weight, prunable_layers, sparsity
 
@@ -237,7 +237,7 @@ def _verdict(name: str, submission: Submission, reading: _Reading) -> Verdict:
             return _of_an_answer(name, value, base, reading)
         return Verdict(task)
     except (Unfit, Refused) as error:
-        return Verdict(task, [Finding(False, task.title, shown(str(error), 200), task.points)])
+        return no_points(task, task.title, shown(str(error), 200))
 
 
 def _of_a_network(name: str, reading: _Reading) -> Verdict:

@@ -1,8 +1,13 @@
-"""What the judges of several tasks share: findings about networks, masks and numbers, and their hints."""
+"""What the judges of several tasks share: findings about networks, masks and numbers, and their hints.
 
+Several tasks are judged in the same steps. For these there are functions that make a judge: they get the findings that
+are the task's own.
+"""
+
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -15,14 +20,12 @@ from labkit.course.evidence import (
     Evidence,
     Pruned,
     Weights,
-    preference,
     read_pruning,
     strongest_preference,
 )
-from labkit.course.given import number
-from labkit.course.task import ROUNDS as AGAIN
-from labkit.course.task import Prediction, Rows, Task
-from labkit.course.verdict import Finding, Unfit, Verdict
+from labkit.course.given import number, own_copy
+from labkit.course.task import Judging, Prediction, Rows, Style, Task
+from labkit.course.verdict import Finding, Unfit, Verdict, first_hint
 from labkit.sparsity import effective_weight, prunable_layers
 
 ROUNDS = 10
@@ -34,6 +37,95 @@ SHARE = "a share between 0 and 1 was asked for: 0.75 for 75 %"
 PERCENT = "a number of percent, from 0 to 100, was asked for: 75 for 75 %"
 REACH = 'In code a layer is network.{0} or getattr(network, "{0}"), not its name alone'
 PIXELS = {"conv1": 28 * 28, "conv2": 14 * 14, "conv3": 5 * 5, "fc": 1}  # that each layer of CNN() makes
+WORK = {name: SIZES[name] * pixels for name, pixels in PIXELS.items()}  # multiply-adds of each layer of CNN()
+LAYER = 'a layer is network.conv1 or getattr(network, "conv1"), not its name alone'
+FULL_LOOP = "run the cell that makes {} and the loop again (a loop whose rounds are all done does nothing more)"
+CELL_WRITTEN = "if {} is written by now, run its cell and the one that makes {} again"
+PRUNING_WRITTEN = f"if the pruning is written by now, run the cell that makes {{}} again; {LAYER}"
+LOOP_WRITTEN = f"if prune_and_train is written by now: {FULL_LOOP}"
+FC_HAS_ZEROS = "fc has zeros: which layers were asked for?"
+EQUAL_SHARES = "every layer gave the same share"  # ... as thresholds of their own do
+SMALL_WENT = "small weights went"
+NOT_SMALL = "the zeroed weights are no smaller than the kept ones; was it the L1 method?"
+PRUNED_TWICE = "that is what two prunings make, the second of what the first has left; start from a clone"
+ALL_GONE = "nothing is left of {}: a decimal amount is a share, and 1.0 is all of it"
+Findings = Callable[[Pruned], list[Finding]]
+
+
+# Networks
+
+
+def network_task(
+    name: str, title: str, points: float, judging: Judging, network: str, again: str, style: Style, **others: Any
+) -> Task:
+    """A network that is trained or pruned, saved, and handed in; the arguments are attributes of the task."""
+    return Task(name, title, points, judging, own_copy, network, again=again, style=style, **others)
+
+
+def pruned_network(findings: Findings, odd: Callable[[Pruned], list[str]] = lambda _: []) -> Judging:
+    """The judge of a network that was pruned in one go.
+
+    Args:
+        findings: what was looked at.
+        odd: flags of the task's own.
+    """
+
+    def judge(task: Task, network: CNN, evidence: Evidence) -> Verdict:
+        pruned = _read(network, evidence)
+        if pruned is None:
+            return Verdict(task)
+        unknown = not pruned.origin and something_went(pruned, ALL_LAYERS)
+        flag = f"{task.network} was not made from the CNN_MNIST that was handed in, nor from a reference"
+        return Verdict(task, findings(pruned), [flag] * unknown + odd(pruned))
+
+    return judge
+
+
+def rounds_of_pruning(
+    amount: Callable[[Pruned], tuple[bool, str]], choice: Callable[[Pruned, Finding], Finding]
+) -> Judging:
+    """The judge of a network that was pruned in ten rounds of 10 % of what was left, and trained after each.
+
+    Args:
+        amount: whether the number of zeros is right, and the number in words.
+        choice: whether they are the right ones, given the finding about their number.
+    """
+
+    def judge(task: Task, network: CNN, evidence: Evidence) -> Verdict:
+        pruned = _read(network, evidence)
+        if pruned is None:
+            return Verdict(task)
+        right, text = amount(pruned)
+        only_convolutions = pruned.zeros(["fc"]) <= TIES
+        hint = _hint_for_rounds(pruned.share(CONVOLUTIONS)) if only_convolutions else FC_HAS_ZEROS
+        counts = Finding(right and only_convolutions, text, hint, 2)
+        trained = _was_trained(network, pruned, evidence.candidates)
+        findings = [counts, choice(pruned, counts), trained, _still_useful(network, evidence)]
+        hidden = f"{task.network}: all hidden weights are still those of {pruned.origin}; pruned in one step?"
+        in_one_step = pruned.origin and pruned.zeros(CONVOLUTIONS)
+        return Verdict(task, _run_again(findings, task), [hidden] if in_one_step else [])
+
+    return judge
+
+
+def _read(network: CNN, evidence: Evidence) -> Pruned | None:
+    """How a network was pruned; None if it is a clone that nothing was done to."""
+    check_shapes(network)
+    pruned = read_pruning(network, evidence.candidates)
+    return None if pruned.zeros() == 0 and pruned.origin else pruned
+
+
+def check_shapes(network: CNN) -> None:
+    """Refuse a network whose layers are not those of ``CNN()``."""
+    for name, layer in prunable_layers(network).items():
+        shape = tuple(effective_weight(layer).shape)
+        if SHAPES.get(name) != shape:
+            raise Unfit(f"{name} has weights {shape}; the layers must be those of CNN()")
+
+
+def accurate(reached: float, level: float, hint: str, points: float = 1) -> Finding:
+    """Whether a network tells enough images right."""
+    return Finding(reached >= level, f"at least {level:.0%} of the images right", hint, points)
 
 
 def off_by(count: int, right: int, head: str = "; ", most: int = 3) -> str:
@@ -41,136 +133,118 @@ def off_by(count: int, right: int, head: str = "; ", most: int = 3) -> str:
     distance = abs(count - right)
     if not 0 < distance <= most:
         return ""
-    words = {1: "one", 2: "two", 3: "three"}.get(distance, str(distance))
+    words = ("one", "two", "three")[distance - 1]
     more = "more" if count > right else "fewer"
     why = "perhaps > instead of >= (or the other way), a coin, or rounding"
     return f"{head}{count:,}, {words} {more} than the library's {right:,}: {why}"
 
 
-def check_shapes(network: CNN) -> None:
-    """Refuse a network whose layers are not those of ``CNN()``."""
-    for name, layer in prunable_layers(network).items():
-        if name not in SHAPES or tuple(effective_weight(layer).shape) != SHAPES[name]:
-            raise Unfit(f"{name} has weights {tuple(effective_weight(layer).shape)}; the layers must be those of CNN()")
+def counted(count: int, right: int, of: int, words: str, hint: str, points: float = 1) -> Finding:
+    """Whether so many weights of so many are masked, zero or left, but for a few."""
+    return Finding(
+        abs(count - right) <= TIES, f"{count:,} of {of:,} weights {words}{off_by(count, right)}", hint, points
+    )
 
 
-def read_task(task: Task, network: CNN, evidence: Evidence) -> tuple[Pruned, list[str]]:
-    """How the network of a task was pruned, and a flag if it was made from a network that nobody knows."""
-    check_shapes(network)
-    pruned = read_pruning(network, evidence.candidates)
-    if pruned.origin or not something_went(pruned, ALL_LAYERS):
-        return pruned, []
-    return pruned, [f"{task.network} was not made from the CNN_MNIST that was handed in, nor from a reference"]
+def zeros_in_words(pruned: Pruned) -> str:
+    """Number of zeros of each convolution."""
+    return "zeros in " + ", ".join(f"{name}: {pruned.zeros([name]):,} of {SIZES[name]:,}" for name in CONVOLUTIONS)
 
 
-def is_blank(found: Pruned) -> bool:
-    """A clone that nothing was done to."""
-    return found.zeros() == 0 and bool(found.origin)
-
-
-def quarters(found: Pruned, points: float, slack: int = 0) -> Finding:
+def quarters(pruned: Pruned) -> Finding:
     """Whether a quarter of each convolution is zero."""
-    wanted = {name: SIZES[name] // 4 for name in CONVOLUTIONS}
-    zeros = {name: found.zeros([name]) for name in wanted}
-    text = "zeros in " + ", ".join(f"{name}: {count:,} of {SIZES[name]:,}" for name, count in zeros.items())
-    text += "".join(off_by(zeros[name], wanted[name], f"; {name}: ") for name in wanted)
-    wrong = [name for name in wanted if abs(zeros[name] - wanted[name]) > slack]
-    share = zeros[wrong[0]] / SIZES[wrong[0]] if wrong else 0.0
-    hint = _hint_for_amount(share, wrong[0], zeros[wrong[0]]) if wrong else ""
-    alike = set(zeros.values())
-    if len(alike) == 1 and 0 < min(alike) < SIZES["conv1"]:
-        hint = f"{min(alike)} zeros in each layer: a whole number as amount counts weights, 0.25 is a quarter"
-    if not something_went(found):
-        hint = f"{wrong[0]} has no zeros to speak of: was it pruned, on this very network, and is its mask still there?"
-    return Finding(not wrong, text, hint, points)
+    zeros = {name: pruned.zeros([name]) for name in CONVOLUTIONS}
+    remarks = [off_by(zeros[name], SIZES[name] // 4, f"; {name}: ") for name in CONVOLUTIONS]
+    wrong = next((name for name in CONVOLUTIONS if abs(zeros[name] - SIZES[name] // 4) > TIES), "")
+    hint = _hint_for_quarters(pruned, zeros, wrong) if wrong else ""
+    return Finding(not wrong, zeros_in_words(pruned) + "".join(remarks), hint)
 
 
-def something_went(found: Pruned, layers: Sequence[str] = CONVOLUTIONS) -> bool:
+def _hint_for_quarters(pruned: Pruned, zeros: Mapping[str, int], layer: str) -> str:
+    count, share, first = zeros[layer], zeros[layer] / SIZES[layer], zeros["conv1"]
+    pruned_twice = abs(share - 0.4375) < 0.002 or abs(share - 15 / 64) < 0.002
+    hints = {
+        f"{layer} has no zeros to speak of: was it pruned, on this very network, and is its mask still there?": (
+            not something_went(pruned)
+        ),
+        f"{first} zeros in each layer: a whole number as amount counts weights, 0.25 is a quarter": (
+            {*zeros.values()} == {first} and 0 < first < SIZES["conv1"]
+        ),
+        f"{layer} has no zero: was it pruned, on this very network? {REACH.format(layer)}": count == 0,
+        ALL_GONE.format(layer): count == SIZES[layer],
+        f"{layer}: a whole number as amount counts weights, a decimal one is a share": count in (1, 2, 25),
+        f"{layer}: {PRUNED_TWICE}": pruned_twice,
+        f"{layer} has {share:.2%} zeros: an amount is the share that goes; a 0 in a mask drops a weight": (
+            abs(share - 0.75) < 0.01
+        ),
+    }
+    return first_hint(hints, f"{layer} has {share:.2%} zeros: is it the amount that was asked for, taken once?")
+
+
+def something_went(pruned: Pruned, layers: Sequence[str] = CONVOLUTIONS) -> bool:
     """Whether these layers were pruned, be it by a single weight.
 
     Where a mask was removed and training went on, a few weights are still exactly zero, or none: that depends on the
     last digits of the processor. A single zero is a deed only where a mask holds it, or the weights before are known.
     """
-    return found.zeros(layers) > (0 if found.before is not None else found.weights(layers) // 100)
+    return pruned.zeros(layers) > (0 if pruned.before is not None else pruned.weights(layers) // 100)
 
 
-def _hint_for_amount(share: float, layer: str, zeros: int) -> str:
-    if zeros == 0:
-        return f"{layer} has no zero: was it pruned, on this very network? {REACH.format(layer)}"
-    if zeros == SIZES[layer]:
-        return f"nothing is left of {layer}: a decimal amount is a share, and 1.0 is all of it"
-    if zeros in (1, 2, 25):
-        return f"{layer}: a whole number as amount counts weights, a decimal one is a share"
-    if abs(share - 0.4375) < 0.002 or abs(share - 15 / 64) < 0.002:
-        return f"{layer}: that is what two prunings make, the second of what the first has left; start from a clone"
-    if abs(share - 0.75) < 0.01:
-        return f"{layer} has {share:.2%} zeros: an amount is the share that goes; a 0 in a mask drops a weight"
-    return f"{layer} has {share:.2%} zeros: is it the amount that was asked for, taken once?"
+def rest_untouched(pruned: Pruned) -> Finding:
+    """Whether the linear layer has no zeros, but for weights that started as exactly 0."""
+    touched = pruned.zeros(["fc"]) > TIES
+    hint = FC_HAS_ZEROS if touched else "nothing was pruned"
+    return Finding(not touched and something_went(pruned), "fc untouched", hint)
 
 
-def rest_untouched(found: Pruned, points: float, layers: Sequence[str] = ("fc",)) -> Finding:
-    """Whether the other layers have no zeros."""
-    touched = [name for name in layers if found.zeros([name]) > TIES]  # a weight may start as exactly 0
-    text = f"{' and '.join(layers)} untouched"
-    hint = f"{', '.join(touched)} has zeros: which layers were asked for?" if touched else "nothing was pruned"
-    return Finding(not touched and something_went(found), text, hint, points)
+def if_known(holds: bool | None, amount: Finding) -> bool | None:
+    """Whether the right weights went; where that can not be known, the amount has to be right at least."""
+    return False if holds is None and not amount.holds else holds
 
 
-def by_hand_or_not(
-    before: Weights | None, holds: Callable[[Weights], bool], amount: Finding | None = None
-) -> bool | None:
-    """Whether it holds; None if the weights before are unknown, where at least the amount is right."""
-    if before is None:
-        return None if amount is None or amount.holds else False
-    return holds(before)
-
-
-def unless_trained_since(found: Pruned, holds: bool | None, layers: Sequence[str]) -> bool | None:
+def unless_trained_since(pruned: Pruned, holds: bool | None, layers: Sequence[str]) -> bool | None:
     """None instead of False where the weights before are not certain, but small ones were clearly preferred.
 
     Momentum and weight decay move hidden weights too: after some training a threshold can no longer be seen.
     """
-    if holds is not False or found.certain or found.before is None:
+    if holds is not False or pruned.origin or pruned.before is None:
         return holds
-    leans = [preference(found.before[x].abs(), found.zero[x]) / strongest_preference(found.zero[x]) for x in layers]
-    return None if max(leans) < -0.8 else False
+    return None if max(pruned.lean([x]) / strongest_preference(pruned.zero[x]) for x in layers) < -0.8 else False
 
 
-def at_random(before: Weights, zero: Weights, layers: Sequence[str]) -> bool:
+def at_random(pruned: Pruned, layers: Sequence[str]) -> bool:
     """Whether the zeros of all these layers show no preference for small or large weights."""
-    return all(abs(preference(before[name].abs(), zero[name])) < 4 for name in layers)
+    return all(abs(pruned.lean([name])) < 4 for name in layers)
 
 
-def was_trained(network: CNN, found: Pruned, candidates: Mapping[str, Weights]) -> Finding:
+def _was_trained(network: CNN, pruned: Pruned, candidates: Mapping[str, Weights]) -> Finding:
     """Whether the weights that are left have moved away from every network that it may have been made from."""
-    same = [
-        name
-        for name, weights in candidates.items()
-        if all(torch.equal(found.kept[x][~found.zero[x]], weights[x][~found.zero[x]]) for x in CONVOLUTIONS)
-    ]
+    left = {name: ~pruned.zero[name] for name in CONVOLUTIONS}
+    own = {name: effective_weight(getattr(network, name))[left[name]] for name in CONVOLUTIONS}
+    same = any(all(torch.equal(own[x], weights[x][left[x]]) for x in CONVOLUTIONS) for weights in candidates.values())
     hint = "the weights that are left are exactly those before: whose parameters did the optimizer get?"
     holds = not same and int(network.batch1.num_batches_tracked or 0) > 0
-    return Finding(holds, "the weights that are left have been trained", hint, 1)
+    return Finding(holds, "the weights that are left have been trained", hint)
 
 
-def still_useful(network: CNN, evidence: Evidence) -> Finding:
+def _still_useful(network: CNN, evidence: Evidence) -> Finding:
     """Whether the network tells digits after its last round."""
-    reached = evidence.accuracy(network)
     hint = "does every round train after it has pruned, with the gradients of this network?"
-    return Finding(reached >= USEFUL, f"at least {USEFUL:.0%} of the images right after the last round", hint, 1)
+    useful = evidence.accuracy(network) >= USEFUL
+    return Finding(useful, f"at least {USEFUL:.0%} of the images right after the last round", hint)
 
 
-def run_again(findings: Sequence[Finding], task: Task) -> list[Finding]:
+def _run_again(findings: list[Finding], task: Task) -> list[Finding]:
     """The last hint also says how to start over: after a correction the loop is still full."""
-    last = max((number for number, finding in enumerate(findings) if finding.holds is False), default=None)
-    said = f" After a change of prune_and_train: {AGAIN.format(task.network)}"
-    if last is None:
-        return list(findings)
-    end = "" if findings[last].hint.endswith("?") else "."
-    return [replace(x, hint=x.hint + end + said) if number == last else x for number, x in enumerate(findings)]
+    last = max((place for place, finding in enumerate(findings) if finding.holds is False), default=None)
+    if last is not None:
+        hint = findings[last].hint + ("" if findings[last].hint.endswith("?") else ".")
+        hint += f" After a change of prune_and_train: {FULL_LOOP.format(task.network)}"
+        findings[last] = replace(findings[last], hint=hint)
+    return findings
 
 
-def hint_for_rounds(share: float) -> str:
+def _hint_for_rounds(share: float) -> str:
     """What a share of zeros tells of the number of rounds."""
     if share < 0.01:
         return (
@@ -179,96 +253,142 @@ def hint_for_rounds(share: float) -> str:
         )
     if share > 0.99:
         return "nearly nothing is left: each round takes a tenth of what is left, not of all"
-    rounds = torch.log(torch.tensor(1 - share)) / torch.log(torch.tensor(0.9))
-    said = f"{share:.2%} of the convolutions: that is about {rounds:.1f} rounds of 10 % of what is left in each"
-    stopped = rounds < ROUNDS - 0.5 and abs(rounds - rounds.round()) < 0.05
-    return f"{said}. If the loop was stopped, run its cell again: it goes on" if stopped else said
+    rounds = math.log(1 - share) / math.log(0.9)
+    hint = f"{share:.2%} of the convolutions: that is about {rounds:.1f} rounds of 10 % of what is left in each"
+    stopped = rounds < ROUNDS - 0.5 and abs(rounds - round(rounds)) < 0.05
+    return f"{hint}. If the loop was stopped, run its cell again: it goes on" if stopped else hint
 
 
-def in_one_step(task: Task, found: Pruned) -> list[str]:
-    """A flag if everything that the masks hide is as it was before the first round."""
-    if not found.origin or not found.zeros(CONVOLUTIONS):
-        return []
-    return [f"{task.network}: all hidden weights are still those of {found.origin}; pruned in one step?"]
+# Masks by hand
+
+
+def masks_by_hand(*layers: str) -> Callable[[Findings], Judging]:
+    """Makes a judge of masks, one for each of these layers; it is not asked where they have no zero at all."""
+
+    def judge_with(findings: Findings) -> Judging:
+        def judge(task: Task, masks: object, evidence: Evidence) -> Verdict:
+            if not isinstance(masks, Mapping):
+                raise Unfit(f"masks are a {type(masks).__name__}; they must be a dict from layer to tensor")
+            missing = [name for name in layers if name not in masks]
+            if missing:
+                raise Unfit(f"there is no mask for {', '.join(missing)}")
+            zero = {name: zeros_of(masks[name], name, f"the mask of {name}") for name in layers}
+            return by_hand(task, Pruned(zero, evidence.before), findings)
+
+        return judge
+
+    return judge_with
+
+
+def zeros_of(mask: object, layer: str, name: str) -> torch.Tensor:
+    """Where a mask by hand has zeros; refuses what is no mask."""
+    if not isinstance(mask, torch.Tensor):
+        raise Unfit(f"{name} is a {type(mask).__name__}; it must be a tensor")
+    if tuple(mask.shape) != SHAPES[layer]:
+        raise Unfit(f"{name} has shape {tuple(mask.shape)}; a mask has the shape of its weights, {SHAPES[layer]}")
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise Unfit(f"{name} has values other than 0 and 1; the weights are multiplied with it")
+    return mask == 0
+
+
+def by_hand(task: Task, pruned: Pruned, findings: Findings) -> Verdict:
+    """A verdict on masks, if they have a zero; a flag if the network that they belong to is not known."""
+    if not pruned.zeros(pruned.zero):
+        return Verdict(task)
+    return Verdict(task, findings(pruned), unknown_base(task, pruned.before))
+
+
+def is_whole(weights: Weights | None) -> TypeGuard[Weights]:
+    """Whether the weights are known, and have the shapes of those of ``CNN()``."""
+    return weights is not None and all(tuple(weights[name].shape) == shape for name, shape in SHAPES.items())
+
+
+def unknown_base(task: Task, before: Weights | None) -> list[str]:
+    """A flag if the network that masks or weights belong to is not known."""
+    return [f"{task.name}: the network that this answer belongs to was not handed in"] if before is None else []
+
+
+def of_each_mask(judged: Callable[[Pruned, str], tuple[bool | None, str]]) -> Findings:
+    """A finding for each convolution: whether its mask is right, with a hint, and its number of zeros."""
+
+    def findings(pruned: Pruned) -> list[Finding]:
+        rows = []
+        for name in CONVOLUTIONS:
+            (holds, hint), count = judged(pruned, name), pruned.zeros([name])
+            remark = off_by(count, SIZES[name] // 4) if holds is not False else ""
+            rows.append(Finding(holds, f"{name}: {count:,} of {SIZES[name]:,} weights are masked{remark}", hint))
+        return rows
+
+    return findings
+
+
+# Numbers
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a plain number; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def prediction_task(
-    number_of: str, question: str, asked: str, least: float, most: float, shown: float, measured: Any, unit: str = ""
+    number_of: str,
+    question: str,
+    asked: str,
+    least: float,
+    most: float,
+    shown: float,
+    measured: float | Callable[[Rows], float | None],
+    unit: str = "",
 ) -> Task:
-    """A number, committed before the measurement, in the notebook of this number."""
+    """A number, committed before the measurement, in the notebook of this number. Being right earns nothing more."""
+
+    def judge(task: Task, value: object, _: Evidence) -> Verdict:
+        if value is None:
+            return Verdict(task)
+        hint = f"write a plain number: {asked}"
+        if not is_number(value) or not abs(value) < 1e15:  # NaN: no
+            return Verdict(task, [Finding(False, "no number was written down", hint)])
+        if least <= value <= most:
+            return Verdict(task, [Finding(True, "a number was written down", hint)])
+        return Verdict(task, [Finding(False, f"{value:g} was written down", asked)])
+
     about = Prediction(question, unit, asked, least, most, shown, measured)
     title = "a prediction, before the measurement"
-    return Task(f"{number_of}-prediction", title, 1, _prediction, number, prediction=about)
+    return Task(f"{number_of}-prediction", title, 1, judge, number, prediction=about)
 
 
-def _prediction(task: Task, value: Any, _: Evidence) -> Verdict:
-    """Being right earns nothing more."""
-    about = task.prediction
-    if value is None or about is None:
-        return Verdict(task)
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15  # NaN: no
-    if not plain or about.least <= value <= about.most:
-        text, hint = f"{'a' if plain else 'no'} number was written down", f"write a plain number: {about.asked}"
-        return Verdict(task, [Finding(plain, text, hint, 1)])
-    return Verdict(task, [Finding(False, f"{value:g} was written down", about.asked, 1)])
+def accuracy_prediction(number_of: str, question: str, network: str) -> Task:
+    """The test accuracy of a network, predicted in the notebook of this number."""
+
+    def measured(rows: Rows) -> float | None:
+        return rows[network].accuracy if network in rows else None
+
+    return prediction_task(number_of, question, SHARE, 0, 1, 3, measured)
 
 
-def accuracy_of(network: str) -> Callable[[Rows], float | None]:
-    """What a prediction of this network's accuracy is compared with."""
-    return lambda rows: rows[network].accuracy if network in rows else None
+def multiply_adds_by_hand(
+    rights: Mapping[str, int], general: Mapping[str, str], hint: Callable[[str, float], str]
+) -> Judging:
+    """The judge of a number of multiply-adds for each layer.
 
+    Args:
+        rights: layer -> the right number.
+        general: layer -> where to look.
+        hint: what is wrong with a layer's number.
+    """
 
-def counted(task: Task, answers: Any, rights: Mapping[str, int], hint: Callable[[str, Any], str]) -> Verdict:
-    """Multiply-adds of each layer."""
-    if not isinstance(answers, Mapping):
-        raise Unfit(f"work is a {type(answers).__name__}; it must be a dict from layer to a number")
-    if not answers:
-        return Verdict(task)
-    findings = []
-    for name, right in rights.items():
-        given = answers.get(name)
-        plain = isinstance(given, (int, float)) and not isinstance(given, bool)
-        why = hint(name, given)
-        if name not in answers:
-            why = f"work has no {name!r}; its keys are {', '.join(map(repr, answers))[:80]}; {why}"
-        findings.append(
-            Finding(plain and given == right, f"{name}: {f'{given:,}' if plain else 'no number'}", why, 0.5)
-        )
-    return Verdict(task, findings)
+    def judge(task: Task, answers: object, _: Evidence) -> Verdict:
+        if not isinstance(answers, Mapping):
+            raise Unfit(f"work is a {type(answers).__name__}; it must be a dict from layer to a number")
+        findings = []
+        for name, right in rights.items():
+            given = answers.get(name)
+            why = f"there is no plain number for {name}; {general[name]}"
+            why = hint(name, given) if isinstance(given, (int, float)) else why
+            if name not in answers:
+                why = f"work has no {name!r}; its keys are {', '.join(map(repr, answers))[:80]}; {why}"
+            text = f"{name}: {given:,}" if is_number(given) else f"{name}: no number"
+            findings.append(Finding(is_number(given) and given == right, text, why, 0.5))
+        return Verdict(task, findings if answers else [])
 
-
-def zeros_of(mask: Any, name: str, what: str) -> torch.Tensor:
-    """Where a mask by hand has zeros; refuses what is no mask."""
-    if not isinstance(mask, torch.Tensor):
-        raise Unfit(f"{what} is a {type(mask).__name__}; it must be a tensor")
-    if tuple(mask.shape) != SHAPES[name]:
-        raise Unfit(f"{what} has shape {tuple(mask.shape)}; a mask has the shape of its weights, {SHAPES[name]}")
-    zero = mask == 0
-    if not bool((zero | (mask == 1)).all()):
-        raise Unfit(f"{what} has values other than 0 and 1; the weights are multiplied with it")
-    return zero
-
-
-def all_zeros_of(masks: Any, layers: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Where masks by hand have zeros, layer by layer."""
-    if not isinstance(masks, Mapping):
-        raise Unfit(f"masks are a {type(masks).__name__}; they must be a dict from layer to tensor")
-    missing = [name for name in layers if name not in masks]
-    if missing:
-        raise Unfit(f"there is no mask for {', '.join(missing)}")
-    return {name: zeros_of(masks[name], name, f"the mask of {name}") for name in layers}
-
-
-def mask_findings(zero: Weights, before: Weights | None, layers: Sequence[str], right: Any, points: float) -> Any:
-    """A finding for each layer."""
-    for name in layers:
-        holds, hint = right(before, zero, name)
-        count = int(zero[name].sum())
-        remark = off_by(count, SIZES[name] // 4) if holds is not False else ""
-        yield Finding(holds, f"{name}: {count:,} of {SIZES[name]:,} weights are masked{remark}", hint, points)
-
-
-def by_hand(task: Task, findings: Sequence[Finding], before: Weights | None) -> Verdict:
-    """A verdict on masks or weights that belong to a network; a flag if that one is not known."""
-    odd = [f"{task.name}: the network that this answer belongs to was not handed in"] if before is None else []
-    return Verdict(task, findings, odd if findings else [])
+    return judge

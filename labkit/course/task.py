@@ -16,8 +16,6 @@ from labkit.course.result import MeasuredNetwork
 from labkit.course.verdict import Verdict
 
 CODE_STUB, PROSE_STUB = "# YOUR CODE HERE", "*Your answer here.*"  # what stands in a release for a solution
-ROUNDS = "run the cell that makes {} and the loop again (a loop whose rounds are all done does nothing more)"
-LAYER = 'a layer is network.conv1 or getattr(network, "conv1"), not its name alone'
 Rows = Mapping[str, MeasuredNetwork]  # network -> what the grader measured of it
 
 
@@ -53,8 +51,7 @@ class Prediction:
     measured: float | Callable[[Rows], float | None]
 
 
-def _as_it_is(work: Any) -> Any:
-    return work
+Judging = Callable[["Task", Any, Evidence], Verdict]  # of a task, the work and what is known beside it
 
 
 @dataclass(frozen=True)
@@ -84,8 +81,8 @@ class Task:
     name: str
     title: str
     points: float
-    judging: Callable[["Task", Any, Evidence], Verdict]
-    plain: Callable[[Any], Any] = _as_it_is
+    judging: Judging
+    plain: Callable[[Any], object]
     network: str = ""
     bonus: bool = False
     again: str = ""
@@ -104,7 +101,7 @@ class Task:
         """Name of the task's notebook."""
         return next(name for name in notebooks() if name[:2] == self.name[:2])
 
-    def judge(self, work: Any, evidence: Evidence) -> Verdict:
+    def judge(self, work: object, evidence: Evidence) -> Verdict:
         """What holds of a piece of work; the check cell and the grader both ask here.
 
         Raises:

@@ -1,6 +1,6 @@
 """What was found about a piece of work, with reasons, and the words for it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,8 +54,18 @@ class Verdict:
         return float(sum(finding.points for finding in self.findings if finding.holds is not False))
 
 
+def no_points(task: "Task", text: str, reason: str) -> Verdict:
+    """The verdict on work that can not be judged."""
+    return Verdict(task, [Finding(False, text, reason, task.points)])
+
+
 class Unfit(ValueError):
     """An answer of a kind that can not be judged; its message says what was received and what is needed."""
+
+
+def first_hint(hints: Mapping[str, bool | None], general: str) -> str:
+    """The first hint that applies; the general one if none does."""
+    return next((hint for hint, applies in hints.items() if applies), general)
 
 
 def lines_of(verdict: Verdict, *, hints: bool = True) -> list[str]:

@@ -1,6 +1,6 @@
 """A point of the study: one network that is trained and pruned, and what is known of it before it is run.
 
-Knows names and numbers only; what they mean is done in ``scores``, ``budgets``, ``schedules`` and ``run``.
+Knows names and numbers only; what they mean is done in ``criteria``, ``budgets``, ``schedules`` and ``run``.
 """
 
 import math
@@ -11,8 +11,8 @@ from typing import Any
 from labkit.cnn import CNN
 from labkit.data import CHECKSUMS
 from labkit.sparsity import effective_weight, prunable_layers
+from labkit.study.criteria import CRITERIA
 
-CRITERIA = ("none", "random", "magnitude", "lamp", "gradient", "snip", "synflow")
 SCOPES = ("none", "local", "global", "erk")
 SCHEDULES = ("none", "before", "oneshot", "iterative", "gradual", "rewind")
 CONTROLS = ("none", "shuffled", "reinitialised", "small")
@@ -58,7 +58,7 @@ class Point:
     def __post_init__(self) -> None:
         for name, known in (
             ("dataset", tuple(CHECKSUMS)),
-            ("criterion", CRITERIA),
+            ("criterion", ("none", *CRITERIA)),
             ("scope", SCOPES),
             ("schedule", SCHEDULES),
             ("control", CONTROLS),

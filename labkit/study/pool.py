@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +18,6 @@ from tempfile import TemporaryDirectory
 
 import torch
 from filelock import FileLock, Timeout
-from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from labkit import runtime
 from labkit.data import load_images
@@ -72,36 +70,52 @@ def run_plan(
             forget(point, scratch)
         waiting = [point for point in dict.fromkeys(points) if point not in done]
         if waiting:
-            here = (networks, None if scheduler else scratch)  # a cluster's workers have scratch folders of their own
-            for folder in (folder for folder in here if folder is not None):
-                runtime.check_writable(folder / "any")
+            # A cluster's workers have scratch folders of their own.
+            for folder in (networks, None if scheduler else scratch):
+                if folder is not None:
+                    runtime.check_writable(folder / "any")
             if not scheduler:
                 _check_before(waiting, [done[point] for point in points if point in done], path, device)
         failed: dict[Point, str] = {}
-        left = len(waiting)
-        try:
-            # Closed at once when something breaks here: its workers must not go on.
-            with _closing(_outcomes(waiting, workers, scheduler, device, scratch)) as outcomes:
-                for point, outcome, network in outcomes:
-                    if isinstance(outcome, Record):
-                        if networks is not None:
-                            with runtime.written_whole(networks / f"{point.name}.lks") as temporary:
-                                temporary.write_bytes(network)
-                        add_record(path, outcome)
-                        forget(point, scratch)  # its state is of no use only now
-                    else:
-                        failed[point] = outcome
-                    left -= 1
-                    progress(point, outcome)
-        except (TerminatedWorkerError, CancelledError, OSError) as error:
-            so_far = f"{len(waiting) - left} points finished and kept in {path}, {left} left; the same command goes on"
-            if isinstance(error, OSError):
-                if error.errno != errno.ENOSPC:
-                    raise
-                raise OSError(f"the disk is full ({error.filename}): {so_far} when there is room") from error
-            what = "a worker died (was there memory enough?)" if not scheduler else f"{scheduler} went away"
-            raise RuntimeError(f"{what}: {so_far} ({type(error).__name__})") from error
+        left = set(waiting)
+        # Closed at once when something breaks here: its workers must not go on.
+        outcomes = _outcomes(waiting, workers, scheduler, device, scratch)
+        with _stopped_in_words(path, waiting, left, scheduler), _closing(outcomes):
+            for point, outcome, network in outcomes:
+                if isinstance(outcome, Record):
+                    _keep(path, outcome, network, networks)
+                    forget(point, scratch)  # its state is of no use only now
+                else:
+                    failed[point] = outcome
+                left.remove(point)
+                progress(point, outcome)
     return failed
+
+
+def _keep(path: Path, record: Record, network: bytes, networks: Path | None) -> None:
+    """The network's file first: what has a record is not run again."""
+    if networks is not None:
+        with runtime.written_whole(networks / f"{record.point.name}.lks") as temporary:
+            temporary.write_bytes(network)
+    add_record(path, record)
+
+
+@contextmanager
+def _stopped_in_words(path: Path, points: Sequence[Point], left: Collection[Point], scheduler: str) -> Iterator[None]:
+    """What ends the whole run, with what is kept and how to go on."""
+    from joblib.externals.loky.process_executor import TerminatedWorkerError  # slow to import
+
+    try:
+        yield
+    except (TerminatedWorkerError, CancelledError, OSError) as error:
+        finished = len(points) - len(left)
+        kept = f"{finished} points finished and kept in {path}, {len(left)} left; the same command goes on"
+        if not isinstance(error, OSError):
+            cause = f"{scheduler} went away" if scheduler else "a worker died (was there memory enough?)"
+            raise RuntimeError(f"{cause}: {kept} ({type(error).__name__})") from error
+        if error.errno == errno.ENOSPC:
+            raise OSError(f"the disk is full ({error.filename}): {kept} when there is room") from error
+        raise
 
 
 def _check_before(waiting: Sequence[Point], done: Sequence[Record], path: Path, device: str) -> None:
@@ -115,9 +129,9 @@ def _check_before(waiting: Sequence[Point], done: Sequence[Record], path: Path, 
 
 
 @contextmanager
-def _closing(outcomes: Generator[Outcome, None, None]) -> Iterator[Iterator[Outcome]]:
+def _closing(outcomes: Generator[Outcome, None, None]) -> Iterator[None]:
     try:
-        yield outcomes
+        yield
     finally:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # joblib's, that not all was waited for
@@ -131,6 +145,8 @@ def _outcomes(
     if points and scheduler:
         yield from _of_cluster(points, scheduler, device, scratch)
     elif points:
+        from joblib import Parallel, delayed, parallel_config  # slow to import
+
         with parallel_config("loky", n_jobs=min(workers, len(points)), inner_max_num_threads=1):
             work = Parallel(return_as="generator_unordered", batch_size=1)
         yield from work(delayed(_as_child)(os.getpid(), attempt, point, device, scratch) for point in points)

@@ -8,7 +8,6 @@ from torch.nn.utils import prune
 
 import labkit
 from labkit.study import CRITERIA
-from labkit.study import points as study_points
 from labkit.study.criteria import lamp_scores
 
 LAYERS = ("conv1", "conv2", "conv3", "fc")
@@ -94,10 +93,6 @@ def assert_near(scores, wanted, **tolerance):
 
 
 # What holds for all
-
-
-def test_criteria_are_those_that_a_point_may_name():
-    assert ("none", *CRITERIA) == study_points.CRITERIA
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

@@ -1,22 +1,23 @@
 """The tasks of notebook 01."""
 
-from typing import Any
+import math
 
 import torch
 
 from labkit.cnn import CNN
 from labkit.course import judging
-from labkit.course.evidence import ALL_LAYERS, SIZES, Evidence, dense_weights
-from labkit.course.given import numbers, own_copy
+from labkit.course.evidence import ALL_LAYERS, CONVOLUTIONS, SHAPES, SIZES, Evidence, dense_weights, read_pruning
+from labkit.course.given import numbers
+from labkit.course.judging import PIXELS, WORK
 from labkit.course.task import Style, Task
-from labkit.course.verdict import Finding, Verdict
+from labkit.course.verdict import Finding, Verdict, first_hint
 from labkit.plots import GREY
-from labkit.sparsity import effective_weight, prunable_layers
 
 TRAIN = "the network has never seen a batch: if the training is written by now, run its cell again"
 LEVELS = (0.5, judging.USEFUL, judging.TRAINED)
-WORK = {"conv1": 225_792, "conv2": 3_612_672, "conv3": 1_843_200, "fc": 32_000}
-OUTPUTS = {"conv1": 32, "conv2": 64, "conv3": 128, "fc": 10}
+LINEAR = "how often is a weight of a linear layer used for one image? Once"
+CONVOLUTION = "once for each output pixel that it makes: how many are there, before pooling?"
+GENERAL = {**dict.fromkeys(CONVOLUTIONS, CONVOLUTION), "fc": LINEAR}
 # Number of pixels taken instead -> what was overlooked.
 MISTAKEN_PIXELS = {
     "conv1": {
@@ -39,88 +40,69 @@ MISTAKEN_PIXELS = {
 }
 
 
-def _work(task: Task, answers: Any, _: Evidence) -> Verdict:
-    return judging.counted(task, answers, WORK, _hint_for_work)
-
-
-def _hint_for_work(name: str, given: Any) -> str:
+def _hint_for_work(name: str, given: float) -> str:
     """01: what is wrong with a number of multiply-adds."""
-    linear = "how often is a weight of a linear layer used for one image? Once"
-    general = (
-        linear if name == "fc" else "once for each output pixel that it makes: how many are there, before pooling?"
-    )
-    if not isinstance(given, (int, float)):
-        return f"there is no plain number for {name}; {general}"
-    if given == SIZES[name]:
-        return f"that is the number of weights of {name}; each is used once for each output pixel that it makes"
-    if given == 2 * SIZES[name] * judging.PIXELS[name]:
-        return "a multiplication and the addition that follows it count as one"
-    if given == (SIZES[name] + OUTPUTS[name]) * judging.PIXELS[name]:
-        return "only weights multiply; the biases are not counted"
-    if given == 9 * judging.PIXELS[name]:
-        return f"a kernel of 3 × 3 stands between each input and each output channel: all {SIZES[name]:,} weights count"
-    if given == judging.PIXELS[name]:
-        return f"that is the number of pixels; each of the {SIZES[name]:,} weights of {name} is used once for each"
-    mistaken = MISTAKEN_PIXELS[name].items()
-    return next((said for pixels, said in mistaken if given == SIZES[name] * pixels), general)
+    size, pixels = SIZES[name], PIXELS[name]
+    hints = {
+        f"that is the number of weights of {name}; each is used once for each output pixel that it makes": given
+        == size,
+        "a multiplication and the addition that follows it count as one": given == 2 * size * pixels,
+        "only weights multiply; the biases are not counted": given == (size + SHAPES[name][0]) * pixels,
+        f"a kernel of 3 × 3 stands between each input and each output channel: all {size:,} weights count": (
+            given == 9 * pixels
+        ),
+        f"that is the number of pixels; each of the {size:,} weights of {name} is used once for each": given == pixels,
+    }
+    mistaken = {hint: given == size * count for count, hint in MISTAKEN_PIXELS[name].items()}
+    return first_hint(hints | mistaken, GENERAL[name])
 
 
-def _trained_network(task: Task, network: CNN, evidence: Evidence) -> Verdict:
+def _trained(task: Task, network: CNN, evidence: Evidence) -> Verdict:
     """01: CNN_MNIST, dense and trained. One that equals a reference network is a question: is it a copy?"""
     judging.check_shapes(network)
     weights = dense_weights(network)
-    equal = [
-        name for name, other in evidence.references.items() if all(torch.equal(weights[x], other[x]) for x in weights)
-    ]
+    batches = int(network.batch1.num_batches_tracked or 0)
     if network.batch1.num_batches_tracked == 0:  # it has never seen a batch
         return Verdict(task)
     reached = evidence.accuracy(network)
-    zeros = sum(int((effective_weight(layer) == 0).sum()) for layer in prunable_layers(network).values())
-    hint = _hint_for_training(int(network.batch1.num_batches_tracked or 0), reached)
-    findings = [Finding(reached >= level, f"at least {level:.0%} of the images right", hint, 1) for level in LEVELS]
-    findings.append(
-        Finding(zeros <= judging.TIES, "no weight is zero yet", f"{zeros:,} weights are zero; pruning comes later", 1)
-    )
-    return Verdict(task, findings, [f"CNN_MNIST is {equal[0]}: trained with its seed, or copied?"] if equal else [])
+    zeros = read_pruning(network, {}).zeros()
+    hint = _hint_for_training(batches, reached)
+    findings = [judging.accurate(reached, level, hint) for level in LEVELS]
+    pruned = f"{zeros:,} weights are zero; pruning comes later"
+    findings.append(Finding(zeros <= judging.TIES, "no weight is zero yet", pruned))
+    copies = [n for n, other in evidence.references.items() if all(torch.equal(weights[x], other[x]) for x in weights)]
+    return Verdict(task, findings, [f"CNN_MNIST is {name}: trained with its seed, or copied?" for name in copies[:1]])
 
 
 def _hint_for_training(batches: int, reached: float) -> str:
     """Only the network is known; the number of batches that it has seen tells how far the training ran."""
     optimizer = "did the optimizer get the parameters of this network"
+    steps = "LinearLR counts steps, not epochs: total_iters=EPOCHS * len(train_loader)"
     if batches < 400:  # five epochs of quick mode have 430
         again = "One that was stopped goes on if its cell is run again"
-        return (
-            f"it has seen {batches:,} batches only: did the training run through all epochs, and {optimizer}? {again}"
-        )
-    steps = "LinearLR counts steps, not epochs: total_iters=EPOCHS * len(train_loader)"
+        hint = f"did the training run through all epochs, and {optimizer}? {again}"
+        return f"it has seen {batches:,} batches only: {hint}"
     if reached < judging.USEFUL:
         return f"it has seen {batches:,} batches and hardly learned: was the rate soon zero? {steps}; {optimizer}?"
     return f"it has seen {batches:,} batches and could learn more: is the rate as given, and zero at the end? {steps}"
 
 
+LOSS = "a loss, 0 or more, was asked for, such as 0.5"
+BY_HAND = judging.multiply_adds_by_hand(WORK, GENERAL, _hint_for_work)
+STYLE = Style("o", GREY, "CNN_MNIST: dense")
 TASKS = (
-    judging.prediction_task(
-        "01",
-        "the smallest loss with softmax twice",
-        "a loss, 0 or more, was asked for, such as 0.5",
-        0,
-        float("inf"),
-        3,
-        1.461,
-        "nats",
-    ),
-    Task("01-work", "multiply-adds of each layer", 2, _work, numbers),
-    Task(
+    judging.prediction_task("01", "the smallest loss with softmax twice", LOSS, 0, math.inf, 3, 1.461, "nats"),
+    Task("01-work", "multiply-adds of each layer", 2, BY_HAND, numbers),
+    judging.network_task(
         "01-training",
         "CNN_MNIST, trained",
         4,
-        _trained_network,
-        own_copy,
+        _trained,
         "CNN_MNIST",
+        TRAIN,
+        STYLE,
         layers=ALL_LAYERS,
-        again=TRAIN,
         levels=LEVELS,
-        style=Style("o", GREY, "CNN_MNIST: dense"),
         dense=True,
     ),
 )

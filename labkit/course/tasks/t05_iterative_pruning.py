@@ -1,100 +1,61 @@
 """The tasks of notebook 05."""
 
-from typing import Any
-
-from labkit.cnn import CNN
 from labkit.course import judging
-from labkit.course.evidence import CONVOLUTIONS, SIZES, Evidence, Pruned, preference, smallest_were_zeroed
-from labkit.course.given import own_copy, tensor
-from labkit.course.task import ROUNDS as AGAIN
+from labkit.course.evidence import CONVOLUTIONS, SIZES, Evidence, Pruned
+from labkit.course.given import tensor
 from labkit.course.task import Style, Task
-from labkit.course.verdict import Finding, Verdict
+from labkit.course.verdict import Finding, Verdict, first_hint
 from labkit.plots import GREEN
 
-LOCAL = f"if prune_and_train is written by now: {AGAIN.format('CNN_MNIST_FNC')}"
 # Zeros after ten rounds of 10 %, each rounded as the library rounds; by hand one may round ten times the other way.
 ITERATIVE = {"conv1": 187, "conv2": 12_005, "conv3": 48_021}
+# Number of zeros of conv2 -> how they come about.
+USUAL_COUNTS = {
+    1_843: "that is one round: the second starts from the mask of the first",
+    1_659: "that is the second round alone: multiply with the mask of the first",
+    3_686: "that is twice a tenth of all: the threshold of the second round is found among the survivors",
+    4_995: "that is three rounds: the mask starts from ones, and the loop makes two",
+    14_930: "a 1 keeps a weight, a 0 drops it",
+}
 
 
-def _second_round(task: Task, mask: Any, evidence: Evidence) -> Verdict:
+def _second_round(task: Task, mask: object, evidence: Evidence) -> Verdict:
     """05: conv2 after two rounds of 10 % of what is left."""
-    before = evidence.before
     zero = {"conv2": judging.zeros_of(mask, "conv2", "mask_by_hand")}
-    if not zero["conv2"].any():
-        return Verdict(task)
-    count = int(zero["conv2"].sum())
-    remark = judging.off_by(count, 3_502)
-    exact = Finding(
-        abs(count - 3_502) <= judging.TIES, f"{count:,} of 18,432 weights are masked{remark}", _hint_for_two(count), 2
-    )
-    holds = judging.by_hand_or_not(before, lambda weights: smallest_were_zeroed(weights, zero, ["conv2"]))
-    holds = False if count == SIZES["conv2"] else holds
-    hint = "the smallest |w| are to go: compare |w|, not w, and keep what the first round masked"
-    return judging.by_hand(task, [exact, Finding(holds, "the smallest |w| went", hint, 1)], before)
+    return judging.by_hand(task, Pruned(zero, evidence.before), _two_rounds)
 
 
-def _hint_for_two(count: int) -> str:
+def _two_rounds(mask: Pruned) -> list[Finding]:
+    count = mask.zeros(["conv2"])
     hint = f"{count:,} are masked: the second round takes a tenth of the survivors, and the first mask stays"
-    for usual, said in {
-        1_843: "that is one round: the second starts from the mask of the first",
-        1_659: "that is the second round alone: multiply with the mask of the first",
-        3_686: "that is twice a tenth of all: the threshold of the second round is found among the survivors",
-        4_995: "that is three rounds: the mask starts from ones, and the loop makes two",
-        14_930: "a 1 keeps a weight, a 0 drops it",
-    }.items():
-        if abs(count - usual) <= judging.TIES:
-            return f"{hint}; {said}"
-    return hint
+    usual = {f"{hint}; {origin}": abs(count - zeros) <= judging.TIES for zeros, origin in USUAL_COUNTS.items()}
+    exact = judging.counted(count, 3_502, SIZES["conv2"], "are masked", first_hint(usual, hint), 2)
+    holds = mask.smallest_went(["conv2"]) if count < SIZES["conv2"] else False
+    hint = "the smallest |w| are to go: compare |w|, not w, and keep what the first round masked"
+    return [exact, Finding(holds, "the smallest |w| went", hint)]
 
 
-def _iterative_network(task: Task, network: CNN, evidence: Evidence) -> Verdict:
-    """05: ten rounds of 10 % of what is left in each convolution, with training after each."""
-    found, _ = judging.read_task(task, network, evidence)
-    if judging.is_blank(found):
-        return Verdict(task)
-    zeros = {name: found.zeros([name]) for name in CONVOLUTIONS}
-    text = "zeros in " + ", ".join(f"{name}: {zeros[name]:,} of {SIZES[name]:,}" for name in CONVOLUTIONS)
-    right = all(abs(zeros[name] - ITERATIVE[name]) <= judging.ROUNDS for name in CONVOLUTIONS)
-    hint = judging.hint_for_rounds(sum(zeros.values()) / found.weights(CONVOLUTIONS))
-    if found.zeros(["fc"]) > judging.TIES:
-        right, hint = False, "fc has zeros: which layers were asked for?"
-    counts = Finding(right, text, hint, 2)
-    chosen = (
-        _small_went(found, counts, 1) if sum(zeros.values()) else Finding(False, "small weights went", "none went", 1)
-    )
-    findings = [
-        counts,
-        chosen,
-        judging.was_trained(network, found, evidence.candidates),
-        judging.still_useful(network, evidence),
-    ]
-    return Verdict(task, judging.run_again(findings, task), judging.in_one_step(task, found))
+def _amount(pruned: Pruned) -> tuple[bool, str]:
+    """05: 10 % of what is left in each convolution, ten times."""
+    right = all(abs(pruned.zeros([name]) - ITERATIVE[name]) <= judging.ROUNDS for name in CONVOLUTIONS)
+    return right, judging.zeros_in_words(pruned)
 
 
-def _small_went(found: Pruned, counts: Finding, points: float) -> Finding:
+def _small_went(pruned: Pruned, amount: Finding) -> Finding:
     """Iterated pruning is not judged by a threshold: weights that stayed may have shrunk since. The drift is clear."""
-    holds, hint = (
-        None if counts.holds else False,
-        "the zeroed weights are no smaller than the kept ones; was it the L1 method?",
-    )
-    if found.before is not None:
-        leans = [preference(found.before[name].abs(), found.zero[name]) for name in CONVOLUTIONS]
-        holds = all(lean < 0 for lean in leans) and min(leans) < -6
-    return Finding(holds, "small weights went", hint, points)
+    if not pruned.zeros(CONVOLUTIONS):
+        return Finding(False, judging.SMALL_WENT, "none went")
+    leans = [pruned.lean([name]) for name in CONVOLUTIONS]
+    holds = None if pruned.before is None else max(leans) < 0 and min(leans) < -6
+    return Finding(judging.if_known(holds, amount), judging.SMALL_WENT, judging.NOT_SMALL)
 
 
+ROUNDS = judging.rounds_of_pruning(_amount, _small_went)
+TITLE = "ten rounds of 10 % L1, each with training"
+AGAIN = judging.LOOP_WRITTEN.format("CNN_MNIST_FNC")
+STYLE = Style("P", GREEN, "FNC: ten local rounds")
 TASKS = (
     judging.prediction_task("05", "zeros after ten times 10 %", judging.PERCENT, 1, 100, 100, 65.13, "%"),
     Task("05-mask", "the mask of a second round by hand", 3, _second_round, tensor),
-    Task(
-        "05-network",
-        "ten rounds of 10 % L1, each with training",
-        5,
-        _iterative_network,
-        own_copy,
-        "CNN_MNIST_FNC",
-        again=LOCAL,
-        levels=(judging.USEFUL,),
-        style=Style("P", GREEN, "FNC: ten local rounds"),
-    ),
+    judging.network_task("05-network", TITLE, 5, ROUNDS, "CNN_MNIST_FNC", AGAIN, STYLE, levels=(judging.USEFUL,)),
 )

@@ -1,91 +1,81 @@
 """The tasks of notebook 08."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 
 from labkit.cnn import CNN
 from labkit.course import judging
-from labkit.course.evidence import ALL_LAYERS, SHAPES, SIZES, Evidence, Weights
-from labkit.course.given import own_copy, tensors
+from labkit.course.evidence import ALL_LAYERS, SIZES, Evidence, Pruned, Weights, read_pruning
+from labkit.course.given import tensors
 from labkit.course.task import Style, Task
-from labkit.course.verdict import Finding, Verdict
-from labkit.sparsity import effective_weight, prunable_layers
+from labkit.course.verdict import Finding, Verdict, first_hint
 from labkit.study.budgets import choose_masks
 from labkit.study.criteria import lamp_scores
 
-GOLF = "it is still the dense clone: prune it, train it, and run the cell again"
-SPARSE, LAMP_KEPT = 800, 10_000  # weights that stay
+AGAIN = "it is still the dense clone: prune it, train it, and run the cell again"
+LAMP = "w² over the sum of all w² >= it"
+ALL, SPARSE, LAMP_KEPT = sum(SIZES.values()), 800, 10_000  # weights that there are, and that stay
 
 
-def _lamp_masks(task: Task, masks: Any, evidence: Evidence) -> Verdict:
+@judging.masks_by_hand(*ALL_LAYERS)
+def _lamp_masks(masks: Pruned) -> list[Finding]:
     """08: the 10,000 weights of highest LAMP score of all four layers stay."""
-    before = evidence.before
-    zero = judging.all_zeros_of(masks, ALL_LAYERS)
-    gone = sum(int(layer.sum()) for layer in zero.values())
-    if gone == 0:
-        return Verdict(task)
-    kept = sum(SIZES.values()) - gone
+    gone = masks.zeros()
+    kept = ALL - gone
     hint = f"{kept:,} weights stay; count them in all four layers together"
     if abs(gone - LAMP_KEPT) <= judging.TIES:
         hint += f". {LAMP_KEPT:,} are to stay, not to go: a 1 keeps a weight"
-    remark = judging.off_by(kept, LAMP_KEPT)
-    total = Finding(abs(kept - LAMP_KEPT) <= judging.TIES, f"{kept:,} of 124,448 weights stay{remark}", hint, 1)
-    fits = before is not None and all(tuple(before[name].shape) == shape for name, shape in SHAPES.items())
-    enough = min(kept, gone) >= 1_000  # else there is next to nothing to compare
-    holds = enough and judging.by_hand_or_not(
-        before if fits else None, lambda weights: _highest_lamp_stayed(weights, zero)
-    )
-    hint = _hint_for_lamp(before if fits else None, zero) if holds is False else ""
-    return judging.by_hand(task, [total, Finding(holds, "the highest scores of all layers stayed", hint, 2)], before)
+    total = judging.counted(kept, LAMP_KEPT, ALL, "stay", hint)
+    before = masks.before if judging.is_whole(masks.before) else None
+    holds: bool | None = min(kept, gone) >= 1_000  # else there is next to nothing to compare
+    if holds:
+        holds = None if before is None else _highest_lamp_stayed(before, masks.zero, kept)
+    hint = _hint_for_lamp(before, masks, kept) if holds is False else ""
+    return [total, Finding(holds, "the highest scores of all layers stayed", hint, 2)]
 
 
-def _highest_lamp_stayed(weights: Weights, zero: Weights) -> bool:
+def _highest_lamp_stayed(before: Weights, zero: Weights, kept: int) -> bool:
     """Whether the masks keep the highest scores, but for some that tie or nearly so."""
-    scores = {name: lamp_scores(weights[name]).nan_to_num() for name in ALL_LAYERS}  # any network may come in
-    everything = {name: torch.ones_like(weights[name]) for name in ALL_LAYERS}
-    kept = sum(int((~zero[name]).sum()) for name in ALL_LAYERS)
-    right = choose_masks(scores, everything, kept, "global")
+    scores = {name: lamp_scores(before[name]) for name in ALL_LAYERS}
     # Sums in float32 move scores in their last digits, and with them the order of neighbours.
-    return sum(int(((right[name] == 0) != zero[name]).sum()) for name in ALL_LAYERS) <= 2 * 10 * judging.TIES
+    return _misplaced({name: ~zero[name] for name in ALL_LAYERS}, scores, kept) <= 2 * 10 * judging.TIES
 
 
-def _hint_for_lamp(weights: Weights | None, zero: Weights) -> str:
+def _misplaced(chosen: Weights, scores: Weights, count: int) -> int:
+    """Number of positions in which a choice differs from that of so many highest scores of all layers."""
+    finite = {name: score.nan_to_num() for name, score in scores.items()}  # any network may come in
+    everything = {name: torch.ones_like(score) for name, score in scores.items()}
+    highest = choose_masks(finite, everything, count, "global")
+    return sum(int(((highest[name] != 0) != chosen[name]).sum()) for name in ALL_LAYERS)
+
+
+def _hint_for_lamp(before: Weights | None, masks: Pruned, kept: int) -> str:
     """08: why these are not the highest LAMP scores."""
-    hint = "a weight that went has a higher score than one that stayed: w² over the sum of all w² >= it, in its layer"
-    kept = sum(int((~gone).sum()) for gone in zero.values())
-    if all(_kept_in_a_row(zero[name]) for name in ALL_LAYERS):
+    hint = f"a weight that went has a higher score than one that stayed: {LAMP}, in its layer"
+    if all(_kept_in_a_row(masks.zero[name]) for name in ALL_LAYERS):
         return (
             "in every layer the first or last weights stay: put each sorted score back in its place, scores[order] = …"
         )
-    if weights is None:
+    if before is None:
         return hint
-    shares = [float(zero[name].float().mean()) for name in ALL_LAYERS]
-    if max(shares) - min(shares) < 0.005:
-        return f"every layer gave the same share: one threshold for all four layers together; {hint}"
-    stayed = {name: ~gone for name, gone in zero.items()}
-    for said, score in MISTAKEN_LAMP.items():
-        flat = {name: score(weights[name].double().abs().flatten()).view_as(weights[name]) for name in ALL_LAYERS}
-        if _are_the_highest(stayed, flat, kept):
-            return said
-    lamp = {name: lamp_scores(weights[name]) for name in ALL_LAYERS}
-    if _are_the_highest(zero, lamp, sum(SIZES.values()) - kept):
+    if masks.spread(ALL_LAYERS) < 0.005:
+        return f"{judging.EQUAL_SHARES}: one threshold for all four layers together; {hint}"
+    stayed = {name: ~masks.zero[name] for name in ALL_LAYERS}
+    for mistake, score in MISTAKEN_LAMP.items():
+        flat = {name: score(before[name].double().abs().flatten()).view_as(before[name]) for name in ALL_LAYERS}
+        if _misplaced(stayed, flat, kept) <= kept // 100:
+            return mistake
+    lamp = {name: lamp_scores(before[name]) for name in ALL_LAYERS}
+    if _misplaced(masks.zero, lamp, ALL - kept) <= (ALL - kept) // 100:
         return f"the highest scores went: a 1 keeps a weight, a 0 drops it; {hint}"
     return hint
 
 
-Score = Callable[[torch.Tensor], torch.Tensor]
-
-
-def _sums_downwards(values: torch.Tensor) -> torch.Tensor:
-    falling, order = values.sort(descending=True)
-    return torch.empty_like(values).scatter(0, order, falling.cumsum(0))
-
-
-def _sums_upwards(values: torch.Tensor) -> torch.Tensor:
-    rising, order = values.sort()
-    return torch.empty_like(values).scatter(0, order, rising.cumsum(0))
+def _sums(values: torch.Tensor, *, descending: bool) -> torch.Tensor:
+    """For each value the sum of those that are not smaller, or not larger."""
+    ordered, order = values.sort(descending=descending)
+    return torch.empty_like(values).scatter(0, order, ordered.cumsum(0))
 
 
 def _gathered(values: torch.Tensor) -> torch.Tensor:
@@ -94,12 +84,10 @@ def _gathered(values: torch.Tensor) -> torch.Tensor:
 
 
 # Scores of a layer's |w|, flat, that are often taken for LAMP scores -> what to look at.
-MISTAKEN_LAMP: Mapping[str, Score] = {
+MISTAKEN_LAMP: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "these are the largest |w| of all layers: divide each w² by the sum of all w² >= it, in its layer": torch.abs,
-    "|w| was taken: it is w² over the sum of w²": lambda size: size / _sums_downwards(size),
-    "the sum runs over the smaller weights: w² over the sum of all w² >= it": lambda size: (
-        size**2 / _sums_upwards(size**2)
-    ),
+    "|w| was taken: it is w² over the sum of w²": lambda size: size / _sums(size, descending=True),
+    f"the sum runs over the smaller weights: {LAMP}": lambda size: size**2 / _sums(size**2, descending=False),
     "each w² was divided by the same sum: w² over the sum of those w² only that are >= it": lambda size: (
         size**2 / (size**2).sum()
     ),
@@ -109,63 +97,38 @@ MISTAKEN_LAMP: Mapping[str, Score] = {
 }
 
 
-def _are_the_highest(chosen: Weights, scores: Weights, count: int) -> bool:
-    """Whether so many positions were chosen by the highest scores, but for a hundredth of them."""
-    finite = {name: score.nan_to_num() for name, score in scores.items()}
-    everything = {name: torch.ones_like(score) for name, score in scores.items()}
-    highest = choose_masks(finite, everything, count, "global")
-    return sum(int(((highest[name] != 0) != chosen[name]).sum()) for name in ALL_LAYERS) <= count // 100
-
-
 def _kept_in_a_row(gone: torch.Tensor) -> bool:
     """Whether the weights that stay are the first or the last ones of their layer."""
     return int((gone.flatten().int().diff() != 0).sum()) == 1
 
 
-def _golf_network(task: Task, network: CNN, evidence: Evidence) -> Verdict:
+def _golf(task: Task, network: CNN, evidence: Evidence) -> Verdict:
     """08: at most 800 nonzero weights of CNN(), and trained again."""
     judging.check_shapes(network)
-    layers = prunable_layers(network)
-    weights = sum(int((effective_weight(layer) != 0).sum()) for layer in layers.values())
-    if weights >= sum(SIZES.values()) - judging.TIES:  # a weight may start as exactly 0
+    pruned = read_pruning(network, {})
+    weights = pruned.weights(pruned.zero) - pruned.zeros(pruned.zero)
+    if weights >= ALL - judging.TIES:  # a weight may start as exactly 0
         return Verdict(task)  # a clone that nothing was done to
-    reached = evidence.accuracy(network)
-    empty = [name for name, layer in layers.items() if not effective_weight(layer).any()]
+    empty = [name for name in pruned.zero if pruned.share([name]) == 1]
     hint = (
         "not in one step: go down in steps, such as 10,000, 4,000, 2,000, 800, and train between; did it train again?"
     )
-    if SPARSE < weights <= 10 * SPARSE:
-        hint = f"{weights - SPARSE:,} too many: a further step down, then train again. {hint}"
-    hint = f"{', '.join(empty)} has no weight left" if empty else hint
-    findings = [
-        Finding(0 < weights <= SPARSE, f"{weights:,} nonzero weights, at most {SPARSE:,} were asked for", hint, 2),
-        Finding(reached >= judging.GOOD, f"at least {judging.GOOD:.0%} of the images right", hint, 2),
-    ]
-    return Verdict(task, findings)
+    hints = {
+        f"{', '.join(empty)} has no weight left": bool(empty),
+        f"{weights - SPARSE:,} too many: a further step down, then train again. {hint}": (
+            SPARSE < weights <= 10 * SPARSE
+        ),
+    }
+    hint = first_hint(hints, hint)
+    few = Finding(0 < weights <= SPARSE, f"{weights:,} nonzero weights, at most {SPARSE:,} were asked for", hint, 2)
+    return Verdict(task, [few, judging.accurate(evidence.accuracy(network), judging.GOOD, hint, 2)])
 
 
+COUNT = "a number of weights, from 1 to 124,448, was asked for, such as 5000"
+TITLE, STYLE = "at most 800 weights, trained again", Style("*", "#56B4E9", "GOLF: at most 800 weights")
+ATTRIBUTES = {"layers": ALL_LAYERS, "levels": (judging.GOOD,), "committed": True}
 TASKS = (
-    judging.prediction_task(
-        "08",
-        "fewest weights with a mean of at least 98 %",
-        "a number of weights, from 1 to 124,448, was asked for, such as 5000",
-        1,
-        sum(SIZES.values()),
-        sum(SIZES.values()),
-        2_000,
-    ),
+    judging.prediction_task("08", "fewest weights with a mean of at least 98 %", COUNT, 1, ALL, ALL, 2_000),
     Task("08-masks", "10,000 weights by LAMP scores by hand", 3, _lamp_masks, tensors(*ALL_LAYERS)),
-    Task(
-        "08-golf",
-        "at most 800 weights, trained again",
-        4,
-        _golf_network,
-        own_copy,
-        "CNN_MNIST_GOLF",
-        layers=ALL_LAYERS,
-        committed=True,
-        again=GOLF,
-        levels=(judging.GOOD,),
-        style=Style("*", "#56B4E9", "GOLF: at most 800 weights"),
-    ),
+    judging.network_task("08-golf", TITLE, 4, _golf, "CNN_MNIST_GOLF", AGAIN, STYLE, **ATTRIBUTES),
 )

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from labkit.course.answers import kept_answer
 from labkit.course.cases import RUNS, fresh_cases, seed_of_check, truth
@@ -11,7 +10,15 @@ from labkit.course.students import seed
 from labkit.course.task import Task
 from labkit.course.verdict import Finding, Unfit, Verdict, in_words
 
-DETECTIVE = 'method_of says nothing yet, or "random" whatever it is shown: run its cell again after a change'
+AGAIN = 'method_of says nothing yet, or "random" whatever it is shown: run its cell again after a change'
+HINTS = {
+    "random": "compare |w| before of what went and what stayed, and look for empty channels",
+    "local L1": "is there a threshold in each layer, and is it the same one?",
+    "global L1": "is there a threshold, and do the layers give equal shares?",
+    "structured L2": "which channels are empty, and by which norm are they the least?",
+    "structured L1": "the norms of L1 and L2 do not always agree: which one explains all layers?",
+    "random structured": "whole channels went: do their norms tell why?",
+}
 
 
 @dataclass(frozen=True)
@@ -21,14 +28,14 @@ class _Failure:
     words: str
 
 
-def _answers_of(method_of: Any) -> dict[str, Any]:
+def _answers_of(method_of: object) -> dict[str, object]:
     """What a student's function says of twenty fresh networks; each check has others."""
     if not callable(method_of):
         kind = type(method_of).__name__
         raise Unfit(f'method_of is a {kind}; give the function itself: course.check("09-detective", method_of)')
     last = kept_answer("09-detective")
     shown = seed_of_check(seed(), last.get("seed") if isinstance(last, dict) else None)
-    answers: list[Any] = []
+    answers: list[object] = []
     for case in fresh_cases(shown):
         try:
             answers.append(method_of(case))
@@ -37,81 +44,61 @@ def _answers_of(method_of: Any) -> dict[str, Any]:
     return {"seed": shown, "answers": answers}
 
 
-def _remarks_on(answers: Any) -> list[str]:
+def _remarks_on(answers: Sequence[object]) -> list[str]:
     """The errors of a student's function: each once, with the first network it came for."""
     errors: dict[str, list[int]] = {}
     for place, answer in enumerate(answers, start=1):
         if isinstance(answer, _Failure):
             errors.setdefault(answer.words, []).append(place)
     return [
-        f"method_of failed on network {places[0]}: {words}"
-        + (f" (and on {len(places) - 1} more)" if len(places) > 1 else "")
-        for words, places in errors.items()
+        f"method_of failed on network {place}: {words}" + (f" (and on {len(others)} more)" if others else "")
+        for words, (place, *others) in errors.items()
     ]
 
 
-def _detective(task: Task, work: Any, evidence: Evidence) -> Verdict:
+def _detective(task: Task, work: object, evidence: Evidence) -> Verdict:
     """The networks are those that the student's function was shown: of the seed that the check kept."""
-    shown = work.get("seed") if isinstance(work, dict) else None
+    kept = work if isinstance(work, dict) else {}
+    shown = kept.get("seed")
     if type(shown) is not int or not 0 <= shown < RUNS * 2**32:
         raise Unfit("the answers do not say which networks they are of")
-    verdict = judge_answers(task, work.get("answers"), truth(fresh_cases(shown)))
-    theirs = shown // RUNS
-    right = theirs == evidence.seed
-    odd = [] if right else [f"09: the networks of a student of seed {theirs}; this student's is {evidence.seed}"]
-    return Verdict(task, verdict.findings, odd, _remarks_on(work["answers"]))
+    verdict, theirs = judge_answers(task, kept.get("answers"), truth(fresh_cases(shown))), shown // RUNS
+    odd = f"09: the networks of a student of seed {theirs}; this student's is {evidence.seed}"
+    return Verdict(task, verdict.findings, [odd] * (theirs != evidence.seed), _remarks_on(kept["answers"]))
 
 
-def judge_answers(task: Task, answers: Any, methods: Sequence[str]) -> Verdict:
+def judge_answers(task: Task, answers: object, methods: Sequence[str]) -> Verdict:
     """Whether each answer names the method; where two explain a network ("A or B"), either is right."""
     if not isinstance(answers, (list, tuple)) or len(answers) != len(methods):
         raise Unfit(f"the answers must be names of methods for {len(methods)} networks")
     names = [_method_named(answer) for answer in answers]
-    if all(answer is None for answer in answers) or ({*names} == {"random"}):
+    if all(answer is None for answer in answers) or {*names} == {"random"}:
         return Verdict(task)  # as the function stands in the notebook from the start
     findings = []
     for method in METHODS:
         asked = [place for place, right in enumerate(methods) if method in right.split(" or ")]
         wrong = [place for place in asked if names[place] not in methods[place].split(" or ")]
-        text = f"{method}: {len(asked) - len(wrong)} of {len(asked)} named"
         hint = _hint_for_method(answers[wrong[0]], wrong[0], method) if wrong else ""
-        findings.append(Finding(not wrong, text, hint, 1))
+        findings.append(Finding(not wrong, f"{method}: {len(asked) - len(wrong)} of {len(asked)} named", hint))
     return Verdict(task, findings)
 
 
-def _method_named(answer: Any) -> str | None:
+def _method_named(answer: object) -> str | None:
     """The method that an answer names, up to case and blanks; None if it is none of them."""
-    said = "".join(answer.casefold().split()) if isinstance(answer, str) else ""
-    return next((method for method in METHODS if "".join(method.casefold().split()) == said), None)
+    plain = {"".join(method.casefold().split()): method for method in METHODS}
+    return plain.get("".join(answer.casefold().split())) if isinstance(answer, str) else None
 
 
-def _hint_for_method(answer: Any, place: int, right: str) -> str:
+def _hint_for_method(answer: object, place: int, right: str) -> str:
     if isinstance(answer, _Failure):
         return f"method_of failed on network {place + 1}: the error stands below"
     if answer is None:
         return "method_of returned nothing for one of these: does every path through it end in return?"
     if _method_named(answer) is None:
-        said = f"{answer!r:.40}" if isinstance(answer, str) else f"a {type(answer).__name__}"
-        return f"method_of returned {said}; the methods are: {', '.join(METHODS)}"
-    return {
-        "random": "compare |w| before of what went and what stayed, and look for empty channels",
-        "local L1": "is there a threshold in each layer, and is it the same one?",
-        "global L1": "is there a threshold, and do the layers give equal shares?",
-        "structured L2": "which channels are empty, and by which norm are they the least?",
-        "structured L1": "the norms of L1 and L2 do not always agree: which one explains all layers?",
-        "random structured": "whole channels went: do their norms tell why?",
-    }[right]
+        words = f"{answer!r:.40}" if isinstance(answer, str) else f"a {type(answer).__name__}"
+        return f"method_of returned {words}; the methods are: {', '.join(METHODS)}"
+    return HINTS[right]
 
 
-TASKS = (
-    Task(
-        "09-detective",
-        "a function that names the method of 20 networks",
-        6,
-        _detective,
-        _answers_of,
-        bonus=True,
-        again=DETECTIVE,
-        newest_counts=True,
-    ),
-)
+TITLE = "a function that names the method of 20 networks"
+TASKS = (Task("09-detective", TITLE, 6, _detective, _answers_of, bonus=True, again=AGAIN, newest_counts=True),)
