@@ -9,7 +9,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from labkit import files, runtime
-from labkit.rerun.execution import Execution, clean, expected_seconds, write_notebook
+from labkit.rerun.execution import Execution, expected_seconds, write_notebook
 from labkit.rerun.marks import difference
 
 PICTURES = ("image/png", "image/jpeg")
@@ -57,8 +57,9 @@ def store(execution: Execution, path: Path, out: Path, *, fresh: bool) -> list[s
         A line for each cell that changed.
     """
     stored = nbformat.read(path, as_version=4)
-    cells = zip(stored.cells, execution.notebook.cells, strict=True)
-    pairs = [(old, new) for old, new in cells if old.cell_type == "code"]
+    pairs = [
+        (old, new) for old, new in zip(stored.cells, execution.notebook.cells, strict=True) if old.cell_type == "code"
+    ]
     changes = []
     for count, (old, new) in enumerate(pairs, start=1):
         change = "not run before" if old.execution_count is None else outputs_differ(old.outputs, new.outputs)
@@ -67,7 +68,6 @@ def store(execution: Execution, path: Path, out: Path, *, fresh: bool) -> list[s
         old.execution_count = count
     for old, new in pairs if changes else ():
         old.outputs = new.outputs
-    clean(stored)
     write_notebook(stored, path)
     folder = runtime.reference_dir() / "records"
     record = out / "models" / path.stem / "records" / f"{path.stem}.json"

@@ -96,17 +96,16 @@ def find_notebooks(names: Sequence[str]) -> list[Path]:
         ValueError: there is no such notebook.
     """
     series = sorted((runtime.PROJECT / "notebooks").glob("[0-9]*.ipynb"))
-    found = [] if names else series
+    chosen = [] if names else series
     for name in names:
         fits = [path for path in series if name in (path.stem, path.stem[:2]) or name == path.stem[:2].lstrip("0")]
-        path = Path(name)
-        if path.suffix == ".ipynb" and path.is_file():
-            fits = [path.resolve()]
+        if name.endswith(".ipynb") and Path(name).is_file():
+            fits = [Path(name).resolve()]
         if len(fits) != 1:
             known = ", ".join(path.stem[:2] for path in series)
             raise ValueError(f"{name} is not a notebook; give a number ({known}) or .ipynb files that exist")
-        found += fits
-    return list(dict.fromkeys(found))
+        chosen += fits
+    return list(dict.fromkeys(chosen))
 
 
 def check_environment() -> None:
@@ -152,6 +151,14 @@ def count_cells(path: Path) -> int:
         return 0
 
 
+def _without_outputs(path: Path) -> NotebookNode:
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
 async def execute(
     path: Path, out: Path, threads: int, timeout: float, execution: Execution, progress: Progress
 ) -> None:
@@ -165,11 +172,8 @@ async def execute(
         execution: of this notebook; kept up to date.
         progress: called with it at the start, every second and at the end.
     """
-    notebook = execution.notebook = nbformat.read(path, as_version=4)
+    notebook = execution.notebook = _without_outputs(path)
     execution.state, started = "running", [time.monotonic()]
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
 
     def on_start(**_: object) -> None:
         started[0] = time.monotonic()
@@ -201,7 +205,6 @@ async def execute(
         ticker.cancel()
         # An interrupt while the kernel starts leaves the kernel behind, and a handler that fails when the process ends.
         atexit.unregister(getattr(client, "_cleanup_kernel", atexit.unregister))
-        clean(notebook)
         write_notebook(notebook, out / "notebooks" / path.name)
         execution.state = "interrupted" if _is_interrupted() else "failed" if execution.error else "ended"
         if not _is_interrupted():
@@ -225,8 +228,7 @@ async def _error_of(client: NotebookClient, execution: Execution, environment: d
 
 
 def _is_interrupted() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return (task := asyncio.current_task()) is not None and task.cancelling() > 0
 
 
 async def execute_all(
@@ -272,6 +274,7 @@ def clean(notebook: NotebookNode) -> None:
 
 
 def write_notebook(notebook: NotebookNode, path: Path) -> None:
-    """Write a notebook whole or not at all."""
+    """Write a notebook whole or not at all, without what differs from machine to machine."""
+    clean(notebook)
     with runtime.written_whole(path) as temporary:
         temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")

@@ -28,8 +28,7 @@ class Marked(str):
 
 
 def _sanitize_marked(cell: IPyNbCell, text: object) -> object:
-    text = _sanitize(cell, text)
-    return Marked(text) if isinstance(text, str) else text
+    return Marked(clean) if isinstance(clean := _sanitize(cell, text), str) else clean
 
 
 def _compare_without_progress(

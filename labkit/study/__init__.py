@@ -23,38 +23,5 @@ from labkit.study.records import Record, add_record, read_records
 from labkit.study.run import run_point
 from labkit.study.schedules import cycles, kept_weights
 
-__all__ = [
-    "CRITERIA",
-    "PUBLISHED",
-    "Damage",
-    "Estimate",
-    "Operating",
-    "Point",
-    "Published",
-    "Record",
-    "add_noise",
-    "add_record",
-    "choose_masks",
-    "compare",
-    "curve",
-    "cycles",
-    "draw_damage",
-    "draw_frontier",
-    "draw_pairs",
-    "draw_stress",
-    "estimate",
-    "images_of",
-    "kept_weights",
-    "layer_budgets",
-    "load_frontier",
-    "load_frontier_network",
-    "operating_points",
-    "paired",
-    "plan",
-    "predict",
-    "read_records",
-    "run_plan",
-    "run_point",
-    "turn",
-    "under_stress",
-]
+# The names of the imports above.
+__all__ = sorted(name for name, thing in globals().items() if callable(thing) or name.isupper())

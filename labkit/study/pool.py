@@ -71,9 +71,8 @@ def run_plan(
         waiting = [point for point in dict.fromkeys(points) if point not in done]
         if waiting:
             # A cluster's workers have scratch folders of their own.
-            for folder in (networks, None if scheduler else scratch):
-                if folder is not None:
-                    runtime.check_writable(folder / "any")
+            for folder in filter(None, (networks, None if scheduler else scratch)):
+                runtime.check_writable(folder / "any")
             if not scheduler:
                 _check_before(waiting, [done[point] for point in points if point in done], path, device)
         failed: dict[Point, str] = {}
@@ -177,13 +176,8 @@ def attempt(point: Point, device: str, scratch: Path | None) -> Outcome:
         with TemporaryDirectory() as folder:
             record = run_point(point, device, scratch, Path(folder))
             return point, record, (Path(folder) / f"{point.name}.lks").read_bytes()
-    except (
-        ValueError,
-        ArithmeticError,
-        OSError,
-        RuntimeError,
-        MemoryError,
-    ) as error:  # torch has RuntimeErrors for all
+    # torch has RuntimeErrors for all
+    except (ValueError, ArithmeticError, OSError, RuntimeError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise  # it would be the same for the others
         return point, f"{type(error).__name__}: {error}", b""

@@ -152,7 +152,9 @@ def test_claim_of_the_golf_network_is_read_as_its_notebook_prints_it():
 def test_reading_marks_leaves_the_limits_of_the_process_as_they_were(tmp_path):
     usual = csv.field_size_limit()
     file = tmp_path / "grades.csv"
-    file.write_text(",".join(["pseudonym", *tables.MINE]) + "\n" + "a" * 200_000 + "," * len(tables.MINE) + "\n")
+    file.write_text(
+        ",".join(["pseudonym", *tables.OWN_COLUMNS]) + "\n" + "a" * 200_000 + "," * len(tables.OWN_COLUMNS) + "\n"
+    )
     assert [len(name) for name in report.read_marks(file)] == [200_000]
     assert csv.field_size_limit() == usual
     file.write_text("other\n")

@@ -4,10 +4,10 @@ import csv
 import io
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from labkit import runtime
 from labkit.course.packing import without_homes
@@ -18,10 +18,13 @@ from labkit.course.submission.foreign import shown
 from labkit.course.task import TASKS, TOTAL
 
 FORMULA = ("=", "+", "-", "@", "\t", "|", "%", "＝", "＋", "－", "＠")
-MINE = ("instructor_points", "instructor_comment")  # the columns that the instructor fills
+OWN_COLUMNS = ("instructor_points", "instructor_comment")  # what the instructor fills
+Row = dict[str, object]
+Own = Mapping[str, str]  # what the instructor wrote into these columns
+Marks = Mapping[str, Own]  # by pseudonym
 
 
-def harmless(value: Any) -> Any:
+def harmless(value: object) -> object:
     """A cell that no spreadsheet takes for a formula; numbers stay numbers."""
     if not isinstance(value, str):
         return value
@@ -51,10 +54,10 @@ def read_marks(path: Path) -> dict[str, dict[str, str]]:
     usual = csv.field_size_limit(2**31 - 1)  # of the whole process
     try:
         rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-        if not {"pseudonym", *MINE} <= set(rows.fieldnames or []):
-            lacks = f"lacks one of the columns pseudonym, {', '.join(MINE)}"
+        if not {"pseudonym", *OWN_COLUMNS} <= set(rows.fieldnames or []):
+            lacks = f"lacks one of the columns pseudonym, {', '.join(OWN_COLUMNS)}"
             raise ValueError(f"{path} {lacks}; move it away to start afresh")
-        return {row["pseudonym"]: {name: _as_written(row[name] or "") for name in MINE} for row in rows}
+        return {row["pseudonym"]: {name: _as_written(row[name] or "") for name in OWN_COLUMNS} for row in rows}
     finally:
         csv.field_size_limit(usual)
 
@@ -70,7 +73,7 @@ def write_all(
     entries: Mapping[str, Entry],
     people: Sequence[Person],
     names: Mapping[str, str],
-    due: Any,
+    due: datetime | None,
     *,
     anonymous: bool,
 ) -> None:
@@ -88,68 +91,71 @@ def write_all(
     marks = read_marks(out / "grades.csv")
     if (out / "grades.csv").exists():
         shutil.copyfile(out / "grades.csv", out / "grades.csv.before")
-    missing = {names[person.student]: person for person in people if names[person.student] not in results}
     covered = _covered_by_group(results, entries, people)
-    rows = [
+    rows: list[Mapping[str, object]] = [
         _row(key, result, entries[key], people, marks.get(key, {}), due, anonymous=anonymous)
         for key, result in results.items()
     ]
-    for key, person in missing.items():
-        partner = covered.get(person.student)
-        said = f"handed in by the group: {partner}" if partner else "nothing handed in"
-        blank = {"pseudonym": key, "flags": said} | {name: marks.get(key, {}).get(name, "") for name in MINE}
-        rows.append(blank if anonymous else {"student": person.student, "name": person.name} | blank)
-    rows += [
-        {"pseudonym": key, "flags": "no longer among the submissions", **kept}
-        for key, kept in marks.items()
-        if key not in results and key not in missing and any(kept.values())
-    ]
+    missing = {names[person.student]: person for person in people if names[person.student] not in results}
+    rows += _rows_without_work(missing, covered, marks, set(results), anonymous=anonymous)
     write_csv(out / "grades.csv", _columns(results), rows)
     write_csv(out / "gradebook.csv", *_gradebook(results, entries, people, marks, covered, names))
     pairs = [{"pseudonym": key, "student": name} for name, key in names.items()]
     write_csv(out / "pseudonyms.csv", ["pseudonym", "student"], pairs)
-    labels = {
-        key: key if anonymous else (entries[key].name or result.student or key) for key, result in results.items()
-    }
-    absent = [key if anonymous else shown(person.name) or person.student for key, person in missing.items()]
-    shown_results = dict(results)
     if anonymous:
-        hidden = _hidden(results, entries, people)
-        shown_results = {
-            key: replace(
-                result,
-                flags=tuple(_without(flag, hidden) for flag in result.flags),
-                refused={_without(name, hidden): why for name, why in result.refused.items()},
-            )
-            for key, result in results.items()
-        }
-    write(out / "index.html", pages.class_page(shown_results, labels, absent))
+        labels = {key: key for key in results}
+        class_page = pages.class_page(_anonymous(results, entries, people), labels, list(missing))
+    else:
+        labels = {key: entries[key].name or result.student or key for key, result in results.items()}
+        absent = [shown(person.name) or person.student for person in missing.values()]
+        class_page = pages.class_page(results, labels, absent)
+    write(out / "index.html", class_page)
     some = [result.networks for result in results.values()][:: len(results) // 30 + 1]  # a page need not hold all
     for key, result in results.items():
         text = pages.feedback_page(key, result, marks.get(key, {}), some)
         write(out / "feedback" / f"{key}.html", text)
 
 
+def _rows_without_work(
+    missing: Mapping[str, Person], covered: Mapping[str, str], marks: Marks, graded: set[str], *, anonymous: bool
+) -> Iterator[Mapping[str, object]]:
+    """Who handed in nothing, and whose work is no longer there but has marks."""
+    for key, person in missing.items():
+        partner = covered.get(person.student)
+        why = f"handed in by the group: {partner}" if partner else "nothing handed in"
+        blank = {"pseudonym": key, "flags": why} | {name: marks.get(key, {}).get(name, "") for name in OWN_COLUMNS}
+        yield blank if anonymous else {"student": person.student, "name": person.name} | blank
+    for key, own in marks.items():
+        if key not in graded and key not in missing and any(own.values()):
+            yield {"pseudonym": key, "flags": "no longer among the submissions", **own}
+
+
+def _anonymous(
+    results: Mapping[str, Result], entries: Mapping[str, Entry], people: Sequence[Person]
+) -> dict[str, Result]:
+    hidden = _hidden(results, entries, people)
+    return {
+        key: replace(
+            result,
+            flags=tuple(_without(flag, hidden) for flag in result.flags),
+            refused={_without(name, hidden): why for name, why in result.refused.items()},
+        )
+        for key, result in results.items()
+    }
+
+
 def _row(
-    key: str,
-    result: Result,
-    entry: Entry,
-    people: Sequence[Person],
-    marks: Mapping[str, str],
-    due: Any,
-    *,
-    anonymous: bool,
-) -> dict[str, Any]:
+    key: str, result: Result, entry: Entry, people: Sequence[Person], own: Own, due: datetime | None, *, anonymous: bool
+) -> Row:
     allowed = next((person.late_days for person in people if person.student == entry.student), 0)
-    row: dict[str, Any] = {} if anonymous else {"student": result.student, "name": entry.name}
+    row: Row = {} if anonymous else {"student": result.student, "name": entry.name}
     row |= {"pseudonym": key, "points": result.points, "of": TOTAL, "bonus": result.bonus}
     row |= {name: task.points for name, task in result.tasks.items()}
-    row |= {name: marks.get(name, "") for name in MINE}
+    row |= {name: own.get(name, "") for name in OWN_COLUMNS}
     row |= {"days_late": entry.days_late(due), "late_days_allowed": allowed, "attempts": len(entry.older) + 1}
-    row["flags"] = "; ".join([*result.flags, *(f"{name or 'all'}: {why}" for name, why in result.refused.items())])
+    flags = "; ".join([*result.flags, *(f"{name or 'all'}: {why}" for name, why in result.refused.items())])
+    row["flags"] = _without(flags, _hidden({key: result}, {key: entry}, people)) if anonymous else flags
     row |= {f"answer {name}": without_homes(answer.text) for name, answer in result.answers.items()}
-    if anonymous:
-        row["flags"] = _without(row["flags"], _hidden({key: result}, {key: entry}, people))
     return row
 
 
@@ -169,7 +175,7 @@ def _hidden(results: Mapping[str, Result], entries: Mapping[str, Entry], people:
 
 def _columns(results: Mapping[str, Result]) -> list[str]:
     answers = sorted({f"answer {name}" for result in results.values() for name in result.answers})
-    first = ["student", "name", "pseudonym", "points", "of", "bonus", *TASKS, *MINE]
+    first = ["student", "name", "pseudonym", "points", "of", "bonus", *TASKS, *OWN_COLUMNS]
     return [*first, "days_late", "late_days_allowed", "attempts", "flags", *answers]
 
 
@@ -187,13 +193,13 @@ def _gradebook(
     results: Mapping[str, Result],
     entries: Mapping[str, Entry],
     people: Sequence[Person],
-    marks: Mapping[str, Mapping[str, str]],
+    marks: Marks,
     covered: Mapping[str, str],
     names: Mapping[str, str],
-) -> tuple[list[str], list[dict[str, Any]]]:
+) -> tuple[list[str], list[Row]]:
     """Canvas's form of a gradebook, which Moodle's import takes as well: one column of points."""
     columns = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Pruning labs"]
-    rows: list[dict[str, Any]] = [{"Student": "    Points Possible", "Pruning labs": TOTAL}]
+    rows: list[Row] = [{"Student": "    Points Possible", "Pruning labs": TOTAL}]
     by_student = {entries[key].student: key for key in results if entries[key].student} | dict(covered)
     known = {person.student: person for person in people}
     for student in sorted({*by_student, *known}):
@@ -215,7 +221,7 @@ def _number(marks: Mapping[str, str]) -> float:
         return 0.0
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
     """Write a table whole, as UTF-8 that Excel knows, its cells harmless; columns that are not named are left out."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore")
