@@ -607,7 +607,7 @@ NAMED = {
     "names of DataParallel": r"DataParallel|module\.",
     "names of torch.compile": r"torch\.compile|_orig_mod",
     "checkpoint with module. names": r"checkpoint|DataParallel|module\.",
-    "format before torch 1.6": r"old(er)? format|before torch|1\.6|legacy",
+    "format before torch 1.6": r"not written by labkit|old(er)? format|before torch|1\.6|legacy",
 }
 
 
