@@ -15,7 +15,7 @@ import sys
 import tarfile
 import unicodedata
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -699,7 +699,6 @@ def _typed(task: str, value: Any, before: Any, start: labkit.CNN, types: str) ->
 Platform = Callable[[Path, Person, Files, random.Random], None]
 PLATFORMS: dict[str, dict[str, Platform]] = {"by mail": {}, "Canvas": {}, "Moodle": {}}
 PLATFORM_FLAGS: dict[str, tuple[str, ...]] = {}
-NAMELESS: set[str] = set()  # placings that tell whose it is only by the platform, or by what lies inside
 
 
 def placing(family: str, name: str, *flags: str) -> Callable[[Platform], Platform]:
@@ -1006,22 +1005,25 @@ class Arrivals:
         return path
 
 
-# Which kinds of people and placings can not be told apart without a manifest: a name twice and no number.
 def random_class(folder: Path, family: str, number: int, size: int) -> Arrivals:
-    """A class of honest people, varied in everything by the dice of its number."""
+    """A class of honest people, varied in everything; each has a network of one's own."""
     made, dice = Arrivals(folder, family), random.Random(number)
-    editors, types, networks = list(EDITORS), list(TYPES), list(NETWORKS)
-    places = list(PLATFORMS[family])
+    folder.mkdir(parents=True)
     for seat in range(size):
-        who = person(number * size + seat)
+        turn = number * size + seat
         chosen = {
-            "editor": editors[(number * size + seat) % len(editors)],
-            "types": types[(number * size * 7 + seat) % len(types)],
-            "network": networks[(number * size * 5 + seat) % len(networks)],
-            "words": WORDS[(number + seat) % len(WORDS)] * dice.choice([1, 1, 1, 90]),
+            "editor": _turn_of(EDITORS, turn),
+            "types": _turn_of(TYPES, 7 * turn + number),
+            "network": _turn_of(NETWORKS, 5 * turn + number),
+            "words": _turn_of(WORDS, seat + number) * dice.choice([1, 1, 1, 90]),
         }
-        place = places[(number * 3 + seat) % len(places)]
-        manifest = dice.random() < 0.6
-        done = make_work(who, **chosen, base=seat, manifest=manifest)
-        made.add(f"{place}, {', '.join(chosen.values())[:120]}", who, done, place, dice)
+        place, packed, who = _turn_of(PLATFORMS[family], seat + 5 * number), dice.random() < 0.6, person(turn)
+        kind = f"{place} | {chosen['editor']} | {chosen['types']} | {chosen['network']} | {who.name}, {who.student}"
+        kind += f" | {'packed' if packed else 'no manifest'} | {len(chosen['words']):,} characters"
+        made.add(kind, who, make_work(who, **chosen, base=seat, manifest=packed), place, dice)
     return made
+
+
+def _turn_of(names: Iterable[str], number: int) -> str:
+    names = list(names)
+    return names[number % len(names)]
