@@ -17,6 +17,7 @@ import time
 import zipfile
 from contextlib import suppress
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import course_work
@@ -377,6 +378,8 @@ def pickle_in_place_of_a_zip(_, __):
 
 # All of them in one class
 
+TODAY = partial(pytest.mark.xfail, strict=True)  # what fails today: take the mark off when it is mended
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -450,6 +453,7 @@ def test_no_process_and_no_file_is_left(finished):
     assert not Path("/tmp/escaped.txt").exists()
 
 
+@TODAY(reason="a newer zip that claims the honest one's ID takes its place")
 def test_the_honest_one_keeps_points_and_answers(finished):
     out, done, *_ = finished
     (row,) = [row for row in rows_of(out) if row["student"] == "honest" and row["points"] not in ("", "0.0")]
@@ -457,7 +461,12 @@ def test_the_honest_one_keeps_points_and_answers(finished):
     assert all(row[f"answer {name}"] for name in done.answers)
 
 
-@pytest.mark.parametrize("name", MAKERS)
+NOT_TOLD = {"zip-with-a-notebook-in-three-spellings": "other spellings are passed over without a word"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=[TODAY(reason=NOT_TOLD[x])] if x in NOT_TOLD else []) for x in MAKERS]
+)
 def test_it_has_a_row_and_is_told_of_where_it_must_be(finished, name):
     rows = [row for row in rows_of(finished[0]) if name in (row["student"], row["name"]) or name in row["flags"]]
     assert rows
@@ -465,6 +474,7 @@ def test_it_has_a_row_and_is_told_of_where_it_must_be(finished, name):
         assert any(row["flags"] for row in rows)
 
 
+@TODAY(reason="control characters go into the table")
 def test_no_cell_holds_a_control_character_or_a_formula(finished):
     text = (finished[0] / "grades.csv").read_text(encoding="utf-8-sig")
     assert not {"\0", "\x1b", "\x07", "\u202e"} & set(text)
@@ -473,7 +483,7 @@ def test_no_cell_holds_a_control_character_or_a_formula(finished):
 # After SIGKILL no worker stays (41)
 
 
-@pytest.mark.xfail(strict=True, reason="a worker stays, blocked in its pipe")
+@TODAY(reason="a worker stays, blocked in its pipe")
 def test_after_sigkill_no_worker_stays(tmp_path):
     for number in range(6):
         who = Person(f"id{number}", f"Name {number}", number)
