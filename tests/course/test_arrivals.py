@@ -45,7 +45,7 @@ from labkit import cli, runtime
 from labkit.course import students
 from labkit.course.task import TASKS
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full
 
 FEW = ("02_random_pruning", "09_mask_detective")
 lean = partial(make_work, tasks=("01-prediction", "02-mask"))
