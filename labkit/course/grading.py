@@ -22,12 +22,12 @@ from labkit.course.cases import committed_files, references
 from labkit.course.evidence import Evidence, Pruned, Weights, dense_weights, name_method, read_pruning
 from labkit.course.judging import USEFUL
 from labkit.course.release import source_hash
-from labkit.course.result import GradedFinding, GradedTask, MeasuredNetwork, Result, WrittenAnswer
+from labkit.course.result import GradedTask, MeasuredNetwork, Result, WrittenAnswer
 from labkit.course.students import seed_of
 from labkit.course.submission import Submission
 from labkit.course.submission.foreign import Refused, shown
 from labkit.course.task import NETWORKS, PROSE_STUB, TASKS
-from labkit.course.verdict import Unfit, Verdict, no_points
+from labkit.course.verdict import Finding, Unfit, Verdict, no_points
 from labkit.smaller.sparse_file import load_sparse
 from labkit.sparsity import effective_weight, prunable_layers, sparsity
 
@@ -70,6 +70,7 @@ def grade(submission: Submission, course: Mapping[str, Any], student: str = "") 
     flags += [*reading.forged(), *reading.copied(), *submission.flags]
     return Result(
         student=student,
+        worked=worked,
         refused={name: shown(why, 200) for name, why in submission.refused.items()},
         tasks={name: _graded(verdict) for name, verdict in verdicts.items()},
         points=sum(verdict.points for verdict in verdicts.values() if not verdict.task.bonus),
@@ -231,31 +232,24 @@ def _verdict(name: str, submission: Submission, reading: _Reading) -> Verdict:
         if why:
             raise Refused(f"{task.network}.pth was not read: it {why}" if task.network else why)
         if task.network in reading.networks:
-            return _of_a_network(name, reading)
+            evidence = Evidence(
+                reading.candidates,
+                None,
+                _references(),
+                lambda _: reading.accuracy(task.network) + IN_FAVOUR,
+                reading.seed,
+            )
+            return task.judge(reading.networks[task.network], evidence)
         if name in submission.answers:
             value, base = submission.answers[name]
-            return _of_an_answer(name, value, base, reading)
+            return task.judge(value, Evidence(before=reading.before(base), seed=reading.seed))
         return Verdict(task)
     except (Unfit, Refused) as error:
         return no_points(task, task.title, shown(str(error), 200))
 
 
-def _of_a_network(name: str, reading: _Reading) -> Verdict:
-    task = TASKS[name]
-
-    def measured(_: CNN) -> float:
-        return reading.accuracy(task.network) + IN_FAVOUR
-
-    evidence = Evidence(reading.candidates, None, _references(), measured, reading.seed)
-    return task.judge(reading.networks[task.network], evidence)
-
-
-def _of_an_answer(name: str, value: Any, base: str, reading: _Reading) -> Verdict:
-    return TASKS[name].judge(value, Evidence(before=reading.before(base), seed=reading.seed))
-
-
 def _graded(verdict: Verdict) -> GradedTask:
-    findings = (GradedFinding(f.holds, shown(f.text, 300), shown(f.hint, 300), f.points) for f in verdict.findings)
+    findings = (Finding(f.holds, shown(f.text, 300), shown(f.hint, 300), f.points) for f in verdict.findings)
     return GradedTask(verdict.points, verdict.task.points, verdict.attempted, tuple(findings))
 
 

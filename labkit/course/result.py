@@ -2,16 +2,9 @@
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class GradedFinding(NamedTuple):
-    """One thing that was looked at: whether it holds (None: it can not be decided), why, a hint, and its points."""
-
-    holds: bool | None
-    text: str
-    hint: str
-    points: float
+from labkit.course.verdict import Finding
 
 
 @dataclass(frozen=True)
@@ -21,7 +14,7 @@ class GradedTask:
     points: float
     of: float
     attempted: bool
-    findings: tuple[GradedFinding, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +60,7 @@ class Result:
 
     Attributes:
         student: whose it is; "" if nobody can tell.
+        worked: who worked on it, as the files say; in a pair one of the two hands in.
         refused: base name (or "" for the whole submission) -> why it was not read.
         tasks: task -> its points.
         points: without the bonus.
@@ -80,6 +74,7 @@ class Result:
     """
 
     student: str = ""
+    worked: str = ""
     refused: dict[str, str] = field(default_factory=dict)
     tasks: dict[str, GradedTask] = field(default_factory=dict)
     points: float = 0

@@ -885,10 +885,10 @@ def graded(path, student=""):
 def told_of(result):
     """Everything that is said of a submission."""
     lost = [
-        f"{name}: {text} {hint}"
+        f"{name}: {finding.text} {finding.hint}"
         for name, task in result.tasks.items()
-        for holds, text, hint, _ in task.findings
-        if holds is False
+        for finding in task.findings
+        if finding.holds is False
     ]
     refused = [f"{name or 'all'}: {why}" for name, why in result.refused.items()]
     return "\n".join([*result.flags, *refused, *lost])
@@ -1169,17 +1169,19 @@ def test_a_table_of_marks_that_can_not_be_read_stops_the_run_before_anything_is_
 
 
 def test_anonymous_pages_hold_neither_ids_nor_names(few, tmp_path, lean):
-    text = "student,name,canvas_id\nann.lee,Ann Lee,11\nbobby,Bob Roe,12\nabsent77,Zoe Quill,13\n"
+    text = "student,name,canvas_id\nann.lee,Ann Lee,11\nbobby,Bob Roe,12\nabsent77,Zoe Quill,13\npair88,Pia Rot,14\n"
     (tmp_path / "roster.csv").write_text(text, encoding="utf-8")
     zipped(lean("bobby"), few.folder / "leeann_11_98_labs.zip")
     zipped(lean("ann.lee"), few.folder / "leeann_11_99_labs-1.zip")
     zipped(lean("stranger5"), few.folder / "labs_stranger5.zip")
+    zipped(lean("stranger9"), few.folder / "rotpia_14_96_labs.zip")  # worked on by another one
     out, _ = few("--roster", tmp_path / "roster.csv", "--anonymous", bobby={}, **{"ann.lee": {}})
     (few.folder / "labs_bobby (1).zip").write_bytes((few.folder / "labs_bobby.zip").read_bytes())
     few("--roster", tmp_path / "roster.csv", "--anonymous")
     for path in [out / "index.html", out / "grades.csv", *out.glob("feedback/*.html")]:
         content = path.read_text(encoding="utf-8").lower()
         told = ("ann.lee", "ann lee", "leeann", "bobby", "bob roe", "absent77", "zoe quill", "stranger5")
+        told += ("pair88", "stranger9")
         assert [word for word in told if word in content] == [], path.name
     assert "absent77" in (out / "pseudonyms.csv").read_text(encoding="utf-8")
 
