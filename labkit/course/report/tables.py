@@ -169,14 +169,8 @@ def _hidden(results: Mapping[str, Result], entries: Mapping[str, Entry], people:
     """All that says who somebody is: IDs, names, and the names of files, which hold one or the other."""
     words = [person.student for person in people] + [person.name for person in people]
     for key, entry in entries.items():
-        words += [
-            results[key].student,
-            results[key].worked,
-            entry.student,
-            entry.name,
-            shown(entry.path.name),
-            *entry.older,
-        ]
+        words += [results[key].student, results[key].worked, entry.student, entry.name]
+        words += [shown(entry.path.name), *entry.older]
     return words
 
 
