@@ -21,7 +21,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -757,34 +757,17 @@ def crowd(count: int = 420) -> Files:
     return files | {f".git/objects/{n % 256:02x}/{n:038x}": b"x" for n in range(count)}
 
 
-@placing("by mail", "labs_ID.zip")
-def _ours(folder: Path, who: Person, files: Files, _: random.Random) -> None:
-    put(folder / f"labs_{who.student}.zip", zipped(files))
+def _one_archive(name: str, pack: Callable[[Files], bytes]) -> Platform:
+    def put_archive(folder: Path, who: Person, files: Files, _: random.Random) -> None:
+        put(folder / name.replace("ID", who.student), pack(files))
+
+    return put_archive
 
 
-@placing("by mail", "labs_ID (1).zip")
-def _again(folder: Path, who: Person, files: Files, _: random.Random) -> None:
-    put(folder / f"labs_{who.student} (1).zip", zipped(files))
-
-
-@placing("by mail", "labs_ID.ZIP")
-def _upper_zip(folder: Path, who: Person, files: Files, _: random.Random) -> None:
-    put(folder / f"labs_{who.student}.ZIP", zipped(files))
-
-
-@placing("by mail", "labs_ID.tar.gz")
-def _tar(folder: Path, who: Person, files: Files, _: random.Random) -> None:
-    put(folder / f"labs_{who.student}.tar.gz", tarred(files))
-
-
-@placing("by mail", "labs_ID.tgz")
-def _tgz(folder: Path, who: Person, files: Files, _: random.Random) -> None:
-    put(folder / f"labs_{who.student}.tgz", tarred(files))
-
-
-@placing("by mail", "labs_ID.tar")
-def _bare_tar(folder: Path, who: Person, files: Files, _: random.Random) -> None:
-    put(folder / f"labs_{who.student}.tar", tarred(files, ""))
+for archive_name in ("labs_ID.zip", "labs_ID (1).zip", "labs_ID.ZIP"):
+    placing("by mail", archive_name)(_one_archive(archive_name, zipped))
+for archive_name, compression in (("labs_ID.tar.gz", "gz"), ("labs_ID.tgz", "gz"), ("labs_ID.tar", "")):
+    placing("by mail", archive_name)(_one_archive(archive_name, partial(tarred, kind=compression)))
 
 
 @placing("by mail", "a folder ID")

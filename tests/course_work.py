@@ -2,14 +2,17 @@
 
 import copy
 import json
+import os
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import numpy as np
+import psutil
 import torch
 from torch.nn.utils import prune
 from torch.optim.lr_scheduler import LinearLR
@@ -291,3 +294,13 @@ def honest_zip(folder: Path, student: str, seed: int, monkeypatch: Any) -> Path:
     work = folder / f"work_{student}"
     write_work(work, student, networks, answers_of(base(seed), student, seed), worked_notebooks(networks), monkeypatch)
     return zip_of(work, folder / f"labs_{student}.zip", student)
+
+
+def processes_of_session(number: int) -> list[str]:
+    """Command lines of the processes of a session, such as what a run has left behind."""
+    commands = []
+    for process in psutil.process_iter():
+        with suppress(OSError, psutil.Error):
+            if os.getsid(process.pid) == number and process.status() != psutil.STATUS_ZOMBIE:
+                commands.append(" ".join(process.cmdline()))
+    return commands

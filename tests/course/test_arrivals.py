@@ -242,62 +242,37 @@ def manifest_of(place):
     return place == "a zip in a folder of another name"
 
 
-@pytest.fixture(scope="module")
-def mailed(tmp_path_factory, table):
-    return placed(tmp_path_factory, table, "by mail")
+# Name -> platform, and whether its own zip of the whole class is graded.
+CLASSES = {
+    "mailed": ("by mail", False),
+    "of_canvas": ("Canvas", False),
+    "of_canvas_zip": ("Canvas", True),
+    "of_moodle": ("Moodle", False),
+    "of_moodle_zip": ("Moodle", True),
+}
 
 
 @pytest.fixture(scope="module")
-def of_canvas(tmp_path_factory, table):
-    return placed(tmp_path_factory, table, "Canvas")
+def class_named(tmp_path_factory, table):
+    """Name -> rows and arrivals, graded once."""
+    return cache(lambda name: placed(tmp_path_factory, table, *CLASSES[name]))
 
 
-@pytest.fixture(scope="module")
-def of_canvas_zip(tmp_path_factory, table):
-    return placed(tmp_path_factory, table, "Canvas", bulk=True)
-
-
-@pytest.fixture(scope="module")
-def of_moodle(tmp_path_factory, table):
-    return placed(tmp_path_factory, table, "Moodle")
-
-
-@pytest.fixture(scope="module")
-def of_moodle_zip(tmp_path_factory, table):
-    return placed(tmp_path_factory, table, "Moodle", bulk=True)
-
-
-@pytest.mark.parametrize("place", kinds(PLATFORMS["by mail"]))
-def test_what_comes_by_mail_is_graded(mailed, place):
-    fine(mailed, place)
-
-
-@pytest.mark.parametrize("place", kinds(PLATFORMS["Canvas"]))
-def test_what_canvas_hands_out_is_graded(of_canvas, place):
-    fine(of_canvas, place)
-
-
-@pytest.mark.parametrize("place", kinds(PLATFORMS["Canvas"], "zip: "))
-def test_canvas_own_zip_is_graded_alike(of_canvas_zip, place):
-    fine(of_canvas_zip, place)
-
-
-@pytest.mark.parametrize("place", kinds(PLATFORMS["Moodle"]))
-def test_what_moodle_hands_out_is_graded(of_moodle, place):
-    fine(of_moodle, place)
-
-
-@pytest.mark.parametrize("place", kinds(PLATFORMS["Moodle"], "zip: "))
-def test_moodles_own_zip_is_graded_alike(of_moodle_zip, place):
-    fine(of_moodle_zip, place)
-
-
-CLASSES = ("mailed", "of_canvas", "of_canvas_zip", "of_moodle", "of_moodle_zip")
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        pytest.param(name, *place.values, marks=place.marks)
+        for name, (family, bulk) in CLASSES.items()
+        for place in kinds(PLATFORMS[family], "zip: " * bulk)
+    ],
+)
+def test_what_a_platform_hands_out_is_graded(class_named, name, place):
+    fine(class_named(name), place)
 
 
 @pytest.mark.parametrize("name", kinds(CLASSES, "nobody: "))
-def test_nobody_is_made_of_junk(request, name):
-    rows, arrivals = request.getfixturevalue(name)
+def test_nobody_is_made_of_junk(class_named, name):
+    rows, arrivals = class_named(name)
     assert {row["student"] for row in rows} - {arrival.person.student for arrival in arrivals.values()} == set()
 
 

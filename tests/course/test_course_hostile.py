@@ -21,7 +21,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -940,20 +939,10 @@ def command(*arguments):
             output, _ = process.communicate()
             output += b" ... took more than 150 s"
     until = time.monotonic() + 5  # the one that watches over shared memory ends when it sees that nobody is left
-    while (left := _session(process.pid)) and time.monotonic() < until:
+    while (left := course_work.processes_of_session(process.pid)) and time.monotonic() < until:
         time.sleep(0.1)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return process.returncode, output.decode(errors="replace"), peak, left
-
-
-def _session(number):
-    """Command lines of the processes of a session."""
-    found = []
-    for one in psutil.process_iter():
-        with suppress(OSError, psutil.Error):
-            if os.getsid(one.pid) == number and one.status() != psutil.STATUS_ZOMBIE:
-                found.append(" ".join(one.cmdline()))
-    return found
 
 
 def rows_of(out):

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import course_work
 import numpy as np
-import psutil
 import pytest
 import torch
 from arrivals import Person, make_work, put, tarred, zipped
@@ -415,19 +414,9 @@ def command(*arguments):
             output, _ = process.communicate()
             output += b" ... took too long"
     until = time.monotonic() + 5
-    while (left := session(process.pid)) and time.monotonic() < until:
+    while (left := course_work.processes_of_session(process.pid)) and time.monotonic() < until:
         time.sleep(0.1)
     return process.returncode, output.decode(errors="replace"), left
-
-
-def session(number):
-    """The processes of a session, in words."""
-    found = []
-    for one in psutil.process_iter():
-        with suppress(OSError, psutil.Error):
-            if os.getsid(one.pid) == number and one.status() != psutil.STATUS_ZOMBIE:
-                found.append(" ".join(one.cmdline()))
-    return found
 
 
 def rows_of(out):
@@ -501,7 +490,7 @@ def test_after_sigkill_no_worker_stays(tmp_path):
             process.kill()
             process.wait()
             until = time.monotonic() + 20
-            while (left := session(process.pid)) and time.monotonic() < until:
+            while (left := course_work.processes_of_session(process.pid)) and time.monotonic() < until:
                 time.sleep(0.2)
             assert left == []
         finally:
