@@ -122,7 +122,8 @@ def grade(
             bar = bars.add_task("grading", total=len(entries))
             results = batch.grade_all(entries, handed_out, out, jobs, lambda done: bars.update(bar, completed=done))
         results = batch.with_flags(results, entries, people)
-        report.write_all(out, results, entries, people, names, deadline, anonymous=anonymous)
+        written = course_file.written_points(handed_out)
+        report.write_all(out, results, entries, people, names, deadline, anonymous=anonymous, written_points=written)
         flagged = sum(bool(result.flags or result.refused) for result in results.values())
         console.print(f"{len(results)} submissions graded, {flagged} with flags; open {out / 'index.html'}")
 
