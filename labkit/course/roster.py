@@ -21,9 +21,8 @@ from labkit.course.submission.identity import packed_of, student_of
 CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_.*?(?:-(?P<attempt>\d+))?\.zip", re.DOTALL)
 MOODLE = re.compile(r"(?P<name>.+)_(?P<id>\d+)_assignsubmission_file(?:_.*)?", re.DOTALL)
 OURS = re.compile(r"(?:labs_)?(?P<id>[^/]+?)(?: ?\((?P<attempt>\d+)\))?\.zip")
-
-
 CANVAS_IDS = ("sisloginid", "sisuserid")  # columns only of Canvas's export, whose "Student" is a name
+OUR_IDS = ("studentid", "student")
 MOODLE_IDS = ("idnumber", "username", "emailaddress", "email")
 NOBODY = ("", "Points Possible", "Student, Test", "Test Student")  # rows of Canvas's export
 
@@ -97,7 +96,7 @@ def read_roster(path: Path) -> list[Person]:
     """
     columns, rows = rows_of_csv(path)
     there = {plain_heading(name) for name in columns}
-    ids = next((ids for ids in (CANVAS_IDS, ("student",), MOODLE_IDS) if not there.isdisjoint(ids)), None)
+    ids = next((ids for ids in (CANVAS_IDS, OUR_IDS, MOODLE_IDS) if not there.isdisjoint(ids)), None)
     if ids is None:
         headings = shown(", ".join(columns), 300)
         platforms = 'Canvas has "SIS Login ID" in its place, Moodle "ID number", "Username" or "Email address"'
@@ -109,11 +108,11 @@ def read_roster(path: Path) -> list[Person]:
             person = _person_of({plain_heading(name): text for name, text in cells.items()}, ids)
             if person is None:
                 continue
-            for value in (person.student, f"canvas_id {person.canvas_id}", f"moodle_id {person.moodle_id}"):
-                if value in taken:
-                    raise ValueError(f"{value} is there twice")
-                if not value.endswith(" "):
-                    taken.add(value)
+            own = {person.student, f"canvas_id {person.canvas_id}", f"moodle_id {person.moodle_id}"}
+            own -= {"canvas_id ", "moodle_id "}
+            if own & taken:
+                raise ValueError(f"{max(own & taken)} is there twice")
+            taken |= own
             people.append(person)
         except ValueError as error:
             raise ValueError(f"{path}, line {line}: {error}") from None
