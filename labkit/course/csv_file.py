@@ -100,7 +100,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
     """Write a table whole, as UTF-8 that Excel knows, its cells harmless; columns that are not named are left out."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore")
-    writer.writeheader()
+    writer.writerow({name: harmless(name) for name in columns})
     writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
     # The mark at the start tells Excel that it is UTF-8.
     write(path, "\ufeff" + stream.getvalue())
