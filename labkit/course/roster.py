@@ -38,11 +38,12 @@ class Entry:
         path: zip or folder.
         student: whose it is; "" if nobody can tell.
         name: of the student, as far as known.
-        attempt: the platform's number, 0 for the first.
+        attempt: a number that grows from one to the next: the platform's, or that of a copy; 0 for the first.
         late: the platform called it late.
         packed: when the student's machine packed it; None if unknown.
         platform_id: the number that Canvas or Moodle knows the student by, "" elsewhere.
         older: names of earlier submissions of the same student.
+        named: the ID in the file's name, "" if there is none.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Entry:
     packed: datetime | None
     platform_id: str = ""
     older: Sequence[str] = ()
+    named: str = ""
 
     def days_late(self, due: datetime | None) -> int:
         """Begun days after the deadline, 0 if in time or if one of the two is unknown."""
