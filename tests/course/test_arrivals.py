@@ -623,7 +623,6 @@ def test_many_bad_paths_are_twenty_and_so_many_more(tmp_path, class_in):
 # Who is there, and who is not (40, 33, 14)
 
 
-@TODAY(reason="stands under 'Nothing handed in'")
 def test_who_is_in_the_group_of_a_submission_is_not_absent(tmp_path, class_in):
     put(tmp_path / "in" / "labs_ann.zip", tiny(ANN))
     _, _, out = class_in(tmp_path / "in", "student,name,group\nann,Ann,G1\ntim,Timothy,G1\nzoe,Zoe,G2\n")

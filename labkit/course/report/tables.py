@@ -2,8 +2,10 @@
 
 import csv
 import io
+import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from labkit import runtime
 from labkit.course.packing import without_homes
-from labkit.course.report import pages
+from labkit.course.report import marking, pages, platforms
 from labkit.course.result import Result
 from labkit.course.roster import Entry, Person
 from labkit.course.submission.foreign import shown
@@ -76,6 +78,7 @@ def write_all(
     due: datetime | None,
     *,
     anonymous: bool,
+    written: marking.Marking = marking.NO_MARKS,
 ) -> None:
     """Write all tables and pages.
 
@@ -86,9 +89,14 @@ def write_all(
         people: the roster; empty if there is none.
         names: student -> pseudonym, also for those who handed in nothing.
         due: the deadline, or None.
-        anonymous: leave IDs and names out of everything but ``pseudonyms.csv`` and ``gradebook.csv``.
+        anonymous: leave IDs and names out of everything but ``pseudonyms.csv``, ``gradebook.csv`` and the
+            zips for the platforms.
+        written: the questions that are answered in words, and the marks for them.
+
+    Raises:
+        ValueError: ``grades.csv`` can not be read, or contradicts the marks; nothing is overwritten then.
     """
-    marks = read_marks(out / "grades.csv")
+    marks = written.summed(read_marks(out / "grades.csv"))
     if (out / "grades.csv").exists():
         shutil.copyfile(out / "grades.csv", out / "grades.csv.before")
     covered = _covered_by_group(results, entries, people)
@@ -102,18 +110,36 @@ def write_all(
     write_csv(out / "gradebook.csv", *_gradebook(results, entries, people, marks, covered, names))
     pairs = [{"pseudonym": key, "student": name} for name, key in names.items()]
     write_csv(out / "pseudonyms.csv", ["pseudonym", "student"], pairs)
-    if anonymous:
-        labels = {key: key for key in results}
-        class_page = pages.class_page(_anonymous(results, entries, people), labels, list(missing))
-    else:
-        labels = {key: entries[key].name or result.student or key for key, result in results.items()}
-        absent = [shown(person.name) or person.student for person in missing.values()]
-        class_page = pages.class_page(results, labels, absent)
-    write(out / "index.html", class_page)
+    if written.marks or (out / "marks.csv").exists():
+        write_csv(out / "marks.csv", marking.COLUMNS, written.rows())
+    write(out / "results" / marking.TAKEN, json.dumps(written.sums()))
+    absent = {key: person for key, person in missing.items() if person.student not in covered}
+    shown_results = _anonymous(results, entries, people) if anonymous else results
+    labels = {key: key for key in {**results, **absent}} if anonymous else _labels(results, entries, absent)
+    nobodys = [key for key in results if not entries[key].student]
+    page = pages.class_page(shown_results, labels, list(absent), nobodys=nobodys, questions=len(written.questions))
+    write(out / "index.html", page)
+    write(out / "marking.html", written.page(results, labels, anonymous=anonymous))
     some = [result.networks for result in results.values()][:: len(results) // 30 + 1]  # a page need not hold all
     for key, result in results.items():
-        text = pages.feedback_page(key, result, marks.get(key, {}), some)
+        own, cards = marks.get(key, {}), written.cards(key, result.answers)
+        name = "" if anonymous else labels[key]
+        text = pages.feedback_page(key, result, own, some, own=_number(own), name=name, cards=cards)
         write(out / "feedback" / f"{key}.html", text)
+    platforms.write_feedback(out, {key: entry.path for key, entry in entries.items()})
+
+
+def _labels(
+    results: Mapping[str, Result], entries: Mapping[str, Entry], absent: Mapping[str, Person]
+) -> dict[str, str]:
+    """Pseudonym -> the student's name, with the ID where several have it; the ID or the file if there is none."""
+    ids = {key: results[key].student or shown(entries[key].path.name) for key in results}
+    ids |= {key: person.student for key, person in absent.items()}
+    names = {key: entries[key].name for key in results} | {key: shown(person.name) for key, person in absent.items()}
+    several = Counter(names.values())
+    return {
+        key: f"{name} ({ids[key]})" if name and several[name] > 1 else name or ids[key] for key, name in names.items()
+    }
 
 
 def _rows_without_work(

@@ -1,0 +1,59 @@
+"""The feedback pages under the names by which Canvas and Moodle take feedback back for a whole class.
+
+Canvas reads the two numbers in the name of a file, the student's and that of the file that was handed in, and shows
+the feedback under the name of the latter. Moodle reads the number in the name of a folder.
+"""
+
+import io
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from labkit import runtime
+
+CANVAS = re.compile(r"[^_]+_(?:LATE_)?\d+_\d+_.+", re.DOTALL)
+MOODLE = re.compile(r"(.+_\d+_assignsubmission_file)(?:_.*)?", re.DOTALL)
+PAGE = "feedback.html"
+
+
+def write_feedback(out: Path, paths: Mapping[str, Path]) -> None:
+    """Write ``feedback-canvas.zip`` and ``feedback-moodle.zip``, each if there is work in that platform's form.
+
+    Args:
+        out: folder of the grades, with the pages in ``feedback/``.
+        paths: pseudonym -> the submission, where the platform's download has put it.
+    """
+    for platform, name_of in (("canvas", canvas_name), ("moodle", moodle_name)):
+        names = {key: name for key, path in paths.items() if (name := name_of(path))}
+        target = out / f"feedback-{platform}.zip"
+        target.unlink(missing_ok=True)
+        if names:
+            with runtime.written_whole(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+                for key, name in names.items():
+                    content = (out / "feedback" / f"{key}.html").read_bytes()
+                    content = _zip_of(content) if name.lower().endswith(".zip") else content
+                    archive.writestr(name, content, zipfile.ZIP_DEFLATED)
+
+
+def canvas_name(path: Path) -> str:
+    """The name that Canvas gave to a submission, "" if none; what was no zip is named as the page that it gets."""
+    if not CANVAS.fullmatch(path.name):
+        return ""
+    if path.suffix.lower() == ".zip":
+        return path.name
+    return f"{path.name}.zip" if path.is_dir() else f"{path.name}.html"  # a folder is what was a zip
+
+
+def moodle_name(path: Path) -> str:
+    """The page's place in the folder that Moodle made for the student, "" if it made none."""
+    folder = next((match[1] for name in path.parts[-3:] if (match := MOODLE.fullmatch(name))), "")
+    return f"{folder}_/{PAGE}" if folder else ""
+
+
+def _zip_of(page: bytes) -> bytes:
+    """A zip with the page: Canvas shows it under the name of a zip, and a page of that name could not be opened."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(PAGE, page)
+    return stream.getvalue()
