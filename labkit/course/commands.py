@@ -117,8 +117,7 @@ def grade(
             raise FileNotFoundError(f"{submissions} holds no submissions (zips or folders)")
         owners = rosters.owners_of(found, folder)
         names = batch.pseudonyms(out, list(dict.fromkeys([*owners, *(person.student for person in people)])))
-        written = report.read_marking(out, handed_out, marks, {*names.values(), *table})
-        written.summed(table)  # before any work, too
+        written = report.read_marking(out, handed_out, marks, names.values(), table)
         entries = {names[owner]: entry for owner, entry in zip(owners, found, strict=True)}
         so_far = f"what is graded is kept in {out}, the same command goes on"
         with make_bar(console, "grading", MofNCompleteColumn(), 600) as bars, interrupts_in_one_line(console, so_far):

@@ -13,9 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from labkit.course.packing import without_homes
-from labkit.course.report import pages
-from labkit.course.result import Result, WrittenAnswer
 from labkit.course.task import PROSE_STUB
 
 COLUMNS = ("pseudonym", "question", "points", "comment")
@@ -38,13 +35,7 @@ class Mark(NamedTuple):
     comment: str
 
 
-class Card(NamedTuple):
-    """A question on a student's page: its text, the most points, what was written ("" for nothing), and the mark."""
-
-    text: str
-    most: float
-    answer: str
-    mark: Mark
+Marks = dict[tuple[str, str], Mark]  # by pseudonym and name of the answer cell
 
 
 @dataclass(frozen=True)
@@ -59,17 +50,17 @@ class Marking:
     """
 
     questions: Mapping[str, Question] = field(default_factory=dict)
-    marks: Mapping[tuple[str, str], Mark] = field(default_factory=dict)
+    marks: Marks = field(default_factory=dict)
     taken: Mapping[str, float] = field(default_factory=dict)
     course: str = ""
 
     def sums(self) -> dict[str, float]:
         """Pseudonym -> all points for its answers."""
-        given: dict[str, list[float]] = {}
+        sums: dict[str, float] = {}
         for (key, _), mark in self.marks.items():
             if mark.points is not None:
-                given.setdefault(key, []).append(mark.points)
-        return {key: round(math.fsum(points), 6) for key, points in given.items()}
+                sums[key] = round(sums.get(key, 0) + mark.points, 6)
+        return sums
 
     def summed(self, table: Table) -> dict[str, dict[str, str]]:
         """The instructor's own columns, with the sums in ``instructor_points``.
@@ -80,86 +71,31 @@ class Marking:
         sums, rows = self.sums(), {key: dict(row) for key, row in table.items()}
         for key in {*sums, *self.taken}:
             row = rows.setdefault(key, {"instructor_points": "", "instructor_comment": ""})
-            own = row["instructor_points"]
-            if own and key in self.taken and same(own, self.taken[key]):
-                own = ""  # not written by the instructor, but by the run before
-            if own and key in sums and not same(own, sums[key]):
+            own = float(row["instructor_points"].replace(",", ".") or "nan")
+            if math.isnan(own) or own == self.taken.get(key):  # not the instructor's, but of the run before
+                row["instructor_points"] = f"{sums[key]:g}" if key in sums else ""
+            elif own != sums.get(key, own):
                 raise ValueError(
-                    f"grades.csv, row {key}: instructor_points is {own}, but the marks of the answers make "
+                    f"grades.csv, row {key}: instructor_points is {own:g}, but the marks of the answers make "
                     f"{sums[key]:g}; empty that cell, or make the two agree"
                 )
-            row["instructor_points"] = own or (f"{sums[key]:g}" if key in sums else "")
         return rows
-
-    def rows(self) -> list[dict[str, object]]:
-        """The rows of ``marks.csv``."""
-        marks = sorted(self.marks.items())
-        return [dict(zip(COLUMNS, (*place, mark.points, mark.comment), strict=True)) for place, mark in marks]
-
-    def cards(self, key: str, answers: Mapping[str, WrittenAnswer]) -> list[Card]:
-        """All questions as one student's page shows them; also answers to what is no question of this course."""
-        unknown = {name: Question(plain(answer.question), 0) for name, answer in answers.items()}
-        return [
-            Card(
-                question.text,
-                question.points,
-                answers[name].text if name in answers else "",
-                self.marks.get((key, name), Mark(None, "")),
-            )
-            for name, question in {**unknown, **self.questions}.items()
-        ]
-
-    def page(self, results: Mapping[str, Result], labels: Mapping[str, str], *, anonymous: bool) -> str:
-        """The page to mark on.
-
-        Args:
-            results: pseudonym -> result.
-            labels: pseudonym -> what the student is called on this page.
-            anonymous: the page is without names, in an order that tells nothing.
-        """
-        students = [
-            {
-                "key": key,
-                "label": labels[key],
-                "answers": {name: without_homes(answer.text) for name, answer in results[key].answers.items()},
-            }
-            for key in (sorted(results) if anonymous else results)
-        ]
-        marks: dict[str, dict[str, tuple[str, str]]] = {}
-        for (key, name), (points, comment) in self.marks.items():
-            marks.setdefault(key, {})[name] = ("" if points is None else f"{points:g}", comment)
-        questions = [{"name": name, **question._asdict()} for name, question in self.questions.items()]
-        data = {"course": self.course, "questions": questions, "students": students, "marks": marks}
-        return pages.rendered("marking.html.j2", data=data, anonymous=anonymous)
 
 
 NO_MARKS = Marking()
 
 
-def plain(question: str) -> str:
-    """A question without the signs of Markdown that make it large or bold."""
-    return re.sub(r"^#+ +|\*\*", "", question, flags=re.MULTILINE).strip()
+def _questions(course: Mapping[str, Any]) -> dict[str, Question]:
+    """The questions of ``course.json`` that have points, by the names of their cells, without Markdown's signs."""
+    cells = [cell for cells in course["notebooks"].values() for cell in cells if cell["role"] == "answer"]
+    texts = {cell["name"]: cell.get("source", cell["head"]).partition(PROSE_STUB)[0].strip() for cell in cells}
+    plain = {name: re.sub(r"^#+ +|\*\*", "", text, flags=re.MULTILINE) for name, text in texts.items()}
+    return {cell["name"]: Question(plain[cell["name"]], cell["points"]) for cell in cells if cell["points"]}
 
 
-def same(text: str, number: float) -> bool:
-    """Whether a cell holds this number."""
-    try:
-        return math.isclose(float(text.replace(",", ".")), number, abs_tol=1e-6)
-    except ValueError:
-        return False
-
-
-def questions_of(course: Mapping[str, Any]) -> dict[str, Question]:
-    """The questions of ``course.json`` that have points, by the names of their cells."""
-    return {
-        cell["name"]: Question(plain(cell.get("source", cell["head"]).partition(PROSE_STUB)[0]), cell["points"])
-        for cells in course["notebooks"].values()
-        for cell in cells
-        if cell["role"] == "answer" and cell["points"]
-    }
-
-
-def read_marking(out: Path, course: Mapping[str, Any], saved: Path | None, keys: Collection[str]) -> Marking:
+def read_marking(
+    out: Path, course: Mapping[str, Any], saved: Path | None, keys: Collection[str], table: Table
+) -> Marking:
     """The marks of earlier runs in ``out/marks.csv``, and over them those of a file that the page has saved.
 
     A mark without points and comment takes an earlier one away; what the file does not speak of stays.
@@ -168,25 +104,26 @@ def read_marking(out: Path, course: Mapping[str, Any], saved: Path | None, keys:
         out: folder of the grades.
         course: ``course.json`` of the release that was handed out.
         saved: the file; None if there is none.
-        keys: the pseudonyms that it may speak of, beside those with earlier marks.
+        keys: the pseudonyms of the class; the file may also speak of those in earlier tables.
+        table: what the instructor wrote into ``grades.csv``.
 
     Raises:
-        ValueError: a file has a wrong pseudonym, question or number of points; the message names line and value.
+        ValueError: a file has a wrong pseudonym, question or number of points (the message names line and value), or
+            contradicts the table.
     """
-    questions, path = questions_of(course), out / "marks.csv"
+    questions, path, taken = _questions(course), out / "marks.csv", out / "results" / TAKEN
     marks = _read(path, questions, None) if path.exists() else {}
     if saved:
-        marks |= _read(saved, questions, {*keys, *(key for key, _ in marks)})
-    try:
-        taken = json.loads((out / "results" / TAKEN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        taken = {}
+        marks |= _read(saved, questions, {*keys, *table, *(key for key, _ in marks)})
+    sums = json.loads(taken.read_text(encoding="utf-8")) if taken.exists() else {}
     marks = {place: mark for place, mark in marks.items() if mark != (None, "")}
-    return Marking(questions, marks, taken, f"{course['salt']} {course['version']}")
+    marking = Marking(questions, marks, sums, f"{course['salt']} {course['version']}")
+    marking.summed(table)
+    return marking
 
 
-def _read(path: Path, questions: Mapping[str, Question], keys: Collection[str] | None) -> dict[tuple[str, str], Mark]:
-    marks: dict[tuple[str, str], Mark] = {}
+def _read(path: Path, questions: Mapping[str, Question], keys: Collection[str] | None) -> Marks:
+    marks: Marks = {}
     for where, row in _rows(path):
         key, name, points, comment = (row[column] for column in COLUMNS)
         if keys is not None and key not in keys:

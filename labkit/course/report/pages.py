@@ -12,6 +12,7 @@ from markupsafe import Markup
 from labkit.course.packing import without_homes
 from labkit.course.report import figures
 from labkit.course.report.figures import Networks
+from labkit.course.report.marking import NO_MARKS, Marking
 from labkit.course.result import Result
 from labkit.course.task import TASKS, Rows, total
 
@@ -57,23 +58,19 @@ def class_page(
     """
     read = [result for result in results.values() if "" not in result.refused]
     shares = {name: [result.tasks[name].points / task.points for result in read] for name, task in TASKS.items()}
-    flags, with_notebooks = _flags(results), [key for key in results if "read" in results[key].notebooks.values()]
-    elsewhere = [key for key in with_notebooks if any(OTHER_COURSE in line for line in flags.get(key, ()))]
-    if len(elsewhere) <= len(with_notebooks) / 2:
-        elsewhere = []
-    for key in elsewhere:
-        flags[key] = [line for line in flags[key] if OTHER_COURSE not in line]
-    flags, common = _without_common(flags, len(results))
+    with_notebooks = [key for key, result in results.items() if "read" in result.notebooks.values()]
+    elsewhere = [key for key in with_notebooks if any(OTHER_COURSE in flag for flag in results[key].flags)]
+    most = 2 * len(elsewhere) > len(with_notebooks)
+    flags, common = _without_common(_flags(results, OTHER_COURSE if most else None), len(results))
     return rendered(
         "class.html.j2",
         results=results,
         labels=labels,
-        needs={"Whose work is this?": dict.fromkeys(nobodys, ""), "Nothing handed in": dict.fromkeys(missing, "")}
-        | _needs(results, questions),
+        needs={"Whose work is this?": nobodys, "Nothing handed in": missing} | _needs(results, questions),
+        questions=questions,
         flags=flags,
         common=common,
-        elsewhere=len(elsewhere),
-        with_notebooks=len(with_notebooks),
+        elsewhere=f"{len(elsewhere)} of {len(with_notebooks)}" if most else "",
         shares=shares,
         tasks=TASKS,
         task_headers=[f"#{name}" for name in TASKS],
@@ -84,50 +81,41 @@ def class_page(
     )
 
 
-def _needs(results: Mapping[str, Result], questions: int) -> dict[str, dict[str, str]]:
-    """Reason -> pseudonyms of the students who may need the instructor, each with a detail."""
-    needs: dict[str, dict[str, str]] = {
-        name: {} for name in ("Could not be read", "Only notebooks, no networks", "0 points", "Questions unanswered")
+def _needs(results: Mapping[str, Result], questions: int) -> dict[str, list[str]]:
+    """Reason why somebody may need the instructor -> pseudonyms of those to whom it applies."""
+    unread = [key for key, result in results.items() if "" in result.refused]
+    read = {key: result for key, result in results.items() if key not in unread}
+    idle = [key for key in read if not any(task.attempted for task in read[key].tasks.values())]
+    only_notebooks = [key for key in idle if "read" in read[key].notebooks.values()]
+    return {
+        "Could not be read": unread,
+        "Only notebooks: no network and no answer that a check has kept": only_notebooks,
+        "0 points": [key for key in read if not read[key].points + read[key].bonus and key not in only_notebooks],
+        "Questions unanswered": [key for key in read if len(read[key].answers) < questions],
     }
-    for key, result in results.items():
-        worked = any(task.attempted for task in result.tasks.values())
-        if "" in result.refused:
-            needs["Could not be read"][key] = ""
-            continue
-        if not worked and "read" in result.notebooks.values():
-            needs["Only notebooks, no networks"][key] = ""
-        elif not result.points + result.bonus:
-            needs["0 points"][key] = "" if worked else "nothing that a task asks for"
-        if len(result.answers) < questions:
-            needs["Questions unanswered"][key] = f"{questions - len(result.answers)} of {questions}"
-    return needs
 
 
-def _flags(results: Mapping[str, Result]) -> dict[str, list[str]]:
-    """Pseudonym -> what was refused and what is odd, each thing once."""
+def _flags(results: Mapping[str, Result], but: str | None) -> dict[str, list[str]]:
+    """Pseudonym -> what was refused and what is odd, each thing once, but what has these words in it."""
     flags = {}
     for key, result in results.items():
         refused = [f"{name or 'the submission'} was refused: it {why}" for name, why in result.refused.items()]
-        if refused or result.flags:
-            flags[key] = list(dict.fromkeys([*refused, *result.flags]))
+        flags[key] = [flag for flag in dict.fromkeys([*refused, *result.flags]) if but is None or but not in flag]
     return flags
 
 
 def _without_common(flags: Mapping[str, Sequence[str]], of: int) -> tuple[dict[str, list[str]], dict[str, int]]:
     """Flags without those that half of the class has, who has most first; and these, each with how many have it.
 
-    Flags that differ in their numbers alone are of one kind.
+    Flags that differ in their numbers alone are of one kind, of which one stands for all.
     """
-    count = Counter(kind for lines in flags.values() for kind in {_kind(line) for line in lines})
-    common = {kind for kind, number in count.items() if number >= max(3, of / 2)}
-    own = {key: [line for line in lines if _kind(line) not in common] for key, lines in flags.items()}
-    examples = {_kind(line): line for lines in flags.values() for line in lines if _kind(line) in common}
-    ordered = sorted(own.items(), key=lambda item: -len(item[1]))
-    return {key: lines for key, lines in ordered if lines}, {examples[kind]: count[kind] for kind in examples}
-
-
-def _kind(flag: str) -> str:
-    return re.sub(r"\d[\d.,]*", "#", flag)
+    kinds = {line: re.sub(r"\d[\d.,]*", "#", line) for lines in flags.values() for line in lines}
+    count = Counter(kind for lines in flags.values() for kind in {kinds[line] for line in lines})
+    common = {kind for kind in count if count[kind] >= max(3, of / 2)}
+    own = {key: [line for line in lines if kinds[line] not in common] for key, lines in flags.items()}
+    examples = {kind: line for line, kind in kinds.items() if kind in common}
+    ordered = sorted((key for key in own if own[key]), key=lambda key: -len(own[key]))
+    return {key: own[key] for key in ordered}, {line: count[kind] for kind, line in examples.items()}
 
 
 def _predictions(results: Mapping[str, Result]) -> dict[str, tuple[str, list[float], list[float]]]:
@@ -153,10 +141,8 @@ def feedback_page(
     result: Result,
     marks: Mapping[str, str],
     everybody: Sequence[Networks],
-    *,
-    own: float = 0,
+    written: Marking = NO_MARKS,
     name: str = "",
-    cards: Sequence[Any] = (),
 ) -> str:
     """One student's page: what holds, what does not, and where to look. Flags are not on it: they are questions.
 
@@ -165,9 +151,8 @@ def feedback_page(
         result: what was found.
         marks: the instructor's own columns.
         everybody: networks of some of the class.
-        own: the instructor's points, as a number.
+        written: the questions that are answered in words, and the marks for them.
         name: the student's, "" where it is not to be said.
-        cards: all questions with what was written and the marks, as ``Marking.cards`` gives them.
     """
     networks = result.networks
     return rendered(
@@ -175,11 +160,16 @@ def feedback_page(
         key=key,
         name=name,
         result=result,
-        cards=cards,
         marks={"instructor_points": "", "instructor_comment": "", **marks},
-        own=own,
+        written=written,
         tasks=TASKS,
         total=total(),
         layer_figure=figures.layer_shares(networks) if networks else "",
         network_figure=figures.accuracy_sparsity(everybody, networks) if networks else "",
     )
+
+
+def marking_page(results: Mapping[str, Result], labels: Mapping[str, str], written: Marking, *, anonymous: bool) -> str:
+    """The page to mark the written answers on; anonymous, it is in an order that tells nothing."""
+    ordered = {key: results[key] for key in (sorted(results) if anonymous else results)}
+    return rendered("marking.html.j2", results=ordered, labels=labels, written=written, anonymous=anonymous)

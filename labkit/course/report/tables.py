@@ -111,7 +111,10 @@ def write_all(
     pairs = [{"pseudonym": key, "student": name} for name, key in names.items()]
     write_csv(out / "pseudonyms.csv", ["pseudonym", "student"], pairs)
     if written.marks or (out / "marks.csv").exists():
-        write_csv(out / "marks.csv", marking.COLUMNS, written.rows())
+        rows = [
+            dict(zip(marking.COLUMNS, (*place, *mark), strict=True)) for place, mark in sorted(written.marks.items())
+        ]
+        write_csv(out / "marks.csv", marking.COLUMNS, rows)
     write(out / "results" / marking.TAKEN, json.dumps(written.sums()))
     absent = {key: person for key, person in missing.items() if person.student not in covered}
     shown_results = _anonymous(results, entries, people) if anonymous else results
@@ -119,12 +122,11 @@ def write_all(
     nobodys = [key for key in results if not entries[key].student]
     page = pages.class_page(shown_results, labels, list(absent), nobodys=nobodys, questions=len(written.questions))
     write(out / "index.html", page)
-    write(out / "marking.html", written.page(results, labels, anonymous=anonymous))
+    write(out / "marking.html", pages.marking_page(results, labels, written, anonymous=anonymous))
     some = [result.networks for result in results.values()][:: len(results) // 30 + 1]  # a page need not hold all
     for key, result in results.items():
-        own, cards = marks.get(key, {}), written.cards(key, result.answers)
         name = "" if anonymous else labels[key]
-        text = pages.feedback_page(key, result, own, some, own=_number(own), name=name, cards=cards)
+        text = pages.feedback_page(key, result, marks.get(key, {}), some, written, name)
         write(out / "feedback" / f"{key}.html", text)
     platforms.write_feedback(out, {key: entry.path for key, entry in entries.items()})
 
