@@ -3,20 +3,18 @@
 The page holds all answers and saves ``marks.csv``. The sum of a submission's marks goes into ``instructor_points``.
 """
 
-import csv
-import io
 import json
-import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from labkit.course.csv_file import rows_of_csv, write, write_csv
+from labkit.course.report.marks import OWN_COLUMNS, mark_of
 from labkit.course.task import PROSE_STUB
 
 COLUMNS = ("pseudonym", "question", "points", "comment")
-MARKED = re.compile(r"^'(?=\s*[=+\-@\t|%＝＋－＠])")  # before what a spreadsheet would take for a formula
 TAKEN = "marked.json"  # beside the results: pseudonym -> the sum that the run before put into grades.csv
 Table = Mapping[str, Mapping[str, str]]  # pseudonym -> what the instructor wrote into grades.csv
 
@@ -70,9 +68,9 @@ class Marking:
         """
         sums, rows = self.sums(), {key: dict(row) for key, row in table.items()}
         for key in {*sums, *self.taken}:
-            row = rows.setdefault(key, {"instructor_points": "", "instructor_comment": ""})
-            own = float(row["instructor_points"].replace(",", ".") or "nan")
-            if math.isnan(own) or own == self.taken.get(key):  # not the instructor's, but of the run before
+            row = rows.setdefault(key, dict.fromkeys(OWN_COLUMNS, ""))
+            own = mark_of(row["instructor_points"], f"grades.csv, row {key}")
+            if own in (None, self.taken.get(key)):  # not the instructor's, but of the run before
                 row["instructor_points"] = f"{sums[key]:g}" if key in sums else ""
             elif own != sums.get(key, own):
                 raise ValueError(
@@ -80,6 +78,12 @@ class Marking:
                     f"{sums[key]:g}; empty that cell, or make the two agree"
                 )
         return rows
+
+    def write(self, out: Path) -> None:
+        """Write ``marks.csv``, from which the next run takes them, and what was put into ``grades.csv``."""
+        rows = [dict(zip(COLUMNS, (*place, *mark), strict=True)) for place, mark in sorted(self.marks.items())]
+        write_csv(out / "marks.csv", COLUMNS, rows)
+        write(out / "results" / TAKEN, json.dumps(self.sums()))
 
 
 NO_MARKS = Marking()
@@ -108,7 +112,7 @@ def read_marking(
         table: what the instructor wrote into ``grades.csv``.
 
     Raises:
-        ValueError: a file has a wrong pseudonym, question or number of points (the message names line and value), or
+        ValueError: a file has a wrong pseudonym, question or number of points (the message names row and value), or
             contradicts the table.
     """
     questions, path, taken = _questions(course), out / "marks.csv", out / "results" / TAKEN
@@ -124,36 +128,20 @@ def read_marking(
 
 def _read(path: Path, questions: Mapping[str, Question], keys: Collection[str] | None) -> Marks:
     marks: Marks = {}
-    for where, row in _rows(path):
-        key, name, points, comment = (row[column] for column in COLUMNS)
+    for number, row in rows_of_csv(path, COLUMNS)[1]:
+        where, (key, name, points) = f"{path}, row {number}", (row[column].strip() for column in COLUMNS[:3])
         if keys is not None and key not in keys:
             raise ValueError(f"{where}: pseudonym is {key!r:.80}, and nobody in this class has it")
         if name not in questions:
             raise ValueError(f"{where}: question is {name!r:.80}; the course has {', '.join(questions) or 'none'}")
-        mark = Mark(_points(points, questions[name].points, where), comment)
+        mark = Mark(_points(points, questions[name].points, where), row["comment"])
         if marks.setdefault((key, name), mark) != mark:
             raise ValueError(f"{where}: {key}, {name} has another mark further up; leave one of the two")
     return marks
 
 
 def _points(text: str, most: float, where: str) -> float | None:
-    if not text:
-        return None
-    if not re.fullmatch(r"\d+([.,]\d*)?", text, re.ASCII) or float(text.replace(",", ".")) > most:
-        raise ValueError(f"{where}: points is {text!r:.80}; it must be a number from 0 to {most:g}, or empty")
-    return float(text.replace(",", "."))
-
-
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Rows that hold something, each with where it stands."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8; save it as CSV UTF-8") from None
-    rows = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=text.partition("\n")[0].count))
-    if not {*COLUMNS} <= {*(rows.fieldnames or [])}:
-        raise ValueError(f"{path} has the columns {rows.fieldnames}; it must have {', '.join(COLUMNS)}")
-    for row in rows:
-        cells = {column: re.sub(MARKED, "", (row[column] or "").strip()) for column in COLUMNS}
-        if any(cells.values()):
-            yield f"{path}, line {rows.line_num}", cells
+    points = mark_of(text, where)
+    if points is not None and not 0 <= points <= most:
+        raise ValueError(f"{where}: points are {text!r:.80}; they must be a number from 0 to {most:g}, or empty")
+    return points

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from labkit.course.csv_file import write
 from labkit.course.packing import without_homes
 from labkit.course.report import figures
 from labkit.course.report.figures import Networks
@@ -39,21 +40,48 @@ def rendered(template: str, **context: Any) -> str:
     return _ENVIRONMENT.get_template(template).render(context) + "\n"
 
 
-def class_page(
+def write_pages(
+    out: Path,
     results: Mapping[str, Result],
     labels: Mapping[str, str],
     missing: Sequence[str],
-    *,
-    nobodys: Sequence[str] = (),
-    questions: int = 0,
+    nobodys: Sequence[str],
+    marks: Mapping[str, Mapping[str, str]],
+    written: Marking,
+) -> None:
+    """Write the page of the class, the one to mark the written answers on, and everybody's feedback.
+
+    Args:
+        out: folder of the grades.
+        results: pseudonym -> result.
+        labels: pseudonym -> what the student is called on these pages; the pseudonym itself on anonymous ones.
+        missing: pseudonyms of those who handed in nothing.
+        nobodys: pseudonyms of the submissions of which nobody can tell whose they are.
+        marks: pseudonym -> the instructor's own columns.
+        written: the questions that are answered in words, and the marks for them.
+    """
+    needs = {"Whose work is this?": nobodys, "Nothing handed in": missing} | _needs(results, len(written.questions))
+    write(out / "index.html", class_page(results, labels, needs, len(written.questions)))
+    anonymous = all(labels[key] == key for key in results)
+    ordered = {key: results[key] for key in (sorted(results) if anonymous else results)}  # an order that tells nothing
+    page = rendered("marking.html.j2", results=ordered, labels=labels, written=written, anonymous=anonymous)
+    write(out / "marking.html", page)
+    some = [result.networks for result in results.values()][:: len(results) // 30 + 1]  # a page need not hold all
+    for key, result in results.items():
+        name = labels[key] if labels[key] != key else ""
+        page = feedback_page(key, result, marks.get(key, {}), some, written, name)
+        write(out / "feedback" / f"{key}.html", page)
+
+
+def class_page(
+    results: Mapping[str, Result], labels: Mapping[str, str], needs: Mapping[str, Sequence[str]], questions: int
 ) -> str:
     """The instructor's page: who needs a look first, then flags, then the class in figures, then everybody.
 
     Args:
         results: pseudonym -> result.
         labels: pseudonym -> what the student is called on this page.
-        missing: pseudonyms of those who handed in nothing.
-        nobodys: pseudonyms of the submissions of which nobody can tell whose they are.
+        needs: reason -> pseudonyms of those who may need the instructor for it.
         questions: number of questions that are answered in words.
     """
     read = [result for result in results.values() if "" not in result.refused]
@@ -66,7 +94,7 @@ def class_page(
         "class.html.j2",
         results=results,
         labels=labels,
-        needs={"Whose work is this?": nobodys, "Nothing handed in": missing} | _needs(results, questions),
+        needs=needs,
         questions=questions,
         flags=flags,
         common=common,
@@ -167,9 +195,3 @@ def feedback_page(
         layer_figure=figures.layer_shares(networks) if networks else "",
         network_figure=figures.accuracy_sparsity(everybody, networks) if networks else "",
     )
-
-
-def marking_page(results: Mapping[str, Result], labels: Mapping[str, str], written: Marking, *, anonymous: bool) -> str:
-    """The page to mark the written answers on; anonymous, it is in an order that tells nothing."""
-    ordered = {key: results[key] for key in (sorted(results) if anonymous else results)}
-    return rendered("marking.html.j2", results=ordered, labels=labels, written=written, anonymous=anonymous)
