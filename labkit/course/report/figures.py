@@ -8,11 +8,11 @@ import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator
 
 from labkit.course.result import MeasuredNetwork
 from labkit.course.task import NETWORKS, Style
-from labkit.plots import BLUE, GREEN, GREY, ORANGE, VERMILION
+from labkit.plots import BLUE, GREY, VERMILION
 from labkit.study.frontier import PUBLISHED
 
 NAMED = 12  # players on golf's front whose names are in the figure
@@ -57,48 +57,6 @@ def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None
         for handle in filter(None, legend.legend_handles):
             handle.set_alpha(1)  # as faint as the class's marks, one could not be told from another
     return svg_of(figure, "Test accuracy against sparsity")
-
-
-def layer_shares(networks: Networks) -> Markup:
-    """Share of zeros in each layer, a group of bars a network."""
-    names = [name for name in network_styles() if name in networks]
-    layers = ("conv1", "conv2", "conv3", "fc")
-    figure = Figure(figsize=(8, 2.8))
-    ax = figure.subplots()
-    for number, (layer, colour) in enumerate(zip(layers, (BLUE, VERMILION, GREEN, ORANGE), strict=True)):
-        heights = [100 * networks[name].layers.get(layer, 0) for name in names]
-        places = np.arange(len(names)) + 0.2 * (number - 1.5)
-        ax.bar(places, heights, width=0.18, color=colour, label=layer, hatch=("", "//", "..", "xx")[number], ec="white")
-    ax.set(ylabel="zero weights [%]", ylim=(0, 100), xlim=(-0.6, max(len(names), 1) - 0.4))
-    ax.set_xticks(range(len(names)), [name.removeprefix("CNN_MNIST").lstrip("_") or "dense" for name in names])
-    ax.legend(fontsize=8, ncols=4, frameon=False, loc="upper left")
-    return svg_of(figure, "Share of zero weights in each layer of each network")
-
-
-def task_distribution(shares: Mapping[str, Sequence[float]]) -> Markup:
-    """For each task, how the class fared: a bar of full, partial and no points.
-
-    Args:
-        shares: task -> share of its points that each student reached, in [0, 1].
-    """
-    names = list(shares)
-    figure = Figure(figsize=(8, 0.27 * len(names) + 0.9))
-    ax = figure.subplots()
-    kinds = (("full", GREEN, ""), ("partial", ORANGE, "//"), ("no", GREY, ".."))
-    left = np.zeros(len(names))
-    for kind, colour, hatch in kinds:
-        counts = np.array([sum(_kind(value) == kind for value in shares[name]) for name in names], dtype=float)
-        ax.barh(names, counts, left=left, color=colour, hatch=hatch, ec="white", label=f"{kind} points")
-        left += counts
-    ax.invert_yaxis()
-    ax.set(xlabel="students")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(fontsize=8, ncols=3, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return svg_of(figure, "How many students reached full, partial and no points in each task")
-
-
-def _kind(share: float) -> str:
-    return "full" if share >= 0.999 else "no" if share <= 0 else "partial"
 
 
 def predictions(rows: Mapping[str, tuple[str, Sequence[float], Sequence[float]]]) -> Markup:

@@ -60,8 +60,7 @@ def write_pages(
         marks: pseudonym -> the instructor's own columns.
         written: the questions that are answered in words, and the marks for them.
     """
-    needs = {"Whose work is this?": nobodys, "Nothing handed in": missing} | _needs(results, len(written.questions))
-    write(out / "index.html", class_page(results, labels, needs, len(written.questions)))
+    write(out / "index.html", class_page(results, labels, missing, nobodys, len(written.questions)))
     anonymous = all(labels[key] == key for key in results)
     ordered = {key: results[key] for key in (sorted(results) if anonymous else results)}  # an order that tells nothing
     page = rendered("marking.html.j2", results=ordered, labels=labels, written=written, anonymous=anonymous)
@@ -74,14 +73,19 @@ def write_pages(
 
 
 def class_page(
-    results: Mapping[str, Result], labels: Mapping[str, str], needs: Mapping[str, Sequence[str]], questions: int
+    results: Mapping[str, Result],
+    labels: Mapping[str, str],
+    missing: Sequence[str],
+    nobodys: Sequence[str] = (),
+    questions: int = 0,
 ) -> str:
     """The instructor's page: who needs a look first, then flags, then the class in figures, then everybody.
 
     Args:
         results: pseudonym -> result.
         labels: pseudonym -> what the student is called on this page.
-        needs: reason -> pseudonyms of those who may need the instructor for it.
+        missing: pseudonyms of those who handed in nothing.
+        nobodys: pseudonyms of the submissions of which nobody can tell whose they are.
         questions: number of questions that are answered in words.
     """
     read = [result for result in results.values() if "" not in result.refused]
@@ -94,7 +98,7 @@ def class_page(
         "class.html.j2",
         results=results,
         labels=labels,
-        needs=needs,
+        needs={"Whose work is this?": nobodys, "Nothing handed in": missing} | _needs(results, questions),
         questions=questions,
         flags=flags,
         common=common,
@@ -103,7 +107,6 @@ def class_page(
         tasks=TASKS,
         task_headers=[f"#{name}" for name in TASKS],
         total=total(),
-        task_figure=figures.task_distribution(shares),
         prediction_figure=figures.predictions(_predictions(results)),
         network_figure=figures.accuracy_sparsity([result.networks for result in results.values()]),
     )
@@ -192,6 +195,5 @@ def feedback_page(
         written=written,
         tasks=TASKS,
         total=total(),
-        layer_figure=figures.layer_shares(networks) if networks else "",
         network_figure=figures.accuracy_sparsity(everybody, networks) if networks else "",
     )
