@@ -15,6 +15,7 @@ from labkit.course.report import figures
 from labkit.course.report.figures import Networks
 from labkit.course.report.marking import NO_MARKS, Marking
 from labkit.course.result import Result
+from labkit.course.submission.foreign import visible
 from labkit.course.task import TASKS, Rows, total
 
 OTHER_COURSE = "of another course version"  # in the flag of a notebook that belongs to another course.json
@@ -22,7 +23,12 @@ OTHER_COURSE = "of another course version"  # in the flag of a notebook that bel
 
 def bdi(value: object) -> Markup:
     """Text that is text in HTML too: no markup, no home folders, its writing direction kept to itself."""
-    return Markup("<bdi>{}</bdi>").format(without_homes(str(value)))
+    return Markup("<bdi>{}</bdi>").format(plain(str(value)))
+
+
+def plain(text: str) -> str:
+    """Text without home folders, and without characters that do something to the page or the text around it."""
+    return visible(without_homes(text))
 
 
 _ENVIRONMENT = Environment(
@@ -32,7 +38,7 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters |= {"bdi": bdi, "without_homes": without_homes}
+_ENVIRONMENT.filters |= {"bdi": bdi, "plain": plain}
 
 
 def rendered(template: str, **context: Any) -> str:
