@@ -59,31 +59,6 @@ def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None
     return svg_of(figure, "Test accuracy against sparsity")
 
 
-def predictions(rows: Mapping[str, tuple[str, Sequence[float], Sequence[float]]]) -> Markup:
-    """The class's predictions beside what was measured, a strip a notebook.
-
-    Args:
-        rows: notebook -> what was asked, the predictions, what was measured.
-    """
-    figure = Figure(figsize=(8, 0.85 * max(len(rows), 1) + 0.5))
-    axes = np.atleast_1d(figure.subplots(max(len(rows), 1)))
-    figure.subplots_adjust(hspace=1.7)
-    for ax, (what, predicted, measured) in zip(axes, rows.values(), strict=False):
-        spread = np.linspace(-0.25, 0.25, len(predicted)) if len(predicted) > 1 else [0.0] * len(predicted)
-        ax.scatter(predicted, spread, color=BLUE, alpha=0.6, s=22, label="predicted", zorder=3)
-        for number, value in enumerate(measured):
-            label = "measured" if number == 0 else None
-            ax.axvline(value, color=VERMILION, alpha=0.5, lw=1.5, linestyle="--", label=label)
-        ax.set(yticks=[], ylim=(-0.6, 0.6))
-        largest = max([*predicted, *measured, 0.0])
-        top = next((most for most in (1, 3, 100) if largest <= most), largest)
-        ax.set_xlim(-0.03 * top, 1.03 * top)
-        ax.set_title(what, fontsize=9, loc="left")
-    if rows:
-        axes[0].legend(fontsize=8, ncols=2, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
-    return svg_of(figure, "The predictions of the class beside the measurements")
-
-
 def golf_board(
     players: Sequence[Any], own: Sequence[Any], front: Sequence[Any], par: Callable[[int], float | None]
 ) -> Markup:

@@ -39,6 +39,7 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.filters |= {"bdi": bdi, "plain": plain}
+_ENVIRONMENT.globals |= {"tasks": TASKS, "total": total}
 
 
 def rendered(template: str, **context: Any) -> str:
@@ -96,10 +97,7 @@ def class_page(
     """
     read = [result for result in results.values() if "" not in result.refused]
     shares = {name: [result.tasks[name].points / task.points for result in read] for name, task in TASKS.items()}
-    with_notebooks = [key for key, result in results.items() if "read" in result.notebooks.values()]
-    elsewhere = [key for key in with_notebooks if any(OTHER_COURSE in flag for flag in results[key].flags)]
-    most = 2 * len(elsewhere) > len(with_notebooks)
-    flags, common = _without_common(_flags(results, OTHER_COURSE if most else None), len(results))
+    flags, common = _flags(results)
     return rendered(
         "class.html.j2",
         results=results,
@@ -108,12 +106,9 @@ def class_page(
         questions=questions,
         flags=flags,
         common=common,
-        elsewhere=f"{len(elsewhere)} of {len(with_notebooks)}" if most else "",
+        elsewhere=common.pop(OTHER_COURSE, 0),
         shares=shares,
-        tasks=TASKS,
-        task_headers=[f"#{name}" for name in TASKS],
-        total=total(),
-        prediction_figure=figures.predictions(_predictions(results)),
+        predictions=_predictions(results),
         network_figure=figures.accuracy_sparsity([result.networks for result in results.values()]),
     )
 
@@ -132,27 +127,25 @@ def _needs(results: Mapping[str, Result], questions: int) -> dict[str, list[str]
     }
 
 
-def _flags(results: Mapping[str, Result], but: str | None) -> dict[str, list[str]]:
-    """Pseudonym -> what was refused and what is odd, each thing once, but what has these words in it."""
-    flags = {}
+def _flags(results: Mapping[str, Result]) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """Pseudonym -> what was refused and what is odd, who has most first; and what half of the class has, with how many.
+
+    The latter is not with each student. Flags that differ in their numbers alone are of one kind, and so are all that
+    tell of another course.
+    """
+    flags: dict[str, list[str]] = {}
     for key, result in results.items():
         refused = [f"{name or 'the submission'} was refused: it {why}" for name, why in result.refused.items()]
-        flags[key] = [flag for flag in dict.fromkeys([*refused, *result.flags]) if but is None or but not in flag]
-    return flags
-
-
-def _without_common(flags: Mapping[str, Sequence[str]], of: int) -> tuple[dict[str, list[str]], dict[str, int]]:
-    """Flags without those that half of the class has, who has most first; and these, each with how many have it.
-
-    Flags that differ in their numbers alone are of one kind, of which one stands for all.
-    """
+        flags[key] = list(dict.fromkeys([*refused, *result.flags]))
     kinds = {line: re.sub(r"\d[\d.,]*", "#", line) for lines in flags.values() for line in lines}
+    kinds |= {line: OTHER_COURSE for line in kinds if OTHER_COURSE in line}
     count = Counter(kind for lines in flags.values() for kind in {kinds[line] for line in lines})
-    common = {kind for kind in count if count[kind] >= max(3, of / 2)}
+    common = {kind for kind in count if count[kind] >= max(2, len(results) / 2)}
     own = {key: [line for line in lines if kinds[line] not in common] for key, lines in flags.items()}
-    examples = {kind: line for line, kind in kinds.items() if kind in common}
-    ordered = sorted((key for key in own if own[key]), key=lambda key: -len(own[key]))
-    return {key: own[key] for key in ordered}, {line: count[kind] for kind, line in examples.items()}
+    examples = {kinds[line]: line for line in kinds if kinds[line] in common - {OTHER_COURSE}}
+    shown = {line: count[kind] for kind, line in examples.items()}
+    ordered = sorted(filter(own.get, own), key=lambda key: -len(own[key]))
+    return {key: own[key] for key in ordered}, shown | {kind: count[kind] for kind in common & {OTHER_COURSE}}
 
 
 def _predictions(results: Mapping[str, Result]) -> dict[str, tuple[str, list[float], list[float]]]:
@@ -199,7 +192,5 @@ def feedback_page(
         result=result,
         marks={"instructor_points": "", "instructor_comment": "", **marks},
         written=written,
-        tasks=TASKS,
-        total=total(),
         network_figure=figures.accuracy_sparsity(everybody, networks) if networks else "",
     )

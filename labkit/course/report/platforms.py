@@ -24,31 +24,27 @@ def write_feedback(out: Path, paths: Mapping[str, Path]) -> None:
         out: folder of the grades, with the pages in ``feedback/``.
         paths: pseudonym -> the submission, where the platform's download has put it.
     """
-    for platform, name_of in (("canvas", canvas_name), ("moodle", moodle_name)):
-        names = {key: name for key, path in paths.items() if (name := name_of(path))}
-        target = out / f"feedback-{platform}.zip"
+    for platform, name_of in (("canvas", _canvas_name), ("moodle", _moodle_name)):
+        target, names = out / f"feedback-{platform}.zip", {key: name_of(path) for key, path in paths.items()}
         target.unlink(missing_ok=True)
-        if names:
+        if any(names.values()):
             with runtime.written_whole(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
                 for key, name in names.items():
-                    content = (out / "feedback" / f"{key}.html").read_bytes()
-                    content = _zip_of(content) if name.lower().endswith(".zip") else content
-                    archive.writestr(name, content, zipfile.ZIP_DEFLATED)
+                    page = (out / "feedback" / f"{key}.html").read_bytes()
+                    if name:
+                        archive.writestr(name, page if name.endswith(".html") else _zip_of(page), zipfile.ZIP_DEFLATED)
 
 
-def canvas_name(path: Path) -> str:
+def _canvas_name(path: Path) -> str:
     """The name that Canvas gave to a submission, "" if none; what was no zip is named as the page that it gets."""
-    if not CANVAS.fullmatch(path.name):
-        return ""
-    if path.suffix.lower() == ".zip":
-        return path.name
-    return f"{path.name}.zip" if path.is_dir() else f"{path.name}.html"  # a folder is what was a zip
+    ending = "" if path.suffix.lower() == ".zip" else ".zip" if path.is_dir() else ".html"  # a folder was a zip
+    return f"{path.name}{ending}" if CANVAS.fullmatch(path.name) else ""
 
 
-def moodle_name(path: Path) -> str:
+def _moodle_name(path: Path) -> str:
     """The page's place in the folder that Moodle made for the student, "" if it made none."""
-    folder = next((match[1] for name in path.parts[-3:] if (match := MOODLE.fullmatch(name))), "")
-    return f"{folder}_/{PAGE}" if folder else ""
+    folders = [match[1] for match in map(MOODLE.fullmatch, path.parts[-3:]) if match]
+    return f"{folders[0]}_/{PAGE}" if folders else ""
 
 
 def _zip_of(page: bytes) -> bytes:
