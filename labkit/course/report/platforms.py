@@ -12,7 +12,7 @@ from pathlib import Path
 
 from labkit import runtime
 
-CANVAS = re.compile(r"[^_]+_(?:LATE_)?\d+_\d+_.+", re.DOTALL)
+CANVAS = re.compile(r"(?!labs_)(?:.+?_(?:late_)?\d+|(?:late_)?anon_[^_]+)_\d+_.+", re.IGNORECASE | re.DOTALL)
 MOODLE = re.compile(r"(.+_\d+_assignsubmission_file)(?:_.*)?", re.DOTALL)
 PAGE = "feedback.html"
 
@@ -37,13 +37,15 @@ def write_feedback(out: Path, paths: Mapping[str, Path]) -> None:
 
 def _canvas_name(path: Path) -> str:
     """The name that Canvas gave to a submission, "" if none; what was no zip is named as the page that it gets."""
+    if path.name.endswith("*"):  # loose files of one student
+        path = max(path.parent.glob(path.name), default=path)
     ending = "" if path.suffix.lower() == ".zip" else ".zip" if path.is_dir() else ".html"  # a folder was a zip
     return f"{path.name}{ending}" if CANVAS.fullmatch(path.name) else ""
 
 
 def _moodle_name(path: Path) -> str:
     """The page's place in the folder that Moodle made for the student, "" if it made none."""
-    folders = [match[1] for match in map(MOODLE.fullmatch, path.parts[-3:]) if match]
+    folders = [match[1] for match in map(MOODLE.fullmatch, path.parts) if match]
     return f"{folders[0]}_/{PAGE}" if folders else ""
 
 
