@@ -3,8 +3,6 @@
 Knows names and files; what is in them, only as far as they say whose they are.
 """
 
-import csv
-import io
 import math
 import re
 import unicodedata
@@ -14,14 +12,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
+from labkit.course.csv_file import rows_of_csv
 from labkit.course.students import checked_id
 from labkit.course.submission.archive import BOUNDED, MOST_BYTES, read_files
-from labkit.course.submission.foreign import shown
+from labkit.course.submission.foreign import shown, visible
 from labkit.course.submission.identity import packed_of, student_of
 
 CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<id>\d+)_\d+_.*?(?:-(?P<attempt>\d+))?\.zip", re.DOTALL)
 MOODLE = re.compile(r"(?P<name>.+)_(?P<id>\d+)_assignsubmission_file(?:_.*)?", re.DOTALL)
 OURS = re.compile(r"(?:labs_)?(?P<id>[^/]+?)(?: ?\((?P<attempt>\d+)\))?\.zip")
+
+
+# The columns of a roster, with the names that Canvas and Moodle have for them; the first that is filled counts.
+LOGINS = ("sis_login_id", "sis_user_id")  # only in Canvas's export, whose own "Student" is a name
+NAMES = ("id_number", "idnumber", "username", "email_address", "email")  # of Moodle, if there is no column student
+COLUMNS = {
+    "name": ("name", "full_name", "fullname"),
+    "given": ("first_name", "firstname"),
+    "family": ("last_name", "lastname", "surname"),
+    "group": ("group",),
+    "late_days": ("late_days",),
+    "canvas_id": ("canvas_id",),
+    "moodle_id": ("moodle_id", "identifier"),
+    "email": ("email", "email_address"),
+}
 
 
 @dataclass(frozen=True)
@@ -33,14 +47,23 @@ class Person:
         name: as the platform writes it.
         group: students of one group hand in together; "" for nobody else.
         late_days: days that this student may be late.
-        platform_ids: the numbers that Canvas or Moodle knows the student by.
+        canvas_id: the number that Canvas knows the student by, "" if unknown.
+        moodle_id: the number that Moodle puts into the names of folders and into "Identifier", "" if unknown.
+        email: the address, "" if unknown.
     """
 
     student: str
     name: str = ""
     group: str = ""
     late_days: int = 0
-    platform_ids: frozenset[str] = frozenset()
+    canvas_id: str = ""
+    moodle_id: str = ""
+    email: str = ""
+
+    @property
+    def platform_ids(self) -> frozenset[str]:
+        """All numbers that platforms know the student by."""
+        return frozenset({self.canvas_id, self.moodle_id} - {""})
 
 
 @dataclass
@@ -77,27 +100,65 @@ class Entry:
 def read_roster(path: Path) -> list[Person]:
     """A CSV with a column ``student`` and, if wanted, ``name``, ``group``, ``late_days``, ``canvas_id``, ``moodle_id``.
 
+    What Canvas exports as its gradebook and Moodle as its participants or grading worksheet is a roster, too.
+
     Raises:
-        ValueError: the column is missing, or a row is wrong; the message names its line.
+        ValueError: no column says who the students are, or a row is wrong; the message names its line.
     """
-    text = path.read_text(encoding="utf-8-sig")
-    delimiter = ";" if text.partition("\n")[0].count(";") > text.partition("\n")[0].count(",") else ","
-    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    if "student" not in (rows.fieldnames or []):
-        raise ValueError(f"{path} has the columns {rows.fieldnames}; one must be called student")
+    known = (*LOGINS, *NAMES, *(name for names in COLUMNS.values() for name in names))
+    columns, rows = rows_of_csv(path, optional=("student", "id", *known))
+    canvas = any(name in columns for name in LOGINS)
+    fields = {"student": LOGINS if canvas else ("student",) if "student" in columns else NAMES, **COLUMNS}
+    if canvas:
+        fields |= {"name": ("student",), "canvas_id": ("id",)}
+    if not any(name in columns for name in fields["student"]):
+        platforms = 'Canvas has "SIS Login ID" in its place, Moodle "ID number", "Username" or "Email address"'
+        there = f"{path} has the columns {shown(', '.join(columns), 300)}"
+        raise ValueError(f"{there}; one must be called student ({platforms})")
     people: dict[str, Person] = {}
-    for row in rows:
+    owners: dict[tuple[str, str], str] = {}
+    for line, cells in rows:
+        row = {
+            field: next(filter(None, (_value(cells, name) for name in names)), "") for field, names in fields.items()
+        }
+        row["name"] = row["name"] or f"{row['given']} {row['family']}".strip()
+        if canvas and (not row["student"] + row["canvas_id"] or row["name"] in ("Student, Test", "Test Student")):
+            continue  # "Points Possible", "Manual Posting" and the instructor's own view as a student
         try:
-            student = checked_id(row["student"])
-            if student in people:
-                raise ValueError(f"{student} is there twice")
-            numbers = frozenset(v.strip() for k in ("canvas_id", "moodle_id") if (v := row.get(k) or "").strip())
-            late_days = int(row.get("late_days") or 0)
-            group = (row.get("group") or "").strip()
-            people[student] = Person(student, (row.get("name") or "").strip(), group, late_days, numbers)
+            person = _person_of(row)
+            for name, value in (("canvas_id", person.canvas_id), ("moodle_id", person.moodle_id)):
+                if value and owners.setdefault((name, value), person.student) != person.student:
+                    raise ValueError(f"{name} {value} is that of {owners[name, value]}, too")
+            if person.student in people:
+                raise ValueError(f"{person.student} is there twice")
         except ValueError as error:
-            raise ValueError(f"{path}, line {rows.line_num}: {error}") from None
+            raise ValueError(f"{path}, line {line}: {error}") from None
+        people[person.student] = person
+    if not people:
+        raise ValueError(f"{path} has no students below its headings")
     return list(people.values())
+
+
+def _value(cells: Mapping[str, str], name: str) -> str:
+    """A cell on one line; a whole number without the decimals that a spreadsheet has added."""
+    return re.sub(r"^(\d+)[.,]0+$", r"\1", " ".join(visible(cells.get(name, "")).split()))
+
+
+def _person_of(row: Mapping[str, str]) -> Person:
+    for name in ("student", "canvas_id", "moodle_id"):
+        if re.fullmatch(r"\d([.,]\d+)?E\+\d+", row[name], re.IGNORECASE):
+            raise ValueError(f"{name} is {row[name]}, a number that a spreadsheet has shortened; format it as text")
+    if not re.fullmatch(r"\d{,4}", row["late_days"]):
+        raise ValueError(f"late_days is {shown(row['late_days'])!r}; it must be a whole number of days, 0 or more")
+    return Person(
+        student=checked_id(row["student"]),
+        name=row["name"],
+        group=row["group"],
+        late_days=int(row["late_days"] or 0),
+        canvas_id=row["canvas_id"],
+        moodle_id=re.sub(r"^\D+(?=\d+$)", "", row["moodle_id"]),  # "Participant 123"
+        email=row["email"],
+    )
 
 
 def unpack_bulk(path: Path, folder: Path) -> Path:
