@@ -3,23 +3,18 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from labkit import runtime
 from labkit.course.submission.foreign import shown, visible
 
 SAVE = 'save it as CSV UTF-8 (Excel: "CSV UTF-8"; LibreOffice: "Text CSV", character set "Unicode (UTF-8)")'
-FORMS = {
-    b"PK": "is an Excel workbook or another zip",
-    b"\xd0\xcf\x11\xe0": "is an Excel workbook",
-    b"\xff\xfe": "is UTF-16 (Unicode text)",
-    b"\xfe\xff": "is UTF-16 (Unicode text)",
-}
 # Where a cell may begin for whoever reads with another separator, and what makes a formula of it.
 BEGINNING = re.compile(r"((?:^|[;\t\n])[\s\"]*'*)([=+\-@|%＝＋－＠﹢﹣﹦﹫]?)")
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
-Cells = dict[str, str]  # heading -> text
+Table = tuple[list[str], list[tuple[int, dict[str, str]]]]  # headings; number of a row, and heading -> text
 
 
 def harmless(value: object) -> object:
@@ -36,18 +31,20 @@ def as_written(text: str) -> str:
     return BEGINNING.sub(lambda cell: cell[1].removesuffix("'") + cell[2] if cell[2] else cell[0], text)
 
 
-def rows_of_csv(
-    path: Path, required: Sequence[str] = (), optional: Sequence[str] = ()
-) -> tuple[list[str], list[tuple[int, Cells]]]:
+def plain_heading(heading: str) -> str:
+    """A heading in lower case and without blanks, hyphens and the like."""
+    return re.sub(r"[\s_-]+", "", visible(heading).casefold())
+
+
+def rows_of_csv(path: Path, required: Sequence[str] = (), optional: Sequence[str] = ()) -> Table:
     """The headings of a CSV file, and its rows that are not blank, whatever separates the cells.
 
-    Headings in ``required`` and ``optional`` are recognised in other case and with other blanks; others stay as they
-    are. Cells are as they were before ``harmless``.
+    Cells are as they were before ``harmless``. A column with text and no heading is called by its number.
 
     Args:
         path: the file.
-        required: headings that must be there.
-        optional: other headings that are known.
+        required: headings that must be there, in whatever case and with whatever blanks.
+        optional: others that are known; those that are not known stay as they are.
 
     Returns:
         The headings, and each row with its number, as a spreadsheet counts.
@@ -55,77 +52,48 @@ def rows_of_csv(
     Raises:
         ValueError: it is no CSV in UTF-8, lacks a required heading, has one twice, or has text outside its columns.
     """
-    records = _records(path)
-    (_, head), *rows = records or [(0, [])]
-    known = {_plain(name): name for name in (*required, *optional)}
-    columns: dict[str, int] = {}
-    for place, cell in enumerate(head):
-        name = known.get(_plain(cell), visible(cell).strip())
-        if name in columns and _plain(name) in known:
-            raise ValueError(f"{path} has two columns {name}; leave one of them")
-        if name or any(row[place : place + 1] not in ([], [""]) for _, row in rows):
-            columns[name if name and name not in columns else f"{name} (column {place + 1})".strip()] = place
-    missing = [name for name in required if name not in columns]
-    if missing:
-        there = f"there is no {', '.join(missing)} among {shown(', '.join(columns), 500)}"
-        raise ValueError(f"{path} lacks one of the columns {', '.join(required)}: {there}")
-    for number, row in rows:
-        if any(row[len(head) :]):
-            beyond = f"has {shown(row[-1])!r} beyond the last column; text with a separator in it needs quotes"
-            raise ValueError(f"{path}, line {number}: {beyond}")
-    width = len(head)
-    filled = [(number, row + [""] * (width - len(row))) for number, row in rows]
-    return list(columns), [(number, {name: row[place] for name, place in columns.items()}) for number, row in filled]
-
-
-def _plain(heading: str) -> str:
-    return re.sub(r"[\s_-]+", "_", visible(heading).strip().casefold())
+    known = {plain_heading(name): name for name in (*required, *optional)}
+    (_, head), *records = _records(path) or [(0, [])]
+    names = [known.get(plain_heading(cell), cell.strip()) or f"column {place}" for place, cell in enumerate(head, 1)]
+    count = Counter(map(plain_heading, names))
+    twice = [f"has two columns {name}" for name in names if count[plain_heading(name)] > 1]
+    lacks = f"lacks one of the columns {', '.join(required)}: there is no"
+    faults = twice + [f"{lacks} {name}" for name in required if name not in names]
+    if faults:
+        raise ValueError(f"{path} {faults[0]}; its columns are {shown(', '.join(names), 500)}")
+    for number, row in records:
+        if any(row[len(names) :]):
+            raise ValueError(
+                f"{path}, line {number}: more cells than columns; put text with a separator in it in quotes"
+            )
+    rows = [(number, dict(zip(names, row + [""] * len(names), strict=False))) for number, row in records]
+    return [name for name in names if not name.startswith("column ") or any(row[name] for _, row in rows)], rows
 
 
 def _records(path: Path) -> list[tuple[int, list[str]]]:
-    """All rows that are not blank, with their numbers; blank cells at a row's end are left out."""
-    text = _text_of(path)
-    said = re.match(r'"?sep=(.)"?\r?\n', text, re.IGNORECASE)
-    text = text[said.end() :] if said else text
+    """All rows that are not blank, with their numbers."""
+    content = path.read_bytes()
+    if content.startswith((b"PK", b"\xd0\xcf")):
+        raise ValueError(f"{path} is an Excel workbook; {SAVE}")
     usual = csv.field_size_limit(2**31 - 1)  # of the whole process
-    number = 0
     try:
-        heads = {
-            mark: next(filter(any, csv.reader(io.StringIO(text, newline=""), delimiter=mark)), []) for mark in ",;\t|"
-        }
-        separator = said[1] if said else max(heads, key=lambda mark: len(heads[mark]))
-        records = []
-        for number, row in enumerate(_split(text, separator, strict=True), 1):
-            cells = [as_written(cell) if cell.strip() else "" for cell in row]
-            if any(cells):
-                records.append((number, cells))
-        return records
+        text = content.replace(b"\0", b"\xff").decode("utf-8-sig")  # zeros are a sign of UTF-16
+        given = re.match(r'"?sep=(.)"?\r?\n', text, re.IGNORECASE)
+        text = text[given.end() :] if given else text
+        first = re.sub(r'"[^"]*"', "", text).lstrip("\r\n,;\t ").partition("\n")[0]
+        separator = given[1] if given else max(",;\t|", key=first.count)
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8, but Windows-1252, UTF-16 or the like; {SAVE}") from None
     except csv.Error as error:
-        wrong = f"{error}; is there a quotation mark without its partner?"
-        raise ValueError(f"{path}, below line {number}: {wrong}") from None
+        raise ValueError(f"{path} can not be read ({error}); is there a quotation mark without its partner?") from None
     finally:
         csv.field_size_limit(usual)
+    cells = [[as_written(cell) if cell.strip() else "" for cell in row] for row in rows]
+    return [(number, row) for number, row in enumerate(cells, 1) if any(row)]
 
 
-def _split(text: str, separator: str, *, strict: bool = False) -> Iterator[list[str]]:
-    return csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)
-
-
-def _text_of(path: Path) -> str:
-    content = path.read_bytes()
-    form = next((form for start, form in FORMS.items() if content.startswith(start)), "")
-    if not form and b"\0" in content:
-        form = "is UTF-16, or no text"
-    try:
-        text = "" if form else content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        form = "is not UTF-8"
-    if form:
-        raise ValueError(f"{path} {form}; {SAVE}")
-    return text
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write a table whole, as UTF-8 that Excel knows, its cells harmless; columns that are not named are left out."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore")

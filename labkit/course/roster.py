@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from labkit.course.csv_file import rows_of_csv
+from labkit.course.csv_file import plain_heading, rows_of_csv
 from labkit.course.students import checked_id
 from labkit.course.submission.archive import BOUNDED, MOST_BYTES, read_files
 from labkit.course.submission.foreign import shown, visible
@@ -23,19 +23,9 @@ MOODLE = re.compile(r"(?P<name>.+)_(?P<id>\d+)_assignsubmission_file(?:_.*)?", r
 OURS = re.compile(r"(?:labs_)?(?P<id>[^/]+?)(?: ?\((?P<attempt>\d+)\))?\.zip")
 
 
-# The columns of a roster, with the names that Canvas and Moodle have for them; the first that is filled counts.
-LOGINS = ("sis_login_id", "sis_user_id")  # only in Canvas's export, whose own "Student" is a name
-NAMES = ("id_number", "idnumber", "username", "email_address", "email")  # of Moodle, if there is no column student
-COLUMNS = {
-    "name": ("name", "full_name", "fullname"),
-    "given": ("first_name", "firstname"),
-    "family": ("last_name", "lastname", "surname"),
-    "group": ("group",),
-    "late_days": ("late_days",),
-    "canvas_id": ("canvas_id",),
-    "moodle_id": ("moodle_id", "identifier"),
-    "email": ("email", "email_address"),
-}
+CANVAS_IDS = ("sisloginid", "sisuserid")  # columns only of Canvas's export, whose "Student" is a name
+MOODLE_IDS = ("idnumber", "username", "emailaddress", "email")
+NOBODY = ("", "Points Possible", "Student, Test", "Test Student")  # rows of Canvas's export
 
 
 @dataclass(frozen=True)
@@ -105,60 +95,55 @@ def read_roster(path: Path) -> list[Person]:
     Raises:
         ValueError: no column says who the students are, or a row is wrong; the message names its line.
     """
-    known = (*LOGINS, *NAMES, *(name for names in COLUMNS.values() for name in names))
-    columns, rows = rows_of_csv(path, optional=("student", "id", *known))
-    canvas = any(name in columns for name in LOGINS)
-    fields = {"student": LOGINS if canvas else ("student",) if "student" in columns else NAMES, **COLUMNS}
-    if canvas:
-        fields |= {"name": ("student",), "canvas_id": ("id",)}
-    if not any(name in columns for name in fields["student"]):
+    columns, rows = rows_of_csv(path)
+    there = {plain_heading(name) for name in columns}
+    ids = next((ids for ids in (CANVAS_IDS, ("student",), MOODLE_IDS) if not there.isdisjoint(ids)), None)
+    if ids is None:
+        headings = shown(", ".join(columns), 300)
         platforms = 'Canvas has "SIS Login ID" in its place, Moodle "ID number", "Username" or "Email address"'
-        there = f"{path} has the columns {shown(', '.join(columns), 300)}"
-        raise ValueError(f"{there}; one must be called student ({platforms})")
-    people: dict[str, Person] = {}
-    owners: dict[tuple[str, str], str] = {}
+        raise ValueError(f"{path} has the columns {headings}; one must be called student ({platforms})")
+    people: list[Person] = []
+    taken: set[str] = set()
     for line, cells in rows:
-        row = {
-            field: next(filter(None, (_value(cells, name) for name in names)), "") for field, names in fields.items()
-        }
-        row["name"] = row["name"] or f"{row['given']} {row['family']}".strip()
-        if canvas and (not row["student"] + row["canvas_id"] or row["name"] in ("Student, Test", "Test Student")):
-            continue  # "Points Possible", "Manual Posting" and the instructor's own view as a student
         try:
-            person = _person_of(row)
-            for name, value in (("canvas_id", person.canvas_id), ("moodle_id", person.moodle_id)):
-                if value and owners.setdefault((name, value), person.student) != person.student:
-                    raise ValueError(f"{name} {value} is that of {owners[name, value]}, too")
-            if person.student in people:
-                raise ValueError(f"{person.student} is there twice")
+            person = _person_of({plain_heading(name): text for name, text in cells.items()}, ids)
+            if person is None:
+                continue
+            for value in (person.student, f"canvas_id {person.canvas_id}", f"moodle_id {person.moodle_id}"):
+                if value in taken:
+                    raise ValueError(f"{value} is there twice")
+                if not value.endswith(" "):
+                    taken.add(value)
+            people.append(person)
         except ValueError as error:
             raise ValueError(f"{path}, line {line}: {error}") from None
-        people[person.student] = person
     if not people:
         raise ValueError(f"{path} has no students below its headings")
-    return list(people.values())
+    return people
 
 
-def _value(cells: Mapping[str, str], name: str) -> str:
-    """A cell on one line; a whole number without the decimals that a spreadsheet has added."""
-    return re.sub(r"^(\d+)[.,]0+$", r"\1", " ".join(visible(cells.get(name, "")).split()))
+def _person_of(cells: Mapping[str, str], ids: Sequence[str]) -> Person | None:
+    """The person of a row, None if it is nobody; ``ids`` are the columns of the ID, the first that is filled counts."""
 
+    def value(*names: str) -> str:
+        texts = (" ".join(visible(cells.get(name, "")).split()) for name in names)
+        text = re.sub(r"^(\d+)[.,]0+$", r"\1", next(filter(None, texts), ""))  # a number as a spreadsheet writes it
+        if re.fullmatch(r"\d([.,]\d+)?E\+\d+", text, re.IGNORECASE):
+            raise ValueError(f"{names[0]} is {text}, a number that a spreadsheet has shortened; format it as text")
+        return text
 
-def _person_of(row: Mapping[str, str]) -> Person:
-    for name in ("student", "canvas_id", "moodle_id"):
-        if re.fullmatch(r"\d([.,]\d+)?E\+\d+", row[name], re.IGNORECASE):
-            raise ValueError(f"{name} is {row[name]}, a number that a spreadsheet has shortened; format it as text")
-    if not re.fullmatch(r"\d{,4}", row["late_days"]):
-        raise ValueError(f"late_days is {shown(row['late_days'])!r}; it must be a whole number of days, 0 or more")
-    return Person(
-        student=checked_id(row["student"]),
-        name=row["name"],
-        group=row["group"],
-        late_days=int(row["late_days"] or 0),
-        canvas_id=row["canvas_id"],
-        moodle_id=re.sub(r"^\D+(?=\d+$)", "", row["moodle_id"]),  # "Participant 123"
-        email=row["email"],
-    )
+    canvas = ids == CANVAS_IDS
+    name = value("student" if canvas else "name", "fullname")
+    name = name or " ".join(filter(None, (value("firstname"), value("lastname", "surname"))))
+    student, number = value(*ids), value("canvasid", "id" if canvas else "canvasid")
+    if canvas and name in NOBODY and (name or not student):
+        return None
+    late_days = value("latedays")
+    if not re.fullmatch(r"\d{,4}", late_days):
+        raise ValueError(f"late_days is {shown(late_days)!r}; it must be a whole number of days, 0 or more")
+    moodle_id = re.sub(r"^\D+(?=\d+$)", "", value("moodleid", "identifier"))  # "Participant 123"
+    email = value("email", "emailaddress")
+    return Person(checked_id(student), name, value("group"), int(late_days or 0), number, moodle_id, email)
 
 
 def unpack_bulk(path: Path, folder: Path) -> Path:

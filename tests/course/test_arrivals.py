@@ -42,7 +42,8 @@ from typer.testing import CliRunner
 
 import labkit
 from labkit import cli, runtime
-from labkit.course import roster, students
+from labkit.course import csv_file, report, roster, students
+from labkit.course.report import marks
 from labkit.course.task import TASKS
 
 pytestmark = pytest.mark.full
@@ -431,7 +432,6 @@ def tables_of(out):
     return found
 
 
-@TODAY(reason="the smaller of both numbers is in Canvas's column")
 def test_gradebook_of_canvas_has_canvas_own_numbers(two, class_in):
     _, _, out = class_in(two, BOTH)
     head, *rows = tables_of(out)["gradebook.csv"]
@@ -439,7 +439,6 @@ def test_gradebook_of_canvas_has_canvas_own_numbers(two, class_in):
     assert (numbers["ann"], numbers["bob"]) == ("90001", "90002")
 
 
-@TODAY(reason="there is no file for Moodle")
 def test_file_of_moodle_has_moodles_own_numbers_and_no_row_that_is_nobody(two, class_in):
     _, _, out = class_in(two, BOTH)
     own = {name: rows for name, rows in tables_of(out).items() if name != "gradebook.csv" and "400123" in str(rows)}
@@ -449,6 +448,29 @@ def test_file_of_moodle_has_moodles_own_numbers_and_no_row_that_is_nobody(two, c
         assert "Points Possible" not in str(rows)
         assert "90002" not in str(rows)
         assert [row for row in rows if "400123" in row and "ann" in str(row).lower()]
+
+
+def test_moodles_file_is_taken_by_its_import_and_has_the_comments(two, class_in):
+    _, _, out = class_in(two, BOTH + "cyd,Cyd Gamma,90003,400125\n")
+    with_marks(out, instructor_points="2,5", instructor_comment="- good; but\nwhy?")
+    class_in(two, BOTH + "cyd,Cyd Gamma,90003,400125\n")
+    with (out / "gradebook-moodle.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["ID number"], row["Identifier"], row["Grade"]) for row in rows] == [
+        ("ann", "Participant 400123", "3.5"),
+        ("bob", "Participant 90001", "1.0"),
+    ]
+    assert [row["Feedback comments"].replace("'", "") for row in rows] == ["- good; but\nwhy?", ""]
+
+
+def test_points_possible_are_all_that_can_be_reached_and_more_is_a_flag(two, class_in):
+    _, _, out = class_in(two)
+    possible = float(tables_of(out)["gradebook.csv"][1][-1])
+    assert possible == sum(task.points for task in TASKS.values()) + 2 * len(questions())
+    with_marks(out, instructor_points=str(possible))
+    _, rows, _ = class_in(two)
+    assert f"more than the {possible:g} that can be reached" in of(rows, "ann")["flags"]
+    assert of(rows, "bob")["flags"] == ""
 
 
 @TODAY(reason="a Moodle number is taken for Canvas's")
@@ -479,7 +501,9 @@ def snapshot(out):
     return {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("mark", ["8/10", "12.5 pts", "EX", "½", "1.234,5", "nan", "100%"])
+@pytest.mark.parametrize(
+    "mark", ["8/10", "12.5 pts", "EX", "½", "1.234,5", "nan", "100%", "inf", "1e9", "1e1", "7-May", "7²"]
+)
 def test_a_mark_that_is_no_number_stops_the_run_and_is_named(two, class_in, mark):
     _, _, out = class_in(two)
     row = with_marks(out, instructor_points=mark)
@@ -489,6 +513,81 @@ def test_a_mark_that_is_no_number_stops_the_run_and_is_named(two, class_in, mark
     assert mark in done.output
     assert any(word in done.output for word in (row["student"], row["pseudonym"], "line 2", "row 2", "row 1"))
     assert snapshot(out) == before
+
+
+def test_only_plain_numbers_are_marks():
+    good = {"+1": 1, "-1.5": -1.5, "−1": -1, "\u00a07,5 ": 7.5, "7.": 7, ".5": 0.5, "٣": 3, "": None, " \t": None}
+    assert {text: marks.mark_of(text, "here") for text in good} == good
+    for text in (
+        "inf",
+        "-inf",
+        "NaN",
+        "1e9",
+        "1e1",
+        "7-May",
+        "07. Mai",
+        "7²",
+        "1 000",
+        "1_0",
+        "0x7",
+        "1000000",
+        "7/",
+        "- 1",
+        "a",
+        "–",
+    ):
+        with pytest.raises(ValueError, match=f"^here: '{re.escape(text)}'.*plain number"):
+            marks.mark_of(text, "here")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"pseudonym": "p0", "instructor_points": "7"}, ["p0", "row 3"]),
+        ({"pseudonym": "", "instructor_points": "7"}, ["no pseudonym"]),
+        ({"instructor_points ": "7"}, ["two columns", "instructor_points"]),
+    ],
+)
+def test_rows_of_nobody_or_of_one_person_twice_stop_the_run(tmp_path, columns, words):
+    row = {"pseudonym": "p0", "instructor_points": "1", "instructor_comment": ""}
+    with (tmp_path / "grades.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys([*row, *columns])), restval="")
+        writer.writeheader()
+        writer.writerows([row, row | columns])
+    with pytest.raises(ValueError, match=r"grades\.csv") as error:
+        report.read_marks(tmp_path / "grades.csv")
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_text_of_the_instructor_comes_back_unchanged_from_every_form(tmp_path):
+    texts = [
+        "'tis good",
+        "=A1",
+        "'=A1",
+        "- a\n- b; =c",
+        'x;"=1',
+        "’‘",
+        "a\tb",
+        "  blanks  ",
+        "1,5",
+        "＝1",
+        "",
+        '""',
+        "👩🏽\u200d🔬",
+    ]
+    rows = [{"pseudonym": f"p{number}", "instructor_comment": text} for number, text in enumerate(texts)]
+    path = tmp_path / "grades.csv"
+    for separator, mark in itertools.product(",;\t", ("", "\ufeff", "sep=")):
+        csv_file.write_csv(path, ["Tutor", "pseudonym", "instructor_comment", "instructor_points"], rows)
+        written = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+        stream = io.StringIO(newline="")
+        csv.writer(stream, delimiter=separator).writerows(reversed(written[1:]) if mark else written[1:])
+        head = separator.join(["Tutor", " Pseudonym ", "INSTRUCTOR_COMMENT", "instructor points"])
+        start = f"sep={separator}\r\n" if mark == "sep=" else mark
+        path.write_text(f"{start}{head}\r\n{stream.getvalue()}", encoding="utf-8", newline="")
+        read = report.read_marks(path)
+        assert [read[row["pseudonym"]]["instructor_comment"] for row in rows] == texts
+        assert read["p0"]["Tutor"] == ""
 
 
 @pytest.mark.parametrize(("mark", "total"), [("2,5", 3.5), (" 7 ", 8), ("0", 1), ("2.50", 3.5)])
@@ -569,7 +668,7 @@ def test_roster_of_another_coding_is_named_with_how_to_save_it(two, class_in, co
         (b"Vorname,ID-Nummer\nAnn,ann\n", ["Vorname, ID-Nummer", "student", "ID number", "SIS Login ID"]),
         (b"student,late_days\nann,two\n", ["line 2", "two", "whole number"]),
         (b"student\n1.23E+11\n", ["line 2", "1.23E+11"]),
-        (b"student,canvas_id\nann,9\nbob,9\n", ["line 3", "canvas_id 9", "ann"]),
+        (b"student,canvas_id\nann,9\nbob,9\n", ["line 3", "canvas_id 9"]),
         (b"student,name\nann,Doe, Ann\n", ["line 2", "quotes"]),
         (b'student,name\nann,"Ann\nbob,Bob\n', ["quotation mark"]),
         (b"student,name\n", ["no students"]),

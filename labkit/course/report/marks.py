@@ -1,15 +1,18 @@
 """The instructor's marks, read back from an earlier ``grades.csv``."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from labkit.course.csv_file import rows_of_csv
+from labkit.course.csv_file import Table, rows_of_csv
 from labkit.course.submission.foreign import shown, visible
-from labkit.course.task import TASKS
 
 OWN_COLUMNS = ("instructor_points", "instructor_comment")  # what the instructor fills
 FIRST_COLUMNS = ("student", "name", "pseudonym", "points", "of", "bonus")
 LAST_COLUMNS = ("days_late", "late_days_allowed", "attempts", "flags")
+Own = Mapping[str, str]  # what the instructor wrote into these columns, and into others of the instructor's own
+Marks = Mapping[str, Own]  # by pseudonym
+COMPUTED = re.compile(rf"{'|'.join((*FIRST_COLUMNS, *LAST_COLUMNS))}|\d\d-.*|answer nb\d.*")
 MOST = 1000  # points; more is a slip of the hand
 
 
@@ -32,6 +35,11 @@ def mark_of(text: str, where: str) -> float | None:
     return float(plain)
 
 
+def points_of(own: Own) -> float:
+    """The instructor's points of one student, 0 if there are none."""
+    return mark_of(own.get("instructor_points", ""), "instructor_points") or 0.0
+
+
 def read_marks(path: Path) -> dict[str, dict[str, str]]:
     """Pseudonym -> what the instructor wrote into an earlier ``grades.csv``, also into columns of the instructor's own.
 
@@ -40,32 +48,21 @@ def read_marks(path: Path) -> dict[str, dict[str, str]]:
             one pseudonym; nothing is overwritten then.
     """
     marks: dict[str, dict[str, str]] = {}
-    for number, cells in _table(path)[1]:
+    for number, cells in read_table(path)[1]:
         key = cells["pseudonym"].strip()
-        person = ", ".join(shown(word, 40) for word in (cells.get("student", ""), key) if word)
-        where = f"{path}, row {number} ({person or 'of nobody'})"
+        where = f"{path}, row {number} ({shown(', '.join(filter(None, (cells.get('student'), key))))})"
         if not key or key in marks:
-            fault = "its pseudonym is in another row, too" if key else "it has no pseudonym"
-            raise ValueError(f"{where}: {fault}; leave one row for each person")
+            raise ValueError(f"{where}: {'there is another row of' if key else 'it has no'} pseudonym {shown(key)}")
         mark_of(cells["instructor_points"], where)
-        marks[key] = {name: text for name, text in cells.items() if not _is_computed(name)}
+        marks[key] = {name: text for name, text in cells.items() if not COMPUTED.fullmatch(name)}
     return marks
 
 
-def read_columns(path: Path) -> list[str]:
-    """The columns of an earlier ``grades.csv``, in its order; none if there is no such file.
+def read_table(path: Path) -> Table:
+    """The columns and rows of an earlier ``grades.csv``; none if there is no such file.
 
     Raises:
         ValueError: the file is there and can not be read.
     """
-    return _table(path)[0]
-
-
-def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    if not path.exists():
-        return [], []
-    return rows_of_csv(path, ("pseudonym", *OWN_COLUMNS), (*FIRST_COLUMNS, *TASKS, *LAST_COLUMNS))
-
-
-def _is_computed(name: str) -> bool:
-    return name in (*FIRST_COLUMNS, *TASKS, *LAST_COLUMNS) or bool(re.match(r"answer nb\d", name))
+    ours = (*FIRST_COLUMNS, *LAST_COLUMNS)
+    return rows_of_csv(path, ("pseudonym", *OWN_COLUMNS), ours) if path.exists() else ([], [])

@@ -13,6 +13,7 @@ from labkit.course.csv_file import write
 from labkit.course.packing import without_homes
 from labkit.course.report import figures
 from labkit.course.report.figures import Networks
+from labkit.course.report.gradebook import total_of
 from labkit.course.report.marking import NO_MARKS, Marking
 from labkit.course.result import Result
 from labkit.course.submission.foreign import visible
@@ -39,7 +40,7 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.filters |= {"bdi": bdi, "plain": plain}
-_ENVIRONMENT.globals |= {"tasks": TASKS, "total": total}
+_ENVIRONMENT.globals |= {"tasks": TASKS, "total": total, "total_of": total_of}
 
 
 def rendered(template: str, **context: Any) -> str:

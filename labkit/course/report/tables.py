@@ -10,17 +10,15 @@ from pathlib import Path
 
 from labkit.course.csv_file import write_csv
 from labkit.course.packing import without_homes
-from labkit.course.report import pages, platforms
+from labkit.course.report import gradebook, pages, platforms
 from labkit.course.report.marking import NO_MARKS, Marking
-from labkit.course.report.marks import FIRST_COLUMNS, LAST_COLUMNS, OWN_COLUMNS, mark_of, read_columns, read_marks
+from labkit.course.report.marks import FIRST_COLUMNS, LAST_COLUMNS, OWN_COLUMNS, Marks, Own, read_marks, read_table
 from labkit.course.result import Result
 from labkit.course.roster import Entry, Person
 from labkit.course.submission.foreign import shown
 from labkit.course.task import TASKS, TOTAL
 
 Row = dict[str, object]
-Own = Mapping[str, str]  # what the instructor wrote into these columns
-Marks = Mapping[str, Own]  # by pseudonym
 
 
 def write_all(
@@ -43,17 +41,21 @@ def write_all(
         people: the roster; empty if there is none.
         names: student -> pseudonym, also for those who handed in nothing.
         due: the deadline, or None.
-        anonymous: leave IDs and names out of everything but ``pseudonyms.csv``, ``gradebook.csv`` and the
-            zips for the platforms.
+        anonymous: leave IDs and names out of everything but ``pseudonyms.csv``, the gradebooks and the zips for the
+            platforms.
         written: the questions that are answered in words, and the marks for them.
 
     Raises:
         ValueError: ``grades.csv`` can not be read, or contradicts the marks; nothing is overwritten then.
     """
     marks = written.summed(read_marks(out / "grades.csv"))
-    columns = _columns(results, read_columns(out / "grades.csv"), marks)
+    columns = _columns(results, read_table(out / "grades.csv")[0], marks)
     if (out / "grades.csv").exists():
         shutil.copyfile(out / "grades.csv", out / "grades.csv.before")
+    possible = sum(task.points for task in TASKS.values()) + sum(
+        question.points for question in written.questions.values()
+    )
+    results = {key: gradebook.checked(result, marks.get(key, {}), possible) for key, result in results.items()}
     covered = _covered_by_group(results, entries, people)
     rows: list[Mapping[str, object]] = [
         _row(key, result, entries[key], people, marks.get(key, {}), due, anonymous=anonymous)
@@ -62,7 +64,10 @@ def write_all(
     missing = {names[person.student]: person for person in people if names[person.student] not in results}
     rows += _rows_without_work(missing, covered, marks, set(results), anonymous=anonymous)
     write_csv(out / "grades.csv", columns, rows)
-    write_csv(out / "gradebook.csv", *_gradebook(results, entries, people, marks, covered, names))
+    keys = {entries[key].student: key for key in results if entries[key].student} | covered
+    canvas, moodle = gradebook.gradebooks(results, keys, people, marks, names, possible)
+    write_csv(out / "gradebook.csv", gradebook.CANVAS, canvas)
+    write_csv(out / "gradebook-moodle.csv", gradebook.MOODLE, moodle)
     pairs = [{"pseudonym": key, "student": name} for name, key in names.items()]
     write_csv(out / "pseudonyms.csv", ["pseudonym", "student"], pairs)
     written.write(out)
@@ -161,29 +166,3 @@ def _covered_by_group(
     handed_in = {group_of[entries[key].student]: key for key in results if entries[key].student in group_of}
     own = {entries[key].student for key in results}
     return {s: handed_in[group] for s, group in group_of.items() if s not in own and group in handed_in}
-
-
-def _gradebook(
-    results: Mapping[str, Result],
-    entries: Mapping[str, Entry],
-    people: Sequence[Person],
-    marks: Marks,
-    covered: Mapping[str, str],
-    names: Mapping[str, str],
-) -> tuple[list[str], list[Row]]:
-    """Canvas's form of a gradebook, which Moodle's import takes as well: one column of points."""
-    columns = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Pruning labs"]
-    rows: list[Row] = [{"Student": "    Points Possible", "Pruning labs": TOTAL}]
-    by_student = {entries[key].student: key for key in results if entries[key].student} | dict(covered)
-    known = {person.student: person for person in people}
-    for student in sorted({*by_student, *known}):
-        person, key = known.get(student), by_student.get(student)
-        number = next(iter(sorted(person.platform_ids)), "") if person else ""
-        own = marks.get(names.get(student, ""), {})
-        mine = own if own.get("instructor_points") else marks.get(key or "", {})
-        points = results[key].points + results[key].bonus if key else 0.0
-        mark = mark_of(mine.get("instructor_points", ""), student)
-        total = points + (mark or 0) if key or mark is not None else ""
-        name = (person.name if person else "") or student
-        rows.append({"Student": name, "ID": number, "SIS Login ID": student, "Pruning labs": total})
-    return columns, rows

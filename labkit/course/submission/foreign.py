@@ -5,10 +5,8 @@ import unicodedata
 
 MEGABYTE = 2**20
 # Direction marks and what has no width; joiners stay within emoji and scripts that write with them.
-HIDDEN = re.compile(
-    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
-    "|(?<![^\0-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\0-\x7f])"
-)
+HIDDEN = re.compile("[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+JOINER = re.compile("(?<![^\0-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\0-\x7f])")
 CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -27,7 +25,7 @@ def shown(text: str, most: int = 80) -> str:
 
 def visible(text: str) -> str:
     """Text of a stranger on its own lines: direction marks and what has no width left out, control characters spelt."""
-    text = HIDDEN.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = JOINER.sub("", HIDDEN.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
     return CONTROL.sub(lambda character: f"<U+{ord(character[0]):04X}>", text)
 
 
