@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from labkit.course.report.gradebook import total_of
 from labkit.course.report.marking import NO_MARKS, Marking
 from labkit.course.result import Result
 from labkit.course.submission.foreign import visible
-from labkit.course.task import TASKS, Rows, total
+from labkit.course.task import TASKS, total
 
 OTHER_COURSE = "of another course version"  # in the flag of a notebook that belongs to another course.json
 
@@ -141,7 +141,8 @@ def _flags(results: Mapping[str, Result]) -> tuple[dict[str, list[str]], dict[st
     kinds = {line: re.sub(r"\d[\d.,]*", "#", line) for lines in flags.values() for line in lines}
     kinds |= {line: OTHER_COURSE for line in kinds if OTHER_COURSE in line}
     count = Counter(kind for lines in flags.values() for kind in {kinds[line] for line in lines})
-    common = {kind for kind in count if count[kind] >= max(2, len(results) / 2)}
+    half = len(results) / 2
+    common = {kind for kind in count if count[kind] >= (half if kind == OTHER_COURSE else max(2, half))}
     own = {key: [line for line in lines if kinds[line] not in common] for key, lines in flags.items()}
     examples = {kinds[line]: line for line in kinds if kinds[line] in common - {OTHER_COURSE}}
     shown = {line: count[kind] for kind, line in examples.items()}
@@ -149,22 +150,18 @@ def _flags(results: Mapping[str, Result]) -> tuple[dict[str, list[str]], dict[st
     return {key: own[key] for key in ordered}, shown | {kind: count[kind] for kind in common & {OTHER_COURSE}}
 
 
-def _predictions(results: Mapping[str, Result]) -> dict[str, tuple[str, list[float], list[float]]]:
-    rows = {}
-    for name, about in ((task.name[:2], task.prediction) for task in TASKS.values()):
-        if about is None:
-            continue
-        given = [result.predictions.get(name) for result in results.values()]
-        plain = [value for value in given if value is not None and 0 <= value <= about.shown]
-        title = f"{name}: {about.question}" + (f" [{about.unit}]" if about.unit else "")
-        rows[name] = (title, plain, _measured(about.measured, results))
+def _predictions(results: Mapping[str, Result]) -> list[tuple[str, list[float], list[float]]]:
+    """For each question what was asked, the predictions, and what was measured."""
+    rows = []
+    for task in TASKS.values():
+        if about := task.prediction:
+            given = [result.predictions.get(task.name[:2]) for result in results.values()]
+            predicted = [value for value in given if value is not None and 0 <= value <= about.shown]
+            source, networks = about.measured, [result.networks for result in results.values()]
+            measured = [source(own) for own in networks] if callable(source) else [source]
+            title = f"{task.name[:2]}: {about.question}" + (f" [{about.unit}]" if about.unit else "")
+            rows.append((title, predicted, [value for value in measured if value is not None]))
     return rows
-
-
-def _measured(source: float | Callable[[Rows], float | None], results: Mapping[str, Result]) -> list[float]:
-    if not callable(source):
-        return [source]
-    return [value for result in results.values() if (value := source(result.networks)) is not None]
 
 
 def feedback_page(
