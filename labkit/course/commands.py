@@ -127,7 +127,6 @@ def grade(
         report.write_all(out, results, entries, people, names, deadline, anonymous=anonymous, written=written)
         flagged = sum(bool(result.flags or result.refused) for result in results.values())
         console.print(f"{len(results)} submissions graded, {flagged} with flags; open {out / 'index.html'}")
-        console.print(f"{out / 'marking.html'} is for the written answers, which wait for your marks")
 
 
 @golf_app.command("submit")

@@ -14,6 +14,7 @@ from labkit.course.csv_file import rows_of_csv, write, write_csv
 from labkit.course.report.marks import OWN_COLUMNS, mark_of
 from labkit.course.task import PROSE_STUB
 
+Course = Mapping[str, Any]  # course.json
 COLUMNS = ("pseudonym", "question", "points", "comment")
 TAKEN = "marked.json"  # beside the results: pseudonym -> the sum that the run before put into grades.csv
 Table = Mapping[str, Mapping[str, str]]  # pseudonym -> what the instructor wrote into grades.csv
@@ -89,7 +90,7 @@ class Marking:
 NO_MARKS = Marking()
 
 
-def _questions(course: Mapping[str, Any]) -> dict[str, Question]:
+def _questions(course: Course) -> dict[str, Question]:
     """The questions of ``course.json`` that have points, by the names of their cells, without Markdown's signs."""
     cells = [cell for cells in course["notebooks"].values() for cell in cells if cell["role"] == "answer"]
     texts = {cell["name"]: cell.get("source", cell["head"]).partition(PROSE_STUB)[0].strip() for cell in cells}
@@ -97,9 +98,7 @@ def _questions(course: Mapping[str, Any]) -> dict[str, Question]:
     return {cell["name"]: Question(plain[cell["name"]], cell["points"]) for cell in cells if cell["points"]}
 
 
-def read_marking(
-    out: Path, course: Mapping[str, Any], saved: Path | None, keys: Collection[str], table: Table
-) -> Marking:
+def read_marking(out: Path, course: Course, saved: Path | None, keys: Collection[str], table: Table) -> Marking:
     """The marks of earlier runs in ``out/marks.csv``, and over them those of a file that the page has saved.
 
     A mark without points and comment takes an earlier one away; what the file does not speak of stays.

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -43,7 +42,7 @@ _ENVIRONMENT.filters |= {"bdi": bdi, "plain": plain}
 _ENVIRONMENT.globals |= {"tasks": TASKS, "total": total, "total_of": total_of}
 
 
-def rendered(template: str, **context: Any) -> str:
+def rendered(template: str, **context: object) -> str:
     """A page of its own, which needs no other file; all text in it is escaped."""
     return _ENVIRONMENT.get_template(template).render(context) + "\n"
 

@@ -29,10 +29,9 @@ def write_feedback(out: Path, paths: Mapping[str, Path]) -> None:
         target.unlink(missing_ok=True)
         if any(names.values()):
             with runtime.written_whole(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-                for key, name in names.items():
+                for key in filter(names.get, names):
                     page = (out / "feedback" / f"{key}.html").read_bytes()
-                    if name:
-                        archive.writestr(name, page if name.endswith(".html") else _zip_of(page), zipfile.ZIP_DEFLATED)
+                    archive.writestr(names[key], _content(page, names[key]), zipfile.ZIP_DEFLATED)
 
 
 def _canvas_name(path: Path) -> str:
@@ -49,8 +48,10 @@ def _moodle_name(path: Path) -> str:
     return f"{folders[0]}_/{PAGE}" if folders else ""
 
 
-def _zip_of(page: bytes) -> bytes:
-    """A zip with the page: Canvas shows it under the name of a zip, and a page of that name could not be opened."""
+def _content(page: bytes, name: str) -> bytes:
+    """The page, in a zip where Canvas will show it under the name of a zip: so it can be opened."""
+    if name.endswith(".html"):
+        return page
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(PAGE, page)

@@ -83,12 +83,11 @@ def _labels(
     results: Mapping[str, Result], entries: Mapping[str, Entry], absent: Mapping[str, Person]
 ) -> dict[str, str]:
     """Pseudonym -> the student's name, with the ID where several have it; the ID or the file if there is none."""
-    ids = {key: results[key].student or shown(entries[key].path.name) for key in results}
-    ids |= {key: person.student for key, person in absent.items()}
-    names = {key: entries[key].name for key in results} | {key: shown(person.name) for key, person in absent.items()}
-    several = Counter(names.values())
+    people = {key: (entries[key].name, results[key].student or shown(entries[key].path.name)) for key in results}
+    people |= {key: (shown(person.name), person.student) for key, person in absent.items()}
+    several = Counter(name for name, _ in people.values() if name)
     return {
-        key: f"{name} ({ids[key]})" if name and several[name] > 1 else name or ids[key] for key, name in names.items()
+        key: f"{name} ({student})" if several[name] > 1 else name or student for key, (name, student) in people.items()
     }
 
 
