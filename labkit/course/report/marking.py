@@ -92,10 +92,11 @@ NO_MARKS = Marking()
 
 def _questions(course: Course) -> dict[str, Question]:
     """The questions of ``course.json`` that have points, by the names of their cells, without Markdown's signs."""
-    cells = [cell for cells in course["notebooks"].values() for cell in cells if cell["role"] == "answer"]
-    texts = {cell["name"]: cell.get("source", cell["head"]).partition(PROSE_STUB)[0].strip() for cell in cells}
+    notebooks = course["notebooks"].items()
+    cells = [(name[:2], cell) for name, cells in notebooks for cell in cells if cell["role"] == "answer"]
+    texts = {cell["name"]: cell.get("source", cell["head"]).partition(PROSE_STUB)[0].strip() for _, cell in cells}
     plain = {name: re.sub(r"^#+ +|\*\*", "", text, flags=re.MULTILINE) for name, text in texts.items()}
-    return {cell["name"]: Question(plain[cell["name"]], cell["points"]) for cell in cells if cell["points"]}
+    return {x["name"]: Question(f"{number} · {plain[x['name']]}", x["points"]) for number, x in cells if x["points"]}
 
 
 def read_marking(out: Path, course: Course, saved: Path | None, keys: Collection[str], table: Table) -> Marking:
