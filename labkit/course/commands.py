@@ -96,6 +96,7 @@ def grade(
     due: Annotated[str, typer.Option(help="Deadline, such as 2026-11-30T23:59+01:00.")] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     anonymous: Annotated[bool, typer.Option(help="No names and no IDs on the marking pages.")] = False,
+    marks: Annotated[Path | None, typer.Option(help="marks.csv, as marking.html has saved it.")] = None,
 ) -> None:
     """Grade a class from what was handed in, without running any of it."""
     from labkit.course import batch  # joblib takes a while to import
@@ -103,7 +104,7 @@ def grade(
     console = make_console()
     with tempfile.TemporaryDirectory() as scratch:
         deadline = _deadline(due)
-        report.read_marks(out / "grades.csv")  # before any work: the marks in it must not be lost
+        table = report.read_marks(out / "grades.csv")  # before any work: the marks in it must not be lost
         people = rosters.read_roster(roster) if roster else []
         beside = Path("release") / "course.json"
         handed_out = course_file.read_course(course or beside) if course or beside.is_file() else packing.this_course()
@@ -116,14 +117,14 @@ def grade(
             raise FileNotFoundError(f"{submissions} holds no submissions (zips or folders)")
         owners = inbox.owners_of(found, folder)
         names = batch.pseudonyms(out, list(dict.fromkeys([*owners, *(person.student for person in people)])))
+        written = report.read_marking(out, handed_out, marks, names.values(), table)
         entries = {names[owner]: entry for owner, entry in zip(owners, found, strict=True)}
         so_far = f"what is graded is kept in {out}, the same command goes on"
         with make_bar(console, "grading", MofNCompleteColumn(), 600) as bars, interrupts_in_one_line(console, so_far):
             bar = bars.add_task("grading", total=len(entries))
             results = batch.grade_all(entries, handed_out, out, jobs, lambda done: bars.update(bar, completed=done))
         results = batch.with_flags(results, entries, people)
-        written = course_file.written_points(handed_out)
-        report.write_all(out, results, entries, people, names, deadline, anonymous=anonymous, written_points=written)
+        report.write_all(out, results, entries, people, names, deadline, anonymous=anonymous, written=written)
         flagged = sum(bool(result.flags or result.refused) for result in results.values())
         console.print(f"{len(results)} submissions graded, {flagged} with flags; open {out / 'index.html'}")
 

@@ -44,12 +44,6 @@ def read_course(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no course.json of a release ({error}); get the course's folder again") from None
 
 
-def written_points(course: dict[str, Any]) -> float:
-    """The points of all questions of ``course.json`` that are answered in words."""
-    cells = (cell for cells in course["notebooks"].values() for cell in cells)
-    return sum(cell["points"] for cell in cells if cell["role"] == "answer")
-
-
 def _are_cells(cells: Any) -> bool:
     words = ("id", "role", "type", "hash", "name", "head")
     rows = isinstance(cells, list) and all(isinstance(cell, dict) and "points" in cell for cell in cells)

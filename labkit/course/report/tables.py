@@ -2,14 +2,16 @@
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from labkit.course.csv_file import write, write_csv
+from labkit.course.csv_file import write_csv
 from labkit.course.packing import without_homes
-from labkit.course.report import gradebook, pages
+from labkit.course.report import gradebook, pages, platforms
+from labkit.course.report.marking import NO_MARKS, Marking
 from labkit.course.report.marks import FIRST_COLUMNS, LAST_COLUMNS, OWN_COLUMNS, Marks, Own, read_marks, read_table
 from labkit.course.result import Result
 from labkit.course.roster import Entry, Person
@@ -28,7 +30,7 @@ def write_all(
     due: datetime | None,
     *,
     anonymous: bool,
-    written_points: float = 0,
+    written: Marking = NO_MARKS,
 ) -> None:
     """Write all tables and pages.
 
@@ -39,14 +41,20 @@ def write_all(
         people: the roster; empty if there is none.
         names: student -> pseudonym, also for those who handed in nothing.
         due: the deadline, or None.
-        anonymous: leave IDs and names out of everything but ``pseudonyms.csv`` and the gradebooks.
-        written_points: points of all written questions, which the instructor gives.
+        anonymous: leave IDs and names out of everything but ``pseudonyms.csv``, the gradebooks and the zips for the
+            platforms.
+        written: the questions that are answered in words, and the marks for them.
+
+    Raises:
+        ValueError: ``grades.csv`` can not be read, or contradicts the marks; nothing is overwritten then.
     """
-    marks = read_marks(out / "grades.csv")
+    marks = written.summed(read_marks(out / "grades.csv"))
     columns = _columns(results, read_table(out / "grades.csv")[0], marks)
     if (out / "grades.csv").exists():
         shutil.copyfile(out / "grades.csv", out / "grades.csv.before")
-    possible = sum(task.points for task in TASKS.values()) + written_points
+    possible = sum(task.points for task in TASKS.values()) + sum(
+        question.points for question in written.questions.values()
+    )
     results = {key: gradebook.checked(result, marks.get(key, {}), possible) for key, result in results.items()}
     covered = _covered_by_group(results, entries, people)
     rows: list[Mapping[str, object]] = [
@@ -62,19 +70,25 @@ def write_all(
     write_csv(out / "gradebook-moodle.csv", gradebook.MOODLE, moodle)
     pairs = [{"pseudonym": key, "student": name} for name, key in names.items()]
     write_csv(out / "pseudonyms.csv", ["pseudonym", "student"], pairs)
+    written.write(out)
     absent = {key: person for key, person in missing.items() if person.student not in covered}
-    if anonymous:
-        labels = {key: key for key in results}
-        class_page = pages.class_page(_anonymous(results, entries, people), labels, list(absent))
-    else:
-        labels = {key: entries[key].name or result.student or key for key, result in results.items()}
-        called = [shown(person.name) or person.student for person in absent.values()]
-        class_page = pages.class_page(results, labels, called)
-    write(out / "index.html", class_page)
-    some = [result.networks for result in results.values()][:: len(results) // 30 + 1]  # a page need not hold all
-    for key, result in results.items():
-        text = pages.feedback_page(key, result, marks.get(key, {}), some)
-        write(out / "feedback" / f"{key}.html", text)
+    labels = {key: key for key in (*results, *absent)} if anonymous else _labels(results, entries, absent)
+    nobodys = [key for key in results if not entries[key].student]
+    shown_results = _anonymous(results, entries, people) if anonymous else results
+    pages.write_pages(out, shown_results, labels, list(absent), nobodys, marks, written)
+    platforms.write_feedback(out, {key: entry.path for key, entry in entries.items()})
+
+
+def _labels(
+    results: Mapping[str, Result], entries: Mapping[str, Entry], absent: Mapping[str, Person]
+) -> dict[str, str]:
+    """Pseudonym -> the student's name, with the ID where several have it; the ID or the file if there is none."""
+    people = {key: (entries[key].name, results[key].student or shown(entries[key].path.name)) for key in results}
+    people |= {key: (shown(person.name), person.student) for key, person in absent.items()}
+    several = Counter(name for name, _ in people.values() if name)
+    return {
+        key: f"{name} ({student})" if several[name] > 1 else name or student for key, (name, student) in people.items()
+    }
 
 
 def _rows_without_work(
