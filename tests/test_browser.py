@@ -110,6 +110,7 @@ PAGES = {
     "golf without players": "golf-empty.html",
     "class": "index.html",
     "student": "feedback/*.html",
+    "marking": "marking.html",
 }
 
 
@@ -154,6 +155,44 @@ def test_table_of_everybody_is_sorted_by_its_buttons(pages, browser):
         assert len(set(points)) == 3
         assert table.locator("th:nth-child(2)").get_attribute("aria-sort") == order
     page.close()
+
+
+def test_answers_are_marked_by_keyboard_kept_in_the_browser_and_taken_back(pages, browser, tmp_path):
+    context = browser.new_context(viewport=LAPTOP, accept_downloads=True)
+    page, problems = context.new_page(), []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto((pages / "marking.html").as_uri())
+    press, state = page.keyboard.press, page.locator("#state")
+    first = page.locator("article").first
+    for key in ("j", "1", "h", "c"):
+        press(key)
+    page.keyboard.type('=more, "please": n 2')
+    for key in ("Escape", "j", "9"):
+        press(key)
+    assert "a number from 0 to 2" in state.inner_text()
+    for key in ("x", "n", "j", "2"):
+        press(key)
+    assert "2 marks not yet in a file, kept in this browser" in state.inner_text()
+    page.reload()
+    assert first.locator("input").input_value() == "1.5"
+    with page.expect_download() as download:
+        press("s")
+    download.value.save_as(tmp_path / "marks.csv")
+    assert "2 marks saved" in state.inner_text()
+    page.reload()
+    assert state.inner_text() == ""
+    assert problems == []
+    out = shutil.copytree(pages, tmp_path / "again")
+    told = ["grade", str(out / "class"), "--out", str(out), "--course", str(out / "course.json"), "--jobs", "1"]
+    done = CliRunner().invoke(cli.app, [*told, "--marks", str(tmp_path / "marks.csv")])
+    assert done.exit_code == 0, done.output
+    feedback = "".join(path.read_text(encoding="utf-8") for path in (out / "feedback").glob("*.html"))
+    assert "=more, &#34;please&#34;: n 2" in feedback
+    assert "1.5 of 2 points" in feedback
+    page.goto((out / "marking.html").as_uri())
+    assert first.locator("textarea").input_value() == '=more, "please": n 2'
+    assert state.inner_text() == ""
+    context.close()
 
 
 # Notebooks

@@ -11,7 +11,7 @@ from rich.progress import MofNCompleteColumn
 
 from labkit import runtime
 from labkit.console import interrupts_in_one_line, make_bar, make_console, make_table, mistakes_in_one_line
-from labkit.course import course_file, golf, grading, packing, report, start_page, students, submission
+from labkit.course import course_file, golf, grading, inbox, packing, report, start_page, students, submission
 from labkit.course import release as releases
 from labkit.course import repair as repairs
 from labkit.course import roster as rosters
@@ -96,6 +96,7 @@ def grade(
     due: Annotated[str, typer.Option(help="Deadline, such as 2026-11-30T23:59+01:00.")] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     anonymous: Annotated[bool, typer.Option(help="No names and no IDs on the marking pages.")] = False,
+    marks: Annotated[Path | None, typer.Option(help="marks.csv, as marking.html has saved it.")] = None,
 ) -> None:
     """Grade a class from what was handed in, without running any of it."""
     from labkit.course import batch  # joblib takes a while to import
@@ -103,26 +104,27 @@ def grade(
     console = make_console()
     with tempfile.TemporaryDirectory() as scratch:
         deadline = _deadline(due)
-        report.read_marks(out / "grades.csv")  # before any work: the marks in it must not be lost
+        table = report.read_marks(out / "grades.csv")  # before any work: the marks in it must not be lost
         people = rosters.read_roster(roster) if roster else []
         beside = Path("release") / "course.json"
         handed_out = course_file.read_course(course or beside) if course or beside.is_file() else packing.this_course()
         console.print(f"course {handed_out['version']}, salt {handed_out['salt']!r}")
         if not submissions.exists():
             raise FileNotFoundError(f"{submissions} does not exist; give the folder or the zip of all submissions")
-        folder = submissions if submissions.is_dir() else rosters.unpack_bulk(submissions, Path(scratch))
-        found = rosters.find_entries(folder, people)
+        folder = submissions if submissions.is_dir() else inbox.unpack_bulk(submissions, Path(scratch))
+        found = inbox.find_entries(folder, people)
         if not found:
             raise FileNotFoundError(f"{submissions} holds no submissions (zips or folders)")
-        owners = rosters.owners_of(found, folder)
+        owners = inbox.owners_of(found, folder)
         names = batch.pseudonyms(out, list(dict.fromkeys([*owners, *(person.student for person in people)])))
+        written = report.read_marking(out, handed_out, marks, names.values(), table)
         entries = {names[owner]: entry for owner, entry in zip(owners, found, strict=True)}
         so_far = f"what is graded is kept in {out}, the same command goes on"
         with make_bar(console, "grading", MofNCompleteColumn(), 600) as bars, interrupts_in_one_line(console, so_far):
             bar = bars.add_task("grading", total=len(entries))
             results = batch.grade_all(entries, handed_out, out, jobs, lambda done: bars.update(bar, completed=done))
         results = batch.with_flags(results, entries, people)
-        report.write_all(out, results, entries, people, names, deadline, anonymous=anonymous)
+        report.write_all(out, results, entries, people, names, deadline, anonymous=anonymous, written=written)
         flagged = sum(bool(result.flags or result.refused) for result in results.values())
         console.print(f"{len(results)} submissions graded, {flagged} with flags; open {out / 'index.html'}")
 

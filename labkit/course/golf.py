@@ -20,9 +20,9 @@ from filelock import FileLock
 from labkit import runtime
 from labkit.cnn import CNN
 from labkit.course.cases import committed_files
+from labkit.course.csv_file import harmless, write, write_csv
 from labkit.course.report.figures import golf_board
 from labkit.course.report.pages import rendered
-from labkit.course.report.tables import harmless, write, write_csv
 from labkit.data import load_images
 from labkit.smaller.cost import multiply_adds_of
 from labkit.smaller.sparse_file import load_sparse

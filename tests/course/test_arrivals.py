@@ -42,7 +42,8 @@ from typer.testing import CliRunner
 
 import labkit
 from labkit import cli, runtime
-from labkit.course import students
+from labkit.course import csv_file, report, roster, students
+from labkit.course.report import marks
 from labkit.course.task import TASKS
 
 pytestmark = pytest.mark.full
@@ -63,37 +64,10 @@ FAILS = {
     "answer in three cells below, one of them raw": "all answers lost, no flag",
     "answer cell split: the question keeps the id": "all answers lost, no flag",
     "answer begun in the cell, and gone on below": "what stands below is lost, no flag",
-    "browser copy: … (1).ipynb": "no notebook read, no flag",
-    "Jupyter copy: …-Copy1.ipynb": "no notebook read, no flag",
-    "….IPYNB": "no notebook read, no flag",
     "formatted by black's rules, 79 columns": "given cells flagged as changed",
     "indented by tabs": "given cells flagged as changed",
     "5,600 characters": "cut at 4,000, no flag",
     "9,000 characters": "cut at 4,000, no flag",
-    "labs_ID.ZIP": "nothing handed in, and a submission of nobody",
-    "labs_ID.tar.gz": "nothing handed in, and a submission of nobody",
-    "labs_ID.tgz": "nothing handed in, and a submission of nobody",
-    "labs_ID.tar": "nothing handed in, and a submission of nobody",
-    "a folder ID with a zip in it": "0 points",
-    "a folder ID with a zip in a folder in it": "0 points",
-    "a zip in a folder of another name": "nothing handed in, and a submission of nobody",
-    "a folder with venv/ and .git/, over 400 files": "refused: more than 400 files",
-    "a folder with over 400 files beside the notebooks": "0 points: more than 400 files",
-    "NAME_late_ID_N_labs_ID.zip": "nothing handed in, and a submission of nobody",
-    "NAME_ID_N_labs_ID.ZIP": "nothing handed in, and a submission of nobody",
-    "NAME_ID_N_labs_ID.tar.gz": "nothing handed in, and a submission of nobody",
-    "loose files": "nothing handed in, and a submission of nobody for each file",
-    "loose files, LATE": "nothing handed in, and a submission of nobody for each file",
-    "a zip in a sub-folder": "0 points",
-    "an upper-case ending": "0 points",
-    "a tar.gz": "0 points",
-    "zip: unpacked in its folder": "0 points, mixed with others'",
-    "zip: unpacked in a folder release/ in its folder": "nothing handed in, mixed with others'",
-    "nobody: mailed": "archives of other endings are nobody's",
-    "nobody: of_canvas": "archives of other endings and loose files are nobody's",
-    "nobody: of_canvas_zip": "archives of other endings and loose files are nobody's",
-    "nobody: of_moodle": "__MACOSX, desktop.ini, onlinetext and feedback are submissions",
-    "nobody: of_moodle_zip": "__MACOSX, desktop.ini, onlinetext and feedback are submissions",
     "flat masks": "0 points",
     "flat NumPy masks": "0 points",
     "flat lists": "0 points",
@@ -431,7 +405,6 @@ def tables_of(out):
     return found
 
 
-@TODAY(reason="the smaller of both numbers is in Canvas's column")
 def test_gradebook_of_canvas_has_canvas_own_numbers(two, class_in):
     _, _, out = class_in(two, BOTH)
     head, *rows = tables_of(out)["gradebook.csv"]
@@ -439,7 +412,6 @@ def test_gradebook_of_canvas_has_canvas_own_numbers(two, class_in):
     assert (numbers["ann"], numbers["bob"]) == ("90001", "90002")
 
 
-@TODAY(reason="there is no file for Moodle")
 def test_file_of_moodle_has_moodles_own_numbers_and_no_row_that_is_nobody(two, class_in):
     _, _, out = class_in(two, BOTH)
     own = {name: rows for name, rows in tables_of(out).items() if name != "gradebook.csv" and "400123" in str(rows)}
@@ -451,7 +423,29 @@ def test_file_of_moodle_has_moodles_own_numbers_and_no_row_that_is_nobody(two, c
         assert [row for row in rows if "400123" in row and "ann" in str(row).lower()]
 
 
-@TODAY(reason="a Moodle number is taken for Canvas's")
+def test_moodles_file_is_taken_by_its_import_and_has_the_comments(two, class_in):
+    _, _, out = class_in(two, BOTH + "cyd,Cyd Gamma,90003,400125\n")
+    with_marks(out, instructor_points="2,5", instructor_comment="- good; but\nwhy?")
+    class_in(two, BOTH + "cyd,Cyd Gamma,90003,400125\n")
+    with (out / "gradebook-moodle.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["ID number"], row["Identifier"], row["Grade"]) for row in rows] == [
+        ("ann", "Participant 400123", "3.5"),
+        ("bob", "Participant 90001", "1.0"),
+    ]
+    assert [row["Feedback comments"].replace("'", "") for row in rows] == ["- good; but\nwhy?", ""]
+
+
+def test_points_possible_are_all_that_can_be_reached_and_more_is_a_flag(two, class_in):
+    _, _, out = class_in(two)
+    possible = float(tables_of(out)["gradebook.csv"][1][-1])
+    assert possible == sum(task.points for task in TASKS.values()) + 2 * len(questions())
+    with_marks(out, instructor_points=str(possible))
+    _, rows, _ = class_in(two)
+    assert f"more than the {possible:g} that can be reached" in of(rows, "ann")["flags"]
+    assert of(rows, "bob")["flags"] == ""
+
+
 def test_number_of_moodle_tells_nobody_in_a_file_of_canvas(tmp_path, class_in):
     put(tmp_path / "in" / "alphaann_90001_70001_labs.zip", tiny(ANN, manifest=False))
     people = "student,name,canvas_id,moodle_id\nann,,90001,\nbob,,90002,90001\n"
@@ -479,8 +473,9 @@ def snapshot(out):
     return {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("mark", ["8/10", "12.5 pts", "EX", "½", "1.234,5", "nan", "100%"])
-@TODAY(reason="counts as 0, or as nan, without a word")
+@pytest.mark.parametrize(
+    "mark", ["8/10", "12.5 pts", "EX", "½", "1.234,5", "nan", "100%", "inf", "1e9", "1e1", "7-May", "7²"]
+)
 def test_a_mark_that_is_no_number_stops_the_run_and_is_named(two, class_in, mark):
     _, _, out = class_in(two)
     row = with_marks(out, instructor_points=mark)
@@ -490,6 +485,81 @@ def test_a_mark_that_is_no_number_stops_the_run_and_is_named(two, class_in, mark
     assert mark in done.output
     assert any(word in done.output for word in (row["student"], row["pseudonym"], "line 2", "row 2", "row 1"))
     assert snapshot(out) == before
+
+
+def test_only_plain_numbers_are_marks():
+    good = {"+1": 1, "-1.5": -1.5, "−1": -1, "\u00a07,5 ": 7.5, "7.": 7, ".5": 0.5, "٣": 3, "": None, " \t": None}
+    assert {text: marks.mark_of(text, "here") for text in good} == good
+    for text in (
+        "inf",
+        "-inf",
+        "NaN",
+        "1e9",
+        "1e1",
+        "7-May",
+        "07. Mai",
+        "7²",
+        "1 000",
+        "1_0",
+        "0x7",
+        "1000000",
+        "7/",
+        "- 1",
+        "a",
+        "–",
+    ):
+        with pytest.raises(ValueError, match=f"^here: '{re.escape(text)}'.*plain number"):
+            marks.mark_of(text, "here")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"pseudonym": "p0", "instructor_points": "7"}, ["p0", "row 3"]),
+        ({"pseudonym": "", "instructor_points": "7"}, ["no pseudonym"]),
+        ({"instructor_points ": "7"}, ["two columns", "instructor_points"]),
+    ],
+)
+def test_rows_of_nobody_or_of_one_person_twice_stop_the_run(tmp_path, columns, words):
+    row = {"pseudonym": "p0", "instructor_points": "1", "instructor_comment": ""}
+    with (tmp_path / "grades.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys([*row, *columns])), restval="")
+        writer.writeheader()
+        writer.writerows([row, row | columns])
+    with pytest.raises(ValueError, match=r"grades\.csv") as error:
+        report.read_marks(tmp_path / "grades.csv")
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_text_of_the_instructor_comes_back_unchanged_from_every_form(tmp_path):
+    texts = [
+        "'tis good",
+        "=A1",
+        "'=A1",
+        "- a\n- b; =c",
+        'x;"=1',
+        "’‘",
+        "a\tb",
+        "  blanks  ",
+        "1,5",
+        "＝1",
+        "",
+        '""',
+        "👩🏽\u200d🔬",
+    ]
+    rows = [{"pseudonym": f"p{number}", "instructor_comment": text} for number, text in enumerate(texts)]
+    path = tmp_path / "grades.csv"
+    for separator, mark in itertools.product(",;\t", ("", "\ufeff", "sep=")):
+        csv_file.write_csv(path, ["Tutor", "pseudonym", "instructor_comment", "instructor_points"], rows)
+        written = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+        stream = io.StringIO(newline="")
+        csv.writer(stream, delimiter=separator).writerows(reversed(written[1:]) if mark else written[1:])
+        head = separator.join(["Tutor", " Pseudonym ", "INSTRUCTOR_COMMENT", "instructor points"])
+        start = f"sep={separator}\r\n" if mark == "sep=" else mark
+        path.write_text(f"{start}{head}\r\n{stream.getvalue()}", encoding="utf-8", newline="")
+        read = report.read_marks(path)
+        assert [read[row["pseudonym"]]["instructor_comment"] for row in rows] == texts
+        assert read["p0"]["Tutor"] == ""
 
 
 @pytest.mark.parametrize(("mark", "total"), [("2,5", 3.5), (" 7 ", 8), ("0", 1), ("2.50", 3.5)])
@@ -502,7 +572,6 @@ def test_a_mark_that_is_a_number_counts(two, class_in, mark, total):
     assert [float(row[-1]) for row in rows if "ann" in row] == [total]
 
 
-@TODAY(reason="columns of the instructor's own are dropped without a word")
 def test_columns_of_the_instructors_own_stay(two, class_in):
     _, _, out = class_in(two)
     with_marks(out, tutor="Tom", **{"second look": "yes; by =Zoe"})
@@ -531,25 +600,23 @@ ROSTERS = {
     "Canvas's own export": "\ufeffStudent,ID,SIS User ID,SIS Login ID,Section,Labs (123)\n"
     '    Points Possible,,,,,70\n"Müller, Ann",9001,x1,ann,S1,\n"Beta, Bob",9002,x2,bob,S1,\n',
 }
-ROSTERS_THAT_FAIL = {
-    "tabs",
-    "a line sep=;",
-    "a blank last row",
-    "a blank row within",
-    "capitals in the header",
-    "blanks in the header",
-    "late days with a decimal",
-    "Canvas's own export",
+ROSTERS |= {
+    "Canvas's own export, a row of manual posting": "\ufeffStudent;ID;SIS User ID;SIS Login ID;Section;Labs\n"
+    ";;;;;Manual Posting\n    Points Possible;;;;;70\n"
+    '"Müller, Ann";9001;x1;ann;S1 and S2;\n"Beta, Bob";9002;x2;bob;S1;\n"Student, Test";9003;;0fa0;S1;\n',
+    "Canvas's own export, two columns for the name": "LastName,FirstName,ID,SIS Login ID,Section\n"
+    "    Points Possible,,,,\nMüller,Ann,9001,ann,S1\nBeta,Bob,9002,bob,S1\n",
+    "Moodle's participants": '\ufeff"First name","Last name","ID number","Email address"\n'
+    "Ann,Müller,ann,a@uni.example\nBob,Beta,bob,b@uni.example\n",
+    "Moodle's grading worksheet": 'Identifier,"Full name","ID number","Email address",Status,Grade\n'
+    '"Participant 9001","Ann Müller",ann,,,\n"Participant 9002","Bob Beta",bob,,,\n',
+    "a quoted line break": 'student,name\nann,"Ann\nMüller"\nbob,Bob\n',
+    "hidden characters": "student,name\n\u200bann,Ann\u00a0Müller\u200e\n\ufeffbob,Bob\n",
+    "old Macintosh": "student,name\rann,Ann Müller\rbob,Bob\r",
 }
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        pytest.param(form, marks=[TODAY(reason="stops the run")] if form in ROSTERS_THAT_FAIL else [])
-        for form in ROSTERS
-    ],
-)
+@pytest.mark.parametrize("form", ROSTERS)
 def test_roster_as_spreadsheets_and_platforms_write_it_is_read(two, class_in, form):
     done, rows, _ = class_in(two, ROSTERS[form])
     assert done.exit_code == 0, done.output
@@ -558,13 +625,38 @@ def test_roster_as_spreadsheets_and_platforms_write_it_is_read(two, class_in, fo
 
 
 @pytest.mark.parametrize("coding", ["cp1252", "utf-16"])
-@TODAY(reason="says neither which file nor how to save it")
 def test_roster_of_another_coding_is_named_with_how_to_save_it(two, class_in, coding):
     done, _, out = class_in(two, "student;name\nann;Ann Müller\n".encode(coding))
     assert done.exit_code == 2
     assert "class.csv" in done.output.replace("\n", "")
     assert "UTF-8" in done.output
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PK\x03\x04 a workbook", ["Excel workbook", "CSV UTF-8"]),
+        (b"Vorname,ID-Nummer\nAnn,ann\n", ["Vorname, ID-Nummer", "student", "ID number", "SIS Login ID"]),
+        (b"student,late_days\nann,two\n", ["line 2", "two", "whole number"]),
+        (b"student\n1.23E+11\n", ["line 2", "1.23E+11"]),
+        (b"student,canvas_id\nann,9\nbob,9\n", ["line 3", "canvas_id 9"]),
+        (b"student,name\nann,Doe, Ann\n", ["line 2", "quotes"]),
+        (b'student,name\nann,"Ann\nbob,Bob\n', ["quotation mark"]),
+        (b"student,name\n", ["no students"]),
+    ],
+)
+def test_roster_that_can_not_be_meant_is_named_with_the_rule(tmp_path, content, words):
+    put(tmp_path / "class.csv", content)
+    with pytest.raises(ValueError, match=r"class\.csv") as error:
+        roster.read_roster(tmp_path / "class.csv")
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_numbers_that_a_spreadsheet_gave_decimals_are_whole(tmp_path):
+    put(tmp_path / "class.csv", b"student,canvas_id,late_days\n12345.0,9001.0,2.0\n")
+    (person,) = roster.read_roster(tmp_path / "class.csv")
+    assert (person.student, person.canvas_id, person.late_days) == ("12345", "9001", 2)
 
 
 # Words that a spreadsheet or a page must not take for more (36)
@@ -585,9 +677,9 @@ SIGNS = "=+-@|%＝＋－＠"
     "text",
     [
         "x;=1+1;y",
-        pytest.param("""x;"=cmd|' /C calc'!A0;y""", marks=TODAY(reason="the quote hides the sign")),
-        pytest.param("x;＝1+1;y", marks=TODAY(reason="a full-width sign behind ;")),
-        pytest.param('x;""＝1+1;y', marks=TODAY(reason="a full-width sign behind ;")),
+        """x;"=cmd|' /C calc'!A0;y""",
+        "x;＝1+1;y",
+        'x;""＝1+1;y',
         "＝1+1",
         "x\t=1+1",
     ],
@@ -600,14 +692,12 @@ def test_no_cell_is_a_formula_whatever_separates_cells(tmp_path, class_in, text)
             assert not bare.startswith(tuple(SIGNS)) or re.fullmatch(r"-?[\d.,]+", bare)
 
 
-@TODAY(reason="control characters go into the table")
 def test_no_control_character_comes_into_the_table(tmp_path, class_in):
     content = shown_answer(tmp_path, class_in, "bell \x07, escape \x1b[31m, \x0b, \x85, \u202eturned")
     assert [character for character in content if character < " " and character not in "\r\n\t"] == []
     assert not {"\x7f", "\x85", "\u202e"} & set(content)
 
 
-@TODAY(reason="each path is a flag")
 def test_many_bad_paths_are_twenty_and_so_many_more(tmp_path, class_in):
     stream = io.BytesIO(tiny(ANN))
     with zipfile.ZipFile(stream, "a") as archive:
@@ -623,7 +713,6 @@ def test_many_bad_paths_are_twenty_and_so_many_more(tmp_path, class_in):
 # Who is there, and who is not (40, 33, 14)
 
 
-@TODAY(reason="stands under 'Nothing handed in'")
 def test_who_is_in_the_group_of_a_submission_is_not_absent(tmp_path, class_in):
     put(tmp_path / "in" / "labs_ann.zip", tiny(ANN))
     _, _, out = class_in(tmp_path / "in", "student,name,group\nann,Ann,G1\ntim,Timothy,G1\nzoe,Zoe,G2\n")
@@ -633,7 +722,6 @@ def test_who_is_in_the_group_of_a_submission_is_not_absent(tmp_path, class_in):
     assert "Timothy" not in absent
 
 
-@TODAY(reason="0 of 70 points and no flag")
 def test_only_notebooks_is_a_flag(tmp_path, class_in):
     done = make_work(ANN, only=FEW, tasks=())
     put(tmp_path / "in" / "labs_ann.zip", zipped(done.files))
@@ -649,7 +737,6 @@ def dated(who, day, **more):
     return done.files | {"manifest.json": json.dumps(told | {"packed": f"2026-11-{day}T12:00:00+00:00"}).encode()}
 
 
-@TODAY(reason="the ID's own -12 is read as Canvas's attempt")
 def test_newest_counts_where_the_id_itself_ends_in_a_number(tmp_path, class_in):
     who = Person("s2026-12", "Ana Alpha", 9001)
     old, new = dated(who, "01"), dated(who, "08", tasks=("01-prediction", "02-mask"))
@@ -660,7 +747,6 @@ def test_newest_counts_where_the_id_itself_ends_in_a_number(tmp_path, class_in):
     assert "labs_s2026-12.zip" in rows[0]["flags"]
 
 
-@TODAY(reason="the newer zip takes the place of the other one's")
 def test_a_zip_whose_id_is_anothers_does_not_replace_that_persons(tmp_path, class_in):
     put(tmp_path / "in" / "labs_ann.zip", zipped(dated(ANN, "01", tasks=("01-prediction", "02-mask"))))
     put(tmp_path / "in" / "labs_bob.zip", zipped(dated(ANN, "08")))
@@ -682,7 +768,6 @@ def test_equal_names_are_two_people(tmp_path, class_in):
 # One file does not stop the others (6)
 
 
-@TODAY(reason="nothing handed in, and a submission of nobody")
 def test_a_file_that_can_not_be_unpacked_is_named_as_whose_it_is(tmp_path, class_in):
     put(tmp_path / "in" / "labs_ann.7z", b"7z\xbc\xaf\x27\x1c rest")
     put(tmp_path / "in" / "labs_bob.zip", tiny(BOB))
@@ -700,7 +785,6 @@ def in_bulk(tmp_path, files):
     return path
 
 
-@TODAY(reason="the file name is too long, and the run stops")
 def test_a_name_of_110_chinese_characters_does_not_stop_the_run(tmp_path, class_in):
     long = f"{'深' * 110}_9001_70001_labs.zip"
     bulk = in_bulk(tmp_path, {long: tiny(ANN, manifest=False), "betabob_9002_70002_labs.zip": tiny(BOB)})
@@ -709,7 +793,6 @@ def test_a_name_of_110_chinese_characters_does_not_stop_the_run(tmp_path, class_
     assert {row["student"]: row["points"] for row in rows} == {"ann": "1.0", "bob": "1.0"}
 
 
-@TODAY(reason="the run stops")
 def test_one_unreadable_zip_in_a_bulk_zip_does_not_stop_the_run(tmp_path, class_in):
     files = {"alphaann_9001_70001_labs.zip": tiny(ANN), "betabob_9002_70002_labs.zip": tiny(BOB)}
     bulk = in_bulk(tmp_path, files)
@@ -724,7 +807,6 @@ def test_one_unreadable_zip_in_a_bulk_zip_does_not_stop_the_run(tmp_path, class_
     assert "nothing handed in" not in of(rows, "ann")["flags"]
 
 
-@TODAY(reason="the run stops")
 def test_a_file_and_a_folder_of_one_name_do_not_stop_the_run(tmp_path, class_in):
     bulk = in_bulk(tmp_path, {"ann": b"x", "ann/labs_ann.zip": tiny(ANN), "labs_bob.zip": tiny(BOB)})
     done, rows, _ = class_in(bulk, "student,name\nann,Ann\nbob,Bob\n")

@@ -8,11 +8,11 @@ import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator
 
 from labkit.course.result import MeasuredNetwork
 from labkit.course.task import NETWORKS, Style
-from labkit.plots import BLUE, GREEN, GREY, ORANGE, VERMILION
+from labkit.plots import BLUE, GREY, VERMILION
 from labkit.study.frontier import PUBLISHED
 
 NAMED = 12  # players on golf's front whose names are in the figure
@@ -57,73 +57,6 @@ def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None
         for handle in filter(None, legend.legend_handles):
             handle.set_alpha(1)  # as faint as the class's marks, one could not be told from another
     return svg_of(figure, "Test accuracy against sparsity")
-
-
-def layer_shares(networks: Networks) -> Markup:
-    """Share of zeros in each layer, a group of bars a network."""
-    names = [name for name in network_styles() if name in networks]
-    layers = ("conv1", "conv2", "conv3", "fc")
-    figure = Figure(figsize=(8, 2.8))
-    ax = figure.subplots()
-    for number, (layer, colour) in enumerate(zip(layers, (BLUE, VERMILION, GREEN, ORANGE), strict=True)):
-        heights = [100 * networks[name].layers.get(layer, 0) for name in names]
-        places = np.arange(len(names)) + 0.2 * (number - 1.5)
-        ax.bar(places, heights, width=0.18, color=colour, label=layer, hatch=("", "//", "..", "xx")[number], ec="white")
-    ax.set(ylabel="zero weights [%]", ylim=(0, 100), xlim=(-0.6, max(len(names), 1) - 0.4))
-    ax.set_xticks(range(len(names)), [name.removeprefix("CNN_MNIST").lstrip("_") or "dense" for name in names])
-    ax.legend(fontsize=8, ncols=4, frameon=False, loc="upper left")
-    return svg_of(figure, "Share of zero weights in each layer of each network")
-
-
-def task_distribution(shares: Mapping[str, Sequence[float]]) -> Markup:
-    """For each task, how the class fared: a bar of full, partial and no points.
-
-    Args:
-        shares: task -> share of its points that each student reached, in [0, 1].
-    """
-    names = list(shares)
-    figure = Figure(figsize=(8, 0.27 * len(names) + 0.9))
-    ax = figure.subplots()
-    kinds = (("full", GREEN, ""), ("partial", ORANGE, "//"), ("no", GREY, ".."))
-    left = np.zeros(len(names))
-    for kind, colour, hatch in kinds:
-        counts = np.array([sum(_kind(value) == kind for value in shares[name]) for name in names], dtype=float)
-        ax.barh(names, counts, left=left, color=colour, hatch=hatch, ec="white", label=f"{kind} points")
-        left += counts
-    ax.invert_yaxis()
-    ax.set(xlabel="students")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(fontsize=8, ncols=3, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return svg_of(figure, "How many students reached full, partial and no points in each task")
-
-
-def _kind(share: float) -> str:
-    return "full" if share >= 0.999 else "no" if share <= 0 else "partial"
-
-
-def predictions(rows: Mapping[str, tuple[str, Sequence[float], Sequence[float]]]) -> Markup:
-    """The class's predictions beside what was measured, a strip a notebook.
-
-    Args:
-        rows: notebook -> what was asked, the predictions, what was measured.
-    """
-    figure = Figure(figsize=(8, 0.85 * max(len(rows), 1) + 0.5))
-    axes = np.atleast_1d(figure.subplots(max(len(rows), 1)))
-    figure.subplots_adjust(hspace=1.7)
-    for ax, (what, predicted, measured) in zip(axes, rows.values(), strict=False):
-        spread = np.linspace(-0.25, 0.25, len(predicted)) if len(predicted) > 1 else [0.0] * len(predicted)
-        ax.scatter(predicted, spread, color=BLUE, alpha=0.6, s=22, label="predicted", zorder=3)
-        for number, value in enumerate(measured):
-            label = "measured" if number == 0 else None
-            ax.axvline(value, color=VERMILION, alpha=0.5, lw=1.5, linestyle="--", label=label)
-        ax.set(yticks=[], ylim=(-0.6, 0.6))
-        largest = max([*predicted, *measured, 0.0])
-        top = next((most for most in (1, 3, 100) if largest <= most), largest)
-        ax.set_xlim(-0.03 * top, 1.03 * top)
-        ax.set_title(what, fontsize=9, loc="left")
-    if rows:
-        axes[0].legend(fontsize=8, ncols=2, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
-    return svg_of(figure, "The predictions of the class beside the measurements")
 
 
 def golf_board(

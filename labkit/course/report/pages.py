@@ -1,21 +1,34 @@
 """The pages of the report: self-contained HTML, no network, escaped, readable on a phone and by keyboard."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from labkit.course.csv_file import write
 from labkit.course.packing import without_homes
 from labkit.course.report import figures
+from labkit.course.report.figures import Networks
+from labkit.course.report.gradebook import total_of
+from labkit.course.report.marking import NO_MARKS, Marking
 from labkit.course.result import Result
-from labkit.course.task import TASKS, Rows, total
+from labkit.course.submission.foreign import visible
+from labkit.course.task import TASKS, total
+
+OTHER_COURSE = "of another course version"  # in the flag of a notebook that belongs to another course.json
 
 
 def bdi(value: object) -> Markup:
     """Text that is text in HTML too: no markup, no home folders, its writing direction kept to itself."""
-    return Markup("<bdi>{}</bdi>").format(without_homes(str(value)))
+    return Markup("<bdi>{}</bdi>").format(plain(str(value)))
+
+
+def plain(text: str) -> str:
+    """Text without home folders, and without characters that do something to the page or the text around it."""
+    return visible(without_homes(text))
 
 
 _ENVIRONMENT = Environment(
@@ -25,78 +38,156 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters |= {"bdi": bdi, "without_homes": without_homes}
+_ENVIRONMENT.filters |= {"bdi": bdi, "plain": plain}
+_ENVIRONMENT.globals |= {"tasks": TASKS, "total": total, "total_of": total_of}
 
 
-def rendered(template: str, **context: Any) -> str:
+def rendered(template: str, **context: object) -> str:
     """A page of its own, which needs no other file; all text in it is escaped."""
     return _ENVIRONMENT.get_template(template).render(context) + "\n"
 
 
-def class_page(results: Mapping[str, Result], labels: Mapping[str, str], missing: Sequence[str]) -> str:
-    """The instructor's page: flags first, then the class in figures, then everybody.
+def write_pages(
+    out: Path,
+    results: Mapping[str, Result],
+    labels: Mapping[str, str],
+    missing: Sequence[str],
+    nobodys: Sequence[str],
+    marks: Mapping[str, Mapping[str, str]],
+    written: Marking,
+) -> None:
+    """Write the page of the class, the one to mark the written answers on, and everybody's feedback.
+
+    Args:
+        out: folder of the grades.
+        results: pseudonym -> result.
+        labels: pseudonym -> what the student is called on these pages; the pseudonym itself on anonymous ones.
+        missing: pseudonyms of those who handed in nothing.
+        nobodys: pseudonyms of the submissions of which nobody can tell whose they are.
+        marks: pseudonym -> the instructor's own columns.
+        written: the questions that are answered in words, and the marks for them.
+    """
+    write(out / "index.html", class_page(results, labels, missing, nobodys, len(written.questions)))
+    anonymous = all(labels[key] == key for key in results)
+    ordered = {key: results[key] for key in (sorted(results) if anonymous else results)}  # an order that tells nothing
+    page = rendered("marking.html.j2", results=ordered, labels=labels, written=written, anonymous=anonymous)
+    write(out / "marking.html", page)
+    some = [result.networks for result in results.values()][:: len(results) // 30 + 1]  # a page need not hold all
+    for key, result in results.items():
+        name = labels[key] if labels[key] != key else ""
+        page = feedback_page(key, result, marks.get(key, {}), some, written, name)
+        write(out / "feedback" / f"{key}.html", page)
+
+
+def class_page(
+    results: Mapping[str, Result],
+    labels: Mapping[str, str],
+    missing: Sequence[str],
+    nobodys: Sequence[str] = (),
+    questions: int = 0,
+) -> str:
+    """The instructor's page: who needs a look first, then flags, then the class in figures, then everybody.
 
     Args:
         results: pseudonym -> result.
         labels: pseudonym -> what the student is called on this page.
-        missing: who handed in nothing.
+        missing: pseudonyms of those who handed in nothing.
+        nobodys: pseudonyms of the submissions of which nobody can tell whose they are.
+        questions: number of questions that are answered in words.
     """
     read = [result for result in results.values() if "" not in result.refused]
     shares = {name: [result.tasks[name].points / task.points for result in read] for name, task in TASKS.items()}
+    flags, common = _flags(results)
     return rendered(
         "class.html.j2",
         results=results,
         labels=labels,
-        missing=missing,
-        flags=_flags(results),
+        needs={"Whose work is this?": nobodys, "Nothing handed in": missing} | _needs(results, questions),
+        questions=questions,
+        flags=flags,
+        common=common,
+        elsewhere=common.pop(OTHER_COURSE, 0),
         shares=shares,
-        tasks=TASKS,
-        task_headers=[f"#{name}" for name in TASKS],
-        total=total(),
-        task_figure=figures.task_distribution(shares),
-        prediction_figure=figures.predictions(_predictions(results)),
+        predictions=_predictions(results),
         network_figure=figures.accuracy_sparsity([result.networks for result in results.values()]),
     )
 
 
-def _flags(results: Mapping[str, Result]) -> dict[str, list[str]]:
-    """Pseudonym -> what was refused and what is odd, each thing once; who has most flags comes first."""
-    flags = {}
-    for key, result in sorted(results.items(), key=lambda item: -len(item[1].flags)):
+def _needs(results: Mapping[str, Result], questions: int) -> dict[str, list[str]]:
+    """Reason why somebody may need the instructor -> pseudonyms of those to whom it applies."""
+    unread = [key for key, result in results.items() if "" in result.refused]
+    read = {key: result for key, result in results.items() if key not in unread}
+    idle = [key for key in read if not any(task.attempted for task in read[key].tasks.values())]
+    only_notebooks = [key for key in idle if "read" in read[key].notebooks.values()]
+    return {
+        "Could not be read": unread,
+        "Only notebooks: no network and no answer that a check has kept": only_notebooks,
+        "0 points": [key for key in read if not read[key].points + read[key].bonus and key not in only_notebooks],
+        "Questions unanswered": [key for key in read if len(read[key].answers) < questions],
+    }
+
+
+def _flags(results: Mapping[str, Result]) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """Pseudonym -> what was refused and what is odd, who has most first; and what half of the class has, with how many.
+
+    The latter is not with each student. Flags that differ in their numbers alone are of one kind, and so are all that
+    tell of another course.
+    """
+    flags: dict[str, list[str]] = {}
+    for key, result in results.items():
         refused = [f"{name or 'the submission'} was refused: it {why}" for name, why in result.refused.items()]
-        if refused or result.flags:
-            flags[key] = list(dict.fromkeys([*refused, *result.flags]))
-    return flags
+        flags[key] = list(dict.fromkeys([*refused, *result.flags]))
+    kinds = {line: re.sub(r"\d[\d.,]*", "#", line) for lines in flags.values() for line in lines}
+    kinds |= {line: OTHER_COURSE for line in kinds if OTHER_COURSE in line}
+    count = Counter(kind for lines in flags.values() for kind in {kinds[line] for line in lines})
+    half = len(results) / 2
+    common = {kind for kind in count if count[kind] >= (half if kind == OTHER_COURSE else max(2, half))}
+    own = {key: [line for line in lines if kinds[line] not in common] for key, lines in flags.items()}
+    examples = {kinds[line]: line for line in kinds if kinds[line] in common - {OTHER_COURSE}}
+    shown = {line: count[kind] for kind, line in examples.items()}
+    ordered = sorted(filter(own.get, own), key=lambda key: -len(own[key]))
+    return {key: own[key] for key in ordered}, shown | {kind: count[kind] for kind in common & {OTHER_COURSE}}
 
 
-def _predictions(results: Mapping[str, Result]) -> dict[str, tuple[str, list[float], list[float]]]:
-    rows = {}
-    for name, about in ((task.name[:2], task.prediction) for task in TASKS.values()):
-        if about is None:
-            continue
-        given = [result.predictions.get(name) for result in results.values()]
-        plain = [value for value in given if value is not None and 0 <= value <= about.shown]
-        title = f"{name}: {about.question}" + (f" [{about.unit}]" if about.unit else "")
-        rows[name] = (title, plain, _measured(about.measured, results))
+def _predictions(results: Mapping[str, Result]) -> list[tuple[str, list[float], list[float]]]:
+    """For each question what was asked, the predictions, and what was measured."""
+    rows = []
+    for task in TASKS.values():
+        if about := task.prediction:
+            given = [result.predictions.get(task.name[:2]) for result in results.values()]
+            predicted = [value for value in given if value is not None and 0 <= value <= about.shown]
+            source, networks = about.measured, [result.networks for result in results.values()]
+            measured = [source(own) for own in networks] if callable(source) else [source]
+            title = f"{task.name[:2]}: {about.question}" + (f" [{about.unit}]" if about.unit else "")
+            rows.append((title, predicted, [value for value in measured if value is not None]))
     return rows
 
 
-def _measured(source: float | Callable[[Rows], float | None], results: Mapping[str, Result]) -> list[float]:
-    if not callable(source):
-        return [source]
-    return [value for result in results.values() if (value := source(result.networks)) is not None]
+def feedback_page(
+    key: str,
+    result: Result,
+    marks: Mapping[str, str],
+    everybody: Sequence[Networks],
+    written: Marking = NO_MARKS,
+    name: str = "",
+) -> str:
+    """One student's page: what holds, what does not, and where to look. Flags are not on it: they are questions.
 
-
-def feedback_page(key: str, result: Result, marks: Mapping[str, str], everybody: Sequence[Mapping[str, Any]]) -> str:
-    """One student's page: what holds, what does not, and where to look. Flags are not on it: they are questions."""
+    Args:
+        key: the pseudonym.
+        result: what was found.
+        marks: the instructor's own columns.
+        everybody: networks of some of the class.
+        written: the questions that are answered in words, and the marks for them.
+        name: the student's, "" where it is not to be said.
+    """
     networks = result.networks
     return rendered(
         "feedback.html.j2",
         key=key,
+        name=name,
         result=result,
         marks={"instructor_points": "", "instructor_comment": "", **marks},
-        tasks=TASKS,
-        total=total(),
-        layer_figure=figures.layer_shares(networks) if networks else "",
+        written=written,
         network_figure=figures.accuracy_sparsity(everybody, networks) if networks else "",
     )
