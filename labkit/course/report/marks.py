@@ -51,9 +51,11 @@ def read_marks(path: Path) -> dict[str, dict[str, str]]:
     computed = (*FIRST_COLUMNS, *TASKS, *LAST_COLUMNS)
     for number, cells in read_table(path)[1]:
         key = cells["pseudonym"].strip()
-        where = f"{path}, row {number} ({shown(', '.join(filter(None, (cells.get('student'), key))))})"
+        person = [word for word in (cells.get("student"), key) if word] or filter(None, cells.values())
+        where = f"{path}, row {number} ({shown(', '.join(person))})"
         if not key or key in marks:
-            raise ValueError(f"{where}: {'there is another row of' if key else 'it has no'} pseudonym {shown(key)}")
+            fault = "its pseudonym is that of an earlier row" if key else "it has no pseudonym"
+            raise ValueError(f"{where}: {fault}; each row must be one person's")
         mark_of(cells["instructor_points"], where)
         answers = {name for name in cells if re.match(r"answer nb\d", name)}
         marks[key] = {name: text for name, text in cells.items() if name not in computed and name not in answers}
