@@ -6,7 +6,6 @@ submission, the course or the grader has changed.
 
 import hashlib
 import hmac
-import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -175,6 +174,5 @@ def _about_the_entry(entry: Entry, people: Sequence[Person], submitted: Mapping[
         yield f"whose is {shown(entry.path.name)}? No ID in it, none in its name"
     elif submitted[entry.student] > 1:
         yield f"another submission says that it is by {entry.student}, too"
-    named = re.fullmatch(r"labs_([^ ()]+).*\.zip", entry.path.name)
-    if named and entry.student and named[1].casefold() != entry.student:
-        yield f"{shown(entry.path.name)} says that it is by {entry.student}"
+    if entry.student and entry.named not in ("", entry.student):
+        yield f"{shown(entry.path.name)} says that it is by {entry.student}, and its name says {entry.named}"

@@ -11,7 +11,7 @@ from rich.progress import MofNCompleteColumn
 
 from labkit import runtime
 from labkit.console import interrupts_in_one_line, make_bar, make_console, make_table, mistakes_in_one_line
-from labkit.course import course_file, golf, grading, packing, report, start_page, students, submission
+from labkit.course import course_file, golf, grading, inbox, packing, report, start_page, students, submission
 from labkit.course import release as releases
 from labkit.course import repair as repairs
 from labkit.course import roster as rosters
@@ -111,11 +111,11 @@ def grade(
         console.print(f"course {handed_out['version']}, salt {handed_out['salt']!r}")
         if not submissions.exists():
             raise FileNotFoundError(f"{submissions} does not exist; give the folder or the zip of all submissions")
-        folder = submissions if submissions.is_dir() else rosters.unpack_bulk(submissions, Path(scratch))
-        found = rosters.find_entries(folder, people)
+        folder = submissions if submissions.is_dir() else inbox.unpack_bulk(submissions, Path(scratch))
+        found = inbox.find_entries(folder, people)
         if not found:
             raise FileNotFoundError(f"{submissions} holds no submissions (zips or folders)")
-        owners = rosters.owners_of(found, folder)
+        owners = inbox.owners_of(found, folder)
         names = batch.pseudonyms(out, list(dict.fromkeys([*owners, *(person.student for person in people)])))
         written = report.read_marking(out, handed_out, marks, names.values(), table)
         entries = {names[owner]: entry for owner, entry in zip(owners, found, strict=True)}

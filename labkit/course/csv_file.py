@@ -39,7 +39,8 @@ def plain_heading(heading: str) -> str:
 def rows_of_csv(path: Path, required: Sequence[str] = (), optional: Sequence[str] = ()) -> Table:
     """The headings of a CSV file, and its rows that are not blank, whatever separates the cells.
 
-    Cells are as they were before ``harmless``. A column with text and no heading is called by its number.
+    Cells are as they were before ``harmless``. A column with text and a heading that is blank or
+    was there before is called by its number.
 
     Args:
         path: the file.
@@ -50,15 +51,17 @@ def rows_of_csv(path: Path, required: Sequence[str] = (), optional: Sequence[str
         The headings, and each row with its number, as a spreadsheet counts.
 
     Raises:
-        ValueError: it is no CSV in UTF-8, lacks a required heading, has one twice, or has text outside its columns.
+        ValueError: it is no CSV in UTF-8, lacks a required heading or has it twice, or has text outside its columns.
     """
     known = {plain_heading(name): name for name in (*required, *optional)}
     (_, head), *records = _records(path) or [(0, [])]
-    names = [known.get(plain_heading(cell), cell.strip()) or f"column {place}" for place, cell in enumerate(head, 1)]
-    count = Counter(map(plain_heading, names))
-    twice = [f"has two columns {name}" for name in names if count[plain_heading(name)] > 1]
+    names: list[str] = []
+    for place, cell in enumerate(head, 1):
+        name = known.get(plain_heading(cell), cell.strip())
+        names.append(name if name and name not in names else f"{name} (column {place})".strip())
+    count = Counter(known.get(plain_heading(cell)) for cell in head)
     lacks = f"lacks one of the columns {', '.join(required)}: there is no"
-    faults = twice + [f"{lacks} {name}" for name in required if name not in names]
+    faults = [f"{'has two columns' if count[name] else lacks} {name}" for name in required if count[name] != 1]
     if faults:
         raise ValueError(f"{path} {faults[0]}; its columns are {shown(', '.join(names), 500)}")
     for number, row in records:
@@ -67,7 +70,7 @@ def rows_of_csv(path: Path, required: Sequence[str] = (), optional: Sequence[str
                 f"{path}, line {number}: more cells than columns; put text with a separator in it in quotes"
             )
     rows = [(number, dict(zip(names, row + [""] * len(names), strict=False))) for number, row in records]
-    return [name for name in names if not name.startswith("column ") or any(row[name] for _, row in rows)], rows
+    return [name for name in names if not name.startswith("(column ") or any(row[name] for _, row in rows)], rows
 
 
 def _records(path: Path) -> list[tuple[int, list[str]]]:
@@ -97,7 +100,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
     """Write a table whole, as UTF-8 that Excel knows, its cells harmless; columns that are not named are left out."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore")
-    writer.writeheader()
+    writer.writerow({name: harmless(name) for name in columns})
     writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
     # The mark at the start tells Excel that it is UTF-8.
     write(path, "\ufeff" + stream.getvalue())

@@ -348,9 +348,9 @@ def folder_with_a_pipe(files, path):
     os.mkfifo(_folder(files, path) / ENTRY)
 
 
-@hostile("more than 400 files")
+@hostile("more than 20,000 files")
 def folder_of_many(files, path):
-    _folder(files | {f"models/{number}.txt": b"" for number in range(450)}, path)
+    _folder(files | {f"models/{number}.txt": b"" for number in range(20_001)}, path)
 
 
 @hostile("is a symbolic link")

@@ -442,7 +442,6 @@ def test_no_process_and_no_file_is_left(finished):
     assert not Path("/tmp/escaped.txt").exists()
 
 
-@TODAY(reason="a newer zip that claims the honest one's ID takes its place")
 def test_the_honest_one_keeps_points_and_answers(finished):
     out, done, *_ = finished
     (row,) = [row for row in rows_of(out) if row["student"] == "honest" and row["points"] not in ("", "0.0")]
@@ -450,7 +449,7 @@ def test_the_honest_one_keeps_points_and_answers(finished):
     assert all(row[f"answer {name}"] for name in done.answers)
 
 
-NOT_TOLD = {"zip-with-a-notebook-in-three-spellings": "other spellings are passed over without a word"}
+NOT_TOLD: dict[str, str] = {}
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def gradebooks(
     moodle: Rows = []
     for student in sorted({*keys, *known}):
         person, key = known.get(student, Person(student)), keys.get(student, "")
-        own = marks.get(names.get(student, ""), {})
-        own = own if own.get("instructor_points") else marks.get(key, {})
+        alone = {name: text for name, text in marks.get(names.get(student, ""), {}).items() if text}
+        own = {**marks.get(key, {}), **alone}  # a partner has the marks of the group's work, but for what is set apart
         points = total_of(results.get(key), own) if key or own.get("instructor_points") else ""
         name, number = person.name or student, person.moodle_id
         canvas.append({"Student": name, "ID": person.canvas_id, "SIS Login ID": student, CANVAS[-1]: points})

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from labkit.course.csv_file import Table, rows_of_csv
 from labkit.course.submission.foreign import shown, visible
+from labkit.course.task import TASKS
 
 OWN_COLUMNS = ("instructor_points", "instructor_comment")  # what the instructor fills
 FIRST_COLUMNS = ("student", "name", "pseudonym", "points", "of", "bonus")
 LAST_COLUMNS = ("days_late", "late_days_allowed", "attempts", "flags")
 Own = Mapping[str, str]  # what the instructor wrote into these columns, and into others of the instructor's own
 Marks = Mapping[str, Own]  # by pseudonym
-COMPUTED = re.compile(rf"{'|'.join((*FIRST_COLUMNS, *LAST_COLUMNS))}|\d\d-.*|answer nb\d.*")
 MOST = 1000  # points; more is a slip of the hand
 
 
@@ -48,13 +48,15 @@ def read_marks(path: Path) -> dict[str, dict[str, str]]:
             one pseudonym; nothing is overwritten then.
     """
     marks: dict[str, dict[str, str]] = {}
+    computed = (*FIRST_COLUMNS, *TASKS, *LAST_COLUMNS)
     for number, cells in read_table(path)[1]:
         key = cells["pseudonym"].strip()
         where = f"{path}, row {number} ({shown(', '.join(filter(None, (cells.get('student'), key))))})"
         if not key or key in marks:
             raise ValueError(f"{where}: {'there is another row of' if key else 'it has no'} pseudonym {shown(key)}")
         mark_of(cells["instructor_points"], where)
-        marks[key] = {name: text for name, text in cells.items() if not COMPUTED.fullmatch(name)}
+        answers = {name for name in cells if re.match(r"answer nb\d", name)}
+        marks[key] = {name: text for name, text in cells.items() if name not in computed and name not in answers}
     return marks
 
 

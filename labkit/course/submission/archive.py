@@ -1,8 +1,16 @@
-"""A zip or a folder as bytes: nothing is unpacked to disk, no link is followed, and every size is bounded."""
+"""A zip, a tar or a folder as bytes: nothing is unpacked to disk, no link is followed, and every size is bounded."""
 
+import bz2
+import gzip
+import io
+import lzma
+import re
 import stat
+import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -12,12 +20,27 @@ from labkit.course.submission.foreign import MEGABYTE, Refused, shown, unreadabl
 from labkit.course.task import NOTEBOOKS, TASKS
 
 MOST_LISTED = 20_000  # a zipped project folder may have its .venv in it
-MOST_ENTRIES = 400
-SKIPPED = {"__MACOSX", ".ipynb_checkpoints", ".venv"}
+MOST_NAMED = 20  # of things of one kind, in flags
+DEEPEST, LONGEST = 12, 300  # folders, and characters of a file's name
+# Of machines and tools, and the networks that every student was given; in lower case.
+SKIPPED = {"__macosx", "venv", "node_modules", "site-packages", "__pycache__", "reference"}
+JUNK = re.compile(
+    r"\.[^.].*|~\$.*|desktop\.ini|thumbs\.db|.*\.before-repair.*|.*-checkpoint\.ipynb", re.IGNORECASE | re.DOTALL
+)
 MOST_BYTES = 80 * MEGABYTE  # of a submission, unpacked
 LIMITS = {".ipynb": 12 * MEGABYTE, ".pth": 4 * MEGABYTE, ".json": MEGABYTE}
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # with the others, zipfile unpacks all at once, whatever the size
-ARCHIVES = (".zip", ".tar", ".gz", ".7z", ".rar")
+ARCHIVE = re.compile(r"\.(?:zip|tar|tar\.\w{1,4}|tgz|tbz2?|txz|7z|rar)$", re.IGNORECASE)
+WORK = re.compile(r"(\.ipynb|\.pth|\.json)(?:(?<=\.ipynb)\.(?:txt|json))?$", re.IGNORECASE)
+CLOSED = {b"7z\xbc\xaf\x27\x1c": "a 7z", b"Rar!": "a rar"}
+COMPRESSED: dict[bytes, Callable[[IO[bytes]], io.BufferedIOBase]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ": lzma.LZMAFile,
+}
+# What browsers, editors and platforms add to the name of a copy. Canvas also writes its number before a loose file.
+COPY = re.compile(r"(?:[ _]*\((\d+|copy|kopie)\)|[ _-]+(?:copy|kopie|copia)[ _-]?(\d*)|-(\d+))$")
+BEFORE = re.compile(r"^(?:(\d{3,})_(?=.)|(?:copy of|kopie von|copia de) )", re.IGNORECASE)
 
 
 def wanted_files() -> frozenset[str]:
@@ -25,6 +48,20 @@ def wanted_files() -> frozenset[str]:
     networks = (task.network or name for name, task in TASKS.items())
     notebooks = (f"{name}.ipynb" for name in NOTEBOOKS)
     return frozenset({"manifest.json", "student.json", *notebooks, *(f"{name}.pth" for name in networks)})
+
+
+def usual_name(base: str, wanted: Collection[str]) -> str:
+    """The wanted name that a file goes by, such as ``01_training.ipynb`` for ``01_Training (1).IPYNB``, or ""."""
+    if base in wanted or len(base) > LONGEST or not WORK.search(base):
+        return base if base in wanted else ""
+    plain = BEFORE.sub("", unicodedata.normalize("NFKC", base).casefold().strip(), count=1)
+    stem, ending = WORK.sub("", plain), WORK.findall(plain)[0]
+    folded = {name.casefold(): name for name in wanted}
+    while f"{stem}{ending}" not in folded and COPY.search(stem):
+        stem = COPY.sub("", stem)
+    words = re.sub(r"[^a-z0-9]+", "_", stem)
+    within = (name for name in wanted if name.endswith(".ipynb") and name.removesuffix(".ipynb") in words)
+    return folded.get(f"{stem}{ending}") or (next(within, "") if ending == ".ipynb" else "")
 
 
 @dataclass
@@ -44,7 +81,7 @@ class Files:
 
 @dataclass(frozen=True)
 class _Item:
-    """One file of a zip or a folder.
+    """One file of a zip, a tar or a folder.
 
     Attributes:
         name: its path.
@@ -56,7 +93,7 @@ class _Item:
 
     name: str
     size: int
-    open: Callable[[], IO[Any]]
+    open: Callable[[], IO[Any] | None]
     flag: str = ""
     refusal: str = ""
 
@@ -64,23 +101,34 @@ class _Item:
     def base(self) -> str:
         return PurePosixPath(self.name).name
 
+    @property
+    def skipped(self) -> bool:
+        return any(is_junk(part) for part in PurePosixPath(self.name).parts)
+
+    def order(self, usual: str) -> tuple[int, bool, int, int]:
+        """Of several files of one name the first counts: Canvas's newest, the exact name, the highest copy."""
+        before, copy = BEFORE.match(self.base), COPY.search(PurePosixPath(self.base).stem.casefold())
+        exact = (self.base[before.end() :] if before else self.base) == usual
+        number = next((int(digits) for digits in copy.groups() if digits and digits.isdigit()), 0) if copy else 0
+        return -int((before and before[1]) or 0), not exact, -number, self.name.count("/")
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file's name is that of a machine's or a tool's own file, which nobody hands in."""
+    return bool(JUNK.fullmatch(name)) or name.casefold() in SKIPPED
+
 
 def read_files(path: Path, wanted: Collection[str] | None = None) -> Files:
-    """The wanted files of a zip or a folder. Never raises because of what is in it."""
+    """The wanted files of a zip, a tar or a folder. Never raises because of what is in it.
+
+    Args:
+        path: where they are; with ``*`` at its end, the files beside each other whose names begin so.
+        wanted: their base names.
+    """
     files = Files()
-    wanted = wanted_files() if wanted is None else wanted
     try:
-        if path.is_symlink():
-            raise Refused("is a symbolic link; links are not followed")
-        if path.is_dir():
-            _read(_items_of_folder(path), wanted, files)
-        elif path.is_file() and zipfile.is_zipfile(path):  # to look into a pipe would be to wait for ever
-            if path.stat().st_size > MOST_BYTES:
-                raise Refused(f"is larger than {MOST_BYTES // MEGABYTE} MB")
-            with zipfile.ZipFile(path) as archive:
-                _read(_items_of_zip(archive), wanted, files)
-        else:
-            raise Refused("is neither a zip nor a folder")
+        with ExitStack() as stack:
+            _read(_items(path, stack), wanted_files() if wanted is None else wanted, files, int(path.is_file()))
     except Refused as error:
         files.refused[""] = str(error)
     except Exception as error:  # what a broken archive raises depends on where it is broken
@@ -90,91 +138,215 @@ def read_files(path: Path, wanted: Collection[str] | None = None) -> Files:
     return files
 
 
-def _items_of_folder(folder: Path) -> Iterator[_Item]:
-    for count, path in enumerate(_walk(folder)):
-        if count >= MOST_ENTRIES:
-            raise Refused(f"has more than {MOST_ENTRIES} files")
-        status, flag = path.lstat(), ""
-        if stat.S_ISLNK(status.st_mode):
-            flag = "symbolic link, not followed"
-        elif not stat.S_ISREG(status.st_mode):
-            flag = "neither file nor folder"
-        yield _Item(path.relative_to(folder).as_posix(), status.st_size, partial(path.open, "rb"), flag)
+def _items(path: Path, stack: ExitStack) -> Iterator[_Item]:
+    if path.name.endswith("*") and not path.exists():
+        beside = (file for file in sorted(path.parent.iterdir()) if file.name.startswith(path.name[:-1]))
+        return (_item_of_file(file, file.name.removeprefix(path.name[:-1])) for file in beside)
+    if path.is_symlink():
+        raise Refused("is a symbolic link; links are not followed")
+    if path.is_dir():
+        return (_item_of_file(file, file.relative_to(path).as_posix()) for file in walk(path))
+    if not path.is_file():  # to look into a pipe would be to wait for ever
+        raise Refused("is neither a zip nor a folder")
+    if path.stat().st_size > MOST_BYTES:
+        raise Refused(f"is larger than {MOST_BYTES // MEGABYTE} MB")
+    if path.suffix.lower() in LIMITS:
+        return iter([_item_of_file(path, path.name)])
+    return _items_of_archive(stack.enter_context(path.open("rb")), stack)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Files of a folder and its subfolders, shallow ones first, links not followed."""
-    waiting = [(folder, 0)]
+def _item_of_file(path: Path, name: str) -> _Item:
+    status, flag = path.lstat(), ""
+    if stat.S_ISLNK(status.st_mode):
+        flag = "symbolic link, not followed"
+    elif not stat.S_ISREG(status.st_mode):
+        flag = "neither file nor folder"
+    return _Item(name, status.st_size, partial(path.open, "rb"), flag)
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Files of a folder and its subfolders, shallow ones first, links not followed, without what machines add.
+
+    Raises:
+        Refused: there are too many.
+    """
+    waiting, count = [(folder, 0)], 0
     while waiting:
         here, depth = waiting.pop(0)
         for path in sorted(here.iterdir()):
-            if path.is_dir() and not path.is_symlink():
-                if depth < 6 and path.name not in SKIPPED and len(waiting) < MOST_ENTRIES:
-                    waiting.append((path, depth + 1))
-            else:
+            count += 1
+            if count > MOST_LISTED:
+                raise Refused(f"has more than {MOST_LISTED:,} files")
+            if is_junk(path.name):
+                continue
+            if not path.is_dir() or path.is_symlink():
                 yield path
+            elif depth < DEEPEST:
+                waiting.append((path, depth + 1))
+
+
+def _items_of_archive(file: IO[bytes], stack: ExitStack) -> Iterator[_Item]:
+    start = file.read(512)
+    file.seek(0)
+    kind = next((kind for magic, kind in CLOSED.items() if start.startswith(magic)), "")
+    if kind:
+        raise Refused(f"is {kind} archive, which is not opened here; please ask for the same files as a zip")
+    unpack = next((unpack for magic, unpack in COMPRESSED.items() if start.startswith(magic)), None)
+    # A tar first: its last file may be a network, and then it ends as a zip does.
+    if unpack or start[257:262] == b"ustar":
+        unpacked = io.BytesIO(_bounded(unpack(file))) if unpack else file
+        return _items_of_tar(stack.enter_context(tarfile.open(fileobj=unpacked, mode="r:")))
+    if zipfile.is_zipfile(file):
+        return _items_of_zip(stack.enter_context(zipfile.ZipFile(file)))
+    broken = " (an upload or a download may have broken off)" if start.startswith(b"PK") or not start else ""
+    raise Refused(f"is neither a zip nor a folder{broken}")
+
+
+def _bounded(file: io.BufferedIOBase) -> bytes:
+    try:
+        content = file.read(MOST_BYTES + 1)
+    except EOFError:
+        raise Refused("ends too early (an upload or a download may have broken off)") from None
+    if len(content) > MOST_BYTES:
+        raise Refused(f"unpacks to more than {MOST_BYTES // MEGABYTE} MB")
+    return content
+
+
+def _items_of_tar(archive: tarfile.TarFile) -> Iterator[_Item]:
+    for count, member in enumerate(archive):
+        if count >= MOST_LISTED:
+            raise Refused(f"has more than {MOST_LISTED:,} entries")
+        if not member.isdir():
+            flag = "a link, not followed" if member.issym() or member.islnk() else "neither file nor folder"
+            opened = partial(archive.extractfile, member)
+            yield _Item(member.name, member.size, opened, "" if member.isreg() else flag)
 
 
 def _items_of_zip(archive: zipfile.ZipFile) -> Iterator[_Item]:
     entries = archive.infolist()
     if len(entries) > MOST_LISTED:
         raise Refused(f"has {len(entries):,} entries, more than {MOST_LISTED:,}")
-    claimed = sum(entry.file_size for entry in entries if not SKIPPED & set(PurePosixPath(entry.filename).parts))
-    if claimed > MOST_BYTES:
-        raise Refused(f"unpacks to {claimed / MEGABYTE:,.0f} MB, more than {MOST_BYTES // MEGABYTE}")
-    for entry in sorted(entries, key=lambda entry: entry.filename.count("/")):
-        name = entry.filename.replace("\\", "/")  # as older Windows zips are written
-        parts = PurePosixPath(name).parts
-        if entry.is_dir() or SKIPPED & set(parts):
-            continue
+    for entry in entries:
         flag = refusal = ""
         if stat.S_ISLNK(entry.external_attr >> 16):
             flag = "symbolic link, not followed"
-        elif name.startswith("/") or ".." in parts or ":" in name[:3]:
-            flag = "a path that leads out of the submission, not read"
-        elif name.lower().endswith(ARCHIVES):
-            flag = "an archive inside the submission, not opened"
         elif entry.flag_bits & 1:
             refusal = "is encrypted"
         elif entry.compress_type not in BOUNDED:
             refusal = "is compressed in a way that is not read"
-        yield _Item(name, entry.file_size, partial(archive.open, entry), flag, refusal)
+        if not entry.is_dir():
+            # Older programs of Windows write backslashes.
+            yield _Item(entry.filename.replace("\\", "/"), entry.file_size, partial(archive.open, entry), flag, refusal)
 
 
-def _read(items: Iterator[_Item], wanted: Collection[str], files: Files) -> None:
-    total = 0
-    for item in items:
-        if item.flag:
-            files.flags.append(f"{item.flag}: {shown(item.name)}")
-            continue
-        if item.refusal == "is encrypted":
-            files.refused[shown(item.base)] = item.refusal
+@dataclass
+class _Listing:
+    """The items of a submission, sorted.
+
+    Attributes:
+        pieces: wanted base name -> the files that go by it, the one that counts first.
+        archives: archives inside, the one that counts first.
+        notes: what is worth a look -> names of the files that it is said of.
+    """
+
+    pieces: dict[str, list[_Item]] = field(default_factory=dict)
+    archives: list[_Item] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+
+def _listed(items: Iterator[_Item], wanted: Collection[str]) -> _Listing:
+    listing = _Listing()
+    for item in (item for item in items if not item.skipped):
+        usual, note = usual_name(item.base, wanted), item.flag
+        if not note and (item.name.startswith("/") or ".." in item.name.split("/") or ":" in item.name[:3]):
+            note = "a path that leads out of the submission, not read"
+        if not note and item.refusal == "is encrypted" and not usual:
+            note = "a file that is encrypted, not read"
+        if note:
+            listing.notes.setdefault(note, []).append(item.name)
             continue
         if item.base != shown(item.base, 200):
-            files.flags.append(f"a file name with control or direction characters: {shown(item.name)}")
-        if item.base not in wanted:
-            continue
-        total += item.size
-        if total > MOST_BYTES:
-            raise Refused(f"is larger than {MOST_BYTES // MEGABYTE} MB")
-        if item.base in files.content or item.base in files.refused:
-            files.flags.append(f"{item.base} is there more than once; the first one counts, not {shown(item.name)}")
-            continue
-        try:
-            files.content[item.base] = _content(item)
-        except Refused as error:
-            files.refused[item.base] = str(error)
-        except Exception as error:  # what a broken entry raises depends on where it is broken
-            files.refused[item.base] = unreadable(error)
+            odd = "a file name with control or direction characters"
+            listing.notes.setdefault(odd, []).append(item.name)
+        if usual:
+            listing.pieces.setdefault(usual, []).append(item)
+        elif ARCHIVE.search(item.base):
+            listing.archives.append(item)
+    for base, several in [*listing.pieces.items(), ("", listing.archives)]:
+        several.sort(key=lambda item: item.order(base))
+    return listing
 
 
-def _content(item: _Item) -> bytes:
+def _read(items: Iterator[_Item], wanted: Collection[str], files: Files, level: int) -> None:
+    """Read what is wanted; what is not there is looked for in an archive inside, down to a zip in a zip.
+
+    Args:
+        items: of a folder or an archive.
+        wanted: base names.
+        files: where what is read goes.
+        level: 0 for a folder, 1 for an archive, 2 for an archive in an archive.
+    """
+    listing = _listed(items, wanted)
+    claimed = sum(item.size for several in listing.pieces.values() for item in several)
+    if claimed > MOST_BYTES:
+        raise Refused(f"unpacks to {claimed / MEGABYTE:,.0f} MB, more than {MOST_BYTES // MEGABYTE}")
+    for base, several in listing.pieces.items():
+        others = several if base in files.content or base in files.refused else several[1:]
+        if others is not several:
+            _read_one(several[0], base, files)
+        others = [item for item in others if not _is_equal(item, base, files)]
+        if others:
+            listing.notes[f"{base} is there more than once; not counted"] = [item.name for item in others]
+    if listing.archives and level < 2:
+        _read_archive(listing.archives.pop(0), wanted, files, level)
+    if listing.archives:
+        unread = [item.name for item in listing.archives]
+        listing.notes["an archive inside the submission, not opened"] = unread
+    for note, names in listing.notes.items():
+        files.flags += [f"{note}: {shown(name)}" for name in names[:MOST_NAMED]]
+        if len(names) > MOST_NAMED:
+            files.flags.append(f"{note}: {len(names) - MOST_NAMED:,} more")
+
+
+def _read_archive(item: _Item, wanted: Collection[str], files: Files, level: int) -> None:
+    before = len(files.content)
+    try:
+        with ExitStack() as stack:
+            inner = io.BytesIO(_content(item, MOST_BYTES))
+            _read(_items_of_archive(inner, stack), wanted, files, level + 1)
+    except Refused as error:
+        files.refused[shown(item.name)] = str(error)
+    except Exception as error:  # as broken as an archive outside
+        files.refused[shown(item.name)] = unreadable(error)
+    if level and len(files.content) > before:
+        files.flags.append(f"an archive inside the submission, not opened deeper than one level: {shown(item.name)}")
+
+
+def _read_one(item: _Item, base: str, files: Files) -> None:
+    try:
+        files.content[base] = _content(item, LIMITS[PurePosixPath(base).suffix])
+    except Refused as error:
+        files.refused[base] = str(error)
+    except Exception as error:  # what a broken entry raises depends on where it is broken
+        files.refused[base] = unreadable(error)
+
+
+def _is_equal(item: _Item, base: str, files: Files) -> bool:
+    """Whether a second file of a name holds the same as the first."""
+    if item.size != len(files.content.get(base, b"")):
+        return False
+    second = Files()
+    _read_one(item, base, second)
+    return second.content == {base: files.content[base]}
+
+
+def _content(item: _Item, limit: int) -> bytes:
     """The bytes of one file; what is wrong with it is no harm to the others."""
     if item.refusal:
         raise Refused(item.refusal)
-    limit = LIMITS[PurePosixPath(item.base).suffix]
-    if item.size <= limit:
-        with item.open() as file:
+    file = item.open() if item.size <= limit else None
+    if file:
+        with file:
             content: bytes = file.read(limit + 1)
         if len(content) <= limit:
             return content

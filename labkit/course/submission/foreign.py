@@ -15,11 +15,12 @@ class Refused(ValueError):
 
 
 def shown(text: str, most: int = 80) -> str:
-    """Text of a stranger, on one line, with control and direction characters spelt out."""
+    """Text of a stranger, on one line, with blanks of every kind plain, and control and direction characters spelt."""
     spelt = []
-    for character in text[:most]:
-        plain = character == " " or not unicodedata.category(character).startswith(("C", "Z"))
-        spelt.append(character if plain else f"<U+{ord(character):04X}>")
+    for place, character in enumerate(text[:most]):
+        kind = unicodedata.category(character)
+        plain = not kind.startswith(("C", "Z")) or (character in "\u200c\u200d" and not JOINER.match(text, place))
+        spelt.append(" " if kind == "Zs" else character if plain else f"<U+{ord(character):04X}>")
     return "".join(spelt) + ("…" if len(text) > most else "")
 
 

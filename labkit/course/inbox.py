@@ -1,0 +1,308 @@
+"""Whose submissions these are: archives, folders or loose files, as packed, or as Canvas and Moodle hand out a class.
+
+Knows names and files; what is in them, only as far as they say whose they are.
+"""
+
+import re
+import unicodedata
+import zipfile
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from labkit.course.roster import Entry, Person
+from labkit.course.students import checked_id
+from labkit.course.submission.archive import (
+    ARCHIVE,
+    BOUNDED,
+    MOST_BYTES,
+    WORK,
+    is_junk,
+    read_files,
+    usual_name,
+    walk,
+    wanted_files,
+)
+from labkit.course.submission.foreign import Refused, shown
+from labkit.course.submission.identity import packed_of, student_of
+
+CANVAS = re.compile(
+    r"(?:(?P<name>.+?)_(?P<late>late_)?(?P<number>\d+)|(?P<late_too>late_)?anon_(?P<anonymous>[^_]+))"
+    r"_(?P<serial>\d+)_(?P<file>.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+MOODLE = re.compile(
+    r"(?P<name>.+)_(?P<number>\d+)_assign(?P<plugin>submission_[a-z]+|feedback_.*?)(?:_(?P<file>.*))?", re.DOTALL
+)
+OURS = re.compile(r"labs_(.+?)(?:[ _]?\(\d+\))?", re.IGNORECASE)
+ATTEMPT = re.compile(r"(?:-|[ _]?\()(\d+)\)?$")
+NOTES = (".csv", ".txt", ".html", ".htm", ".md")
+# In a name longer than most file systems take, so many characters are left of each of its parts.
+MOST_OF_A_NAME, LEFT, MOST_PARTS = 200, 16, 12
+
+
+@dataclass(frozen=True)
+class _Label:
+    """What a name says of a submission.
+
+    Attributes:
+        text: the whole name.
+        file: what the student called it.
+        name: the student's, as the platform writes it.
+        number: that the platform knows the student by; "" where no platform wrote the name.
+        serial: Canvas's number of the file, which grows from upload to upload.
+        late: the platform says so.
+        shared: how the names of all files of this hand-in begin.
+    """
+
+    text: str
+    file: str
+    name: str = ""
+    number: str = ""
+    serial: int = 0
+    late: bool = False
+    shared: str = ""
+
+
+def _label(text: str) -> _Label:
+    if match := MOODLE.fullmatch(text):
+        file = match["file"] or ""
+        return _Label(text, file, match["name"], match["number"], shared=text.removesuffix(file))
+    match = CANVAS.fullmatch(text)
+    if match is None or text.casefold().startswith("labs_"):
+        return _Label(text, text)
+    number, late = match["number"] or match["anonymous"], bool(match["late"] or match["late_too"])
+    serial, shared = int(match["serial"]), text[: match.start("serial")]
+    return _Label(text, match["file"], match["name"] or "", number, serial, late, shared)
+
+
+def unpack_bulk(path: Path, folder: Path) -> Path:
+    """Put the files of a platform's bulk zip into a folder, under harmless names.
+
+    What can not be read, or is no archive and no part of the labs, is left empty: whose it is, is known then.
+
+    Raises:
+        ValueError: it is no bulk zip.
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is neither a folder nor a zip")
+    with zipfile.ZipFile(path) as archive:
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        if any(entry.filename == "manifest.json" for entry in entries):
+            raise ValueError(f"{path} is one submission; give the folder that it lies in")
+        places = [(parts, entry) for entry in entries if (parts := _harmless(entry.filename))]
+        times = Counter[Path]()
+        # Deep ones first: where a file has the name of a folder, the folder keeps it.
+        for parts, entry in sorted(places, key=lambda place: -len(place[0])):
+            target = folder.joinpath(*parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            times[target] += 1
+            ending = ARCHIVE.search(target.name)
+            stem = target.name[: ending.start()] if ending else target.name
+            while target.exists():
+                target = target.with_name(f"{stem} ({times[target] + 1}){ending[0] if ending else ''}")
+            if len(parts) == 1 or ending or WORK.search(target.name):
+                target.write_bytes(_content(archive, entry))
+    return folder
+
+
+def _harmless(name: str) -> list[str]:
+    """The parts of a path, for any file system; none if nobody handed it in."""
+    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..")]
+    if any(is_junk(part) for part in parts):
+        return []
+    plain = [re.sub(r"[^\w. @+()-]", "_", unicodedata.normalize("NFC", part)) for part in parts]
+    short = [_shortened(part.lstrip(".").rstrip(". ") or "_") for part in plain]
+    return short[:2] + short[2:][2 - MOST_PARTS :]
+
+
+def _shortened(name: str) -> str:
+    if len(name.encode()) <= MOST_OF_A_NAME:
+        return name
+    label = _label(name)
+    file = label.file if len(label.file) <= 2 * LEFT else label.file[:LEFT] + label.file[-LEFT:]
+    return name.removesuffix(label.file).replace(label.name, label.name[:LEFT], 1) + file
+
+
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    if entry.file_size > MOST_BYTES or entry.compress_type not in BOUNDED or entry.flag_bits & 1:
+        return b""
+    try:
+        with archive.open(entry) as file:
+            return file.read(MOST_BYTES)
+    except Exception:  # what a broken entry raises depends on where it is broken
+        return b""
+
+
+def find_entries(folder: Path, people: Sequence[Person]) -> list[Entry]:
+    """All submissions in a folder, one a student: the newest, with the others' names in ``older``.
+
+    Raises:
+        ValueError: the folder is itself a submission.
+    """
+    if (folder / "manifest.json").is_file() or all((folder / name).is_dir() for name in ("notebooks", "models")):
+        raise ValueError(f"{folder} is one submission; give the folder that it lies in")
+    ids = {person.student for person in people}
+    entries = [_entry(path, label, people, ids) for path, label in _pieces(folder, ids)]
+    own = {entry.student for entry in entries if entry.named in ("", entry.student)}
+    several: dict[str, list[Entry]] = {}
+    for entry in entries:
+        key = entry.platform_id or entry.student or f"? {entry.path}"
+        if entry.named not in ("", entry.student) and entry.student in own and not entry.platform_id:
+            # Two say that they are by one; the other name keeps them apart.
+            key, entry.student = f"{entry.named} {entry.student}", entry.named
+        several.setdefault(key, []).append(entry)
+    return sorted(map(_newest, several.values()), key=lambda entry: (entry.student, entry.path.name))
+
+
+def _newest(attempts: list[Entry]) -> Entry:
+    """The one packed last; where one does not say when it was packed, the platform's number or the file's decides."""
+    start = datetime.min.replace(tzinfo=UTC)
+    told = all(entry.packed for entry in attempts)
+    by_time = sorted(attempts, key=lambda entry: (entry.packed or start, entry.attempt, entry.path.name))
+    by_number = sorted(attempts, key=lambda entry: (entry.attempt, entry.packed or start, entry.path.name))
+    *older, newest = by_time if told else by_number
+    newest.older = [shown(entry.path.name) for entry in older]
+    return newest
+
+
+def owners_of(entries: Sequence[Entry], folder: Path) -> list[str]:
+    """A name for each submission: its student's ID; where nobody can tell, or two claim one ID, also its place.
+
+    A blank, which is in no ID, tells such names from IDs.
+    """
+    claimed = [entry.student for entry in entries]
+    return [
+        entry.student
+        if entry.student and claimed.count(entry.student) == 1
+        else f"{entry.student or '?'} {shown(str(entry.path.relative_to(folder)), 300)}"
+        for entry in entries
+    ]
+
+
+def _pieces(folder: Path, ids: Collection[str]) -> Iterator[tuple[Path, _Label]]:
+    """Submissions in a folder, each with the name that says whose it is; loose files of one hand-in are one."""
+    together: dict[str, list[tuple[Path, _Label]]] = {}
+    for path in sorted(folder.iterdir()):
+        label, is_folder = _label(path.name), path.is_dir() and not path.is_symlink()
+        moodle = MOODLE.fullmatch(path.name)
+        nobodys = is_junk(path.name) or (moodle and not moodle["plugin"].startswith("submission_file"))
+        if nobodys or (not is_folder and path.suffix.lower() in NOTES):
+            continue
+        if is_folder:
+            yield from _pieces_within(path, label, ids)
+        else:
+            together.setdefault(label.shared or path.name, []).append((path, label))
+    for shared, files in together.items():
+        archives = [(path, label) for path, label in files if ARCHIVE.search(path.name)]
+        loose = [label for _, label in files if usual_name(label.file, wanted_files())]
+        if not files[0][1].shared or (archives and not loose):
+            yield from archives or files
+        else:
+            newest = max((label for _, label in files), key=lambda label: label.serial)
+            yield folder / f"{shared}*", replace(newest, file="")
+
+
+def _pieces_within(folder: Path, label: _Label, ids: Collection[str]) -> Iterator[tuple[Path, _Label]]:
+    """The submission that a folder is, or those that lie in it."""
+    try:
+        files = list(walk(folder))
+    except (Refused, OSError):
+        files = []  # whoever reads it will say why
+    archives = [path for path in files if ARCHIVE.search(path.name)]
+    facts = [path.parent for path in files if path.name in ("manifest.json", "student.json")]
+    roots = {place.parent if place.name == "models" and place != folder else place for place in facts}
+    if not label.number and not _id_in(folder.name, ids) and _holds_a_class(folder, files, ids):
+        yield from _pieces(folder, ids)
+    elif len(roots) > 1 and folder not in roots:
+        yield from ((root, label if label.number else _label(root.name)) for root in sorted(roots))
+    elif archives and not any(usual_name(path.name, wanted_files()) for path in files):
+        for path in archives:
+            # One of several in a folder has its own name; to a single one that of the folder says more.
+            whose = label if label.number or len(archives) == 1 else _label(path.name)
+            yield path, replace(whose, file=path.name)
+    else:
+        yield folder, label
+
+
+def _holds_a_class(folder: Path, files: Sequence[Path], ids: Collection[str]) -> bool:
+    """Whether names in a folder, not its own, say whose the files are."""
+    places = [path.relative_to(folder).parts for path in files]
+    if {"notebooks", "models"} & {parts[0] for parts in places if len(parts) > 1}:
+        return False
+    names = {part for parts in places for part in parts[:-1]}
+    names |= {parts[-1] for parts in places if ARCHIVE.search(parts[-1]) or WORK.search(parts[-1])}
+    return any(_label(name).number or _id_in(name, ids) for name in names)
+
+
+def _entry(path: Path, label: _Label, people: Sequence[Person], ids: Collection[str]) -> Entry:
+    told, packed = _what_it_says(path)
+    person = _person(people, label) if label.number else None
+    # A platform knows whose a file is; of the student's own name for it only an ID of the class counts then.
+    names = [ARCHIVE.sub("", name) for name in (label.file, label.text)][: 1 if label.number else 2]
+    if not label.number and not path.is_dir() and not ARCHIVE.search(path.name):
+        names = [""]  # a stray file
+    ours = next(filter(None, map(OURS.fullmatch, names)), None)
+    named = next(filter(None, (_id_in(name, {*ids, told} - {""}) for name in names)), "")
+    named = named or (_id_or_nothing(ours[1]) if ours and not label.number else "")
+    student = next((one for one in (told, named) if one in ids), told or named)
+    if not student and not label.number:
+        plain = [re.sub(r"[ _]?\(\d+\)$", "", name) for name in reversed(names)]
+        student = next(filter(None, map(_id_or_nothing, plain)), "")
+    student = person.student if person else student
+    known = next((one for one in people if one.student == student), None)
+    name = known.name if known and known.name else shown(label.name)
+    number = ATTEMPT.search(names[0])
+    if number and names[0].casefold().endswith(tuple(filter(None, (told, named, student)))):
+        number = None  # the ID itself ends so
+    attempt = label.serial or (int(number[1]) if number else 0)
+    return Entry(path, student, name, attempt, label.late, packed, label.number, named=named)
+
+
+def _what_it_says(path: Path) -> tuple[str, datetime | None]:
+    """The ID and the time of packing that a submission gives itself."""
+    files = read_files(path, ("manifest.json", "student.json"))
+    try:
+        packed = datetime.fromisoformat(packed_of(files))
+    except ValueError:
+        return student_of(files), None
+    return student_of(files), packed if packed.tzinfo else packed.replace(tzinfo=UTC)
+
+
+def _id_or_nothing(text: str) -> str:
+    try:
+        return checked_id(text)
+    except ValueError:
+        return ""
+
+
+def _id_in(name: str, ids: Collection[str]) -> str:
+    """The ID that stands in a name between signs that are no letters and digits; "" if it is none, or one of two."""
+    text = unicodedata.normalize("NFKC", ARCHIVE.sub("", name)).casefold()
+    words = list(re.finditer(r"[^\W_]+", text))
+    parts = {text[a.start() : b.end()] for at, a in enumerate(words) for b in words[at : at + 5]}
+    longest, *others = sorted(parts & set(ids), key=len, reverse=True) or [""]
+    return longest if all(other in longest for other in others) else ""
+
+
+def _person(people: Sequence[Person], label: _Label) -> Person | None:
+    """Whom the platform means: by its number, or else by the name, if only one has it."""
+    # Only Canvas has serial numbers; a number of the other platform may be somebody else's.
+    by_number = [p for p in people if label.number == (p.canvas_id if label.serial else p.moodle_id)]
+    by_name = [person for person in people if _letters(label.name) in _spellings(person.name) - {""}]
+    fitting = by_number or by_name
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _letters(name: str) -> str:
+    """A name as Canvas writes it: letters only."""
+    plain = unicodedata.normalize("NFKD", name).casefold()
+    return "".join(character for character in plain if character.isalnum())
+
+
+def _spellings(name: str) -> set[str]:
+    """A name as Canvas may write it: any of its parts first, then those that follow, then the rest."""
+    parts = name.replace(",", " ").split()
+    return {_letters("".join(parts[first:] + parts[:first])) for first in range(len(parts))}
