@@ -112,6 +112,11 @@ def test_marks_come_back_are_summed_and_stay(two, tmp_path, text):
     assert {**two.snapshot(), two.out / "grades.csv.before": b""} == {**before, two.out / "grades.csv.before": b""}
 
 
+def test_a_sum_of_many_digits_is_known_again(two, tmp_path):
+    path = saved(tmp_path, f"{HEAD}p1,{FIRST},1.33333,\np1,{SECOND},0.333333,\n")
+    assert two.write(path) == two.write() == two.write(path) == {"p1": "1.666663", "p2": ""}
+
+
 def test_later_marks_replace_those_that_they_speak_of_and_no_others(two, tmp_path):
     two.write(saved(tmp_path, f"{HEAD}p1,{FIRST},1,\np1,{SECOND},2,\np2,{FIRST},2,\n"))
     assert two.write(saved(tmp_path, f"{HEAD}p1,{FIRST},0.5,\np2,{FIRST},,\n")) == {"p1": "2.5", "p2": ""}
