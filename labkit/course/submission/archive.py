@@ -249,7 +249,7 @@ def _sorted_out(items: Iterator[_Item], wanted: Collection[str], notes: dict[str
             note = "a file that is encrypted, not read"
         elif not note and (usual or ARCHIVE.search(item.base)):
             pieces.setdefault(usual, []).append(item)
-        if not note and item.base != shown(item.base, 200):
+        if not note and "<U+" in shown(item.base, 200):
             note = "a file name with control or direction characters"
         if note:
             notes.setdefault(note, []).append(item.name)
