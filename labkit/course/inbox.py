@@ -8,15 +8,15 @@ import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from labkit.course.roster import Entry, Person
-from labkit.course.students import checked_id
 from labkit.course.submission.archive import ARCHIVE, BOUNDED, MOST_BYTES, is_junk, read_files, usual_name, walk
 from labkit.course.submission.foreign import Refused, shown
-from labkit.course.submission.identity import packed_of, student_of
+from labkit.course.submission.identity import id_or_nothing, packed_of, student_of
 
 # Name, late, number, or no name; number of the file; file. Moodle: name, number, plugin, file.
 CANVAS = re.compile(r"(?:(.+?)_(late_)?(\d+)|(late_)?anon_([^_]+))_(\d+)_(.+)", re.IGNORECASE | re.DOTALL)
@@ -87,8 +87,13 @@ def unpack_bulk(path: Path, folder: Path) -> Path:
             stem = target.name[: ending.start()] if ending else target.name
             while target.exists():
                 target = target.with_name(f"{stem} ({times[target] + 1}){ending[0] if ending else ''}")
+            content = b""
+            if entry.file_size <= MOST_BYTES and entry.compress_type in BOUNDED and not entry.flag_bits & 1:
+                # What a broken entry raises depends on where it is broken.
+                with suppress(Exception), archive.open(entry) as file:
+                    content = file.read(MOST_BYTES)
             if len(parts) == 1 or ending or usual_name(target.name):
-                target.write_bytes(_content(archive, entry))
+                target.write_bytes(content)
     return folder
 
 
@@ -110,16 +115,6 @@ def _shortened(name: str) -> str:
     return name.removesuffix(label.file).replace(label.name, label.name[:LEFT], 1) + file
 
 
-def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    if entry.file_size > MOST_BYTES or entry.compress_type not in BOUNDED or entry.flag_bits & 1:
-        return b""
-    try:
-        with archive.open(entry) as file:
-            return file.read(MOST_BYTES)
-    except Exception:  # what a broken entry raises depends on where it is broken
-        return b""
-
-
 def find_entries(folder: Path, people: Sequence[Person]) -> list[Entry]:
     """All submissions in a folder, one a student: the newest, with the others' names in ``older``.
 
@@ -138,7 +133,9 @@ def find_entries(folder: Path, people: Sequence[Person]) -> list[Entry]:
             # Two say that they are by one; the other name keeps them apart.
             key, entry.student = f"{entry.named} {entry.student}", entry.named
         several.setdefault(key, []).append(entry)
-    return sorted(map(_newest, several.values()), key=lambda entry: (entry.student, entry.path.name))
+    # Where two claim one ID, the last counts in the tables: one's own, and rather a platform's.
+    newest = [_newest(several[key]) for key in sorted(several, key=lambda key: " " not in key)]
+    return sorted(newest, key=lambda entry: (entry.student, bool(entry.platform_id)))
 
 
 def _newest(attempts: list[Entry]) -> Entry:
@@ -237,11 +234,11 @@ def _entry(path: Path, label: _Label, people: Sequence[Person], ids: Collection[
         names = [""]  # a stray file
     ours = next(filter(None, map(OURS.fullmatch, names)), None)
     named = next(filter(None, (_id_in(name, {*ids, told} - {""}) for name in names)), "")
-    named = named or (_id_or_nothing(ours[1]) if ours and not label.number else "")
+    named = named or (id_or_nothing(ours[1]) if ours and not label.number else "")
     student = next((one for one in (told, named) if one in ids), told or named)
     if not student and not label.number:
         plain = [re.sub(r"[ _]?\(\d+\)$", "", name) for name in reversed(names)]
-        student = next(filter(None, map(_id_or_nothing, plain)), "")
+        student = next(filter(None, map(id_or_nothing, plain)), "")
     student = person.student if person else student
     known = next((one for one in people if one.student == student), None)
     name = known.name if known and known.name else shown(label.name)
@@ -260,13 +257,6 @@ def _what_it_says(path: Path) -> tuple[str, datetime | None]:
     except ValueError:
         return student_of(files), None
     return student_of(files), packed if packed.tzinfo else packed.replace(tzinfo=UTC)
-
-
-def _id_or_nothing(text: str) -> str:
-    try:
-        return checked_id(text)
-    except ValueError:
-        return ""
 
 
 def _id_in(name: str, ids: Collection[str]) -> str:

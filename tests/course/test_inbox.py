@@ -272,6 +272,12 @@ def test_a_zip_of_another_ones_never_takes_the_place_of_that_ones(collected):
         assert collected(files, people) == [("ann", "labs_ann.zip", []), ("bob", "labs_bob.zip", [])]
 
 
+def test_of_two_that_claim_one_id_ones_own_comes_last_and_counts(collected):
+    files = {"labs_ann.zip": work("ann"), "labs_bob.zip": work("ann"), "labs_bob (1).zip": work("bob")}
+    found = collected({name: zipped(content) for name, content in files.items()})
+    assert [x[:2] for x in found] == [("ann", "labs_ann.zip"), ("bob", "labs_bob.zip"), ("bob", "labs_bob (1).zip")]
+
+
 def test_a_zip_that_was_renamed_is_whose_it_says(collected):
     assert collected({"labs_final.zip": zipped(work("ann"))}) == [("ann", "labs_final.zip", [])]
 

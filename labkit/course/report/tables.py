@@ -62,14 +62,13 @@ def write_all(
     write_csv(out / "gradebook-moodle.csv", gradebook.MOODLE, moodle)
     pairs = [{"pseudonym": key, "student": name} for name, key in names.items()]
     write_csv(out / "pseudonyms.csv", ["pseudonym", "student"], pairs)
-    absent = {key: person for key, person in missing.items() if person.student not in covered}
+    absent = {key: shown(x.name) or x.student for key, x in missing.items() if x.student not in covered}
     if anonymous:
         labels = {key: key for key in results}
         class_page = pages.class_page(_anonymous(results, entries, people), labels, list(absent))
     else:
         labels = {key: entries[key].name or result.student or key for key, result in results.items()}
-        called = [shown(person.name) or person.student for person in absent.values()]
-        class_page = pages.class_page(results, labels, called)
+        class_page = pages.class_page(results, labels, list(absent.values()))
     write(out / "index.html", class_page)
     some = [result.networks for result in results.values()][:: len(results) // 30 + 1]  # a page need not hold all
     for key, result in results.items():
