@@ -66,9 +66,7 @@ def rows_of_csv(path: Path, required: Sequence[str] = (), optional: Sequence[str
         raise ValueError(f"{path} {faults[0]}; its columns are {shown(', '.join(names), 500)}")
     for number, row in records:
         if any(row[len(names) :]):
-            raise ValueError(
-                f"{path}, line {number}: more cells than columns; put text with a separator in it in quotes"
-            )
+            raise ValueError(f"{path}, line {number}: more cells than columns; text with a separator needs quotes")
     rows = [(number, dict(zip(names, row + [""] * len(names), strict=False))) for number, row in records]
     return [name for name in names if not name.startswith("(column ") or any(row[name] for _, row in rows)], rows
 

@@ -8,37 +8,22 @@ import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from labkit.course.roster import Entry, Person
-from labkit.course.students import checked_id
-from labkit.course.submission.archive import (
-    ARCHIVE,
-    BOUNDED,
-    MOST_BYTES,
-    WORK,
-    is_junk,
-    read_files,
-    usual_name,
-    walk,
-    wanted_files,
-)
+from labkit.course.submission.archive import ARCHIVE, BOUNDED, MOST_BYTES, is_junk, read_files, usual_name, walk
 from labkit.course.submission.foreign import Refused, shown
-from labkit.course.submission.identity import packed_of, student_of
+from labkit.course.submission.identity import id_or_nothing, packed_of, student_of
 
-CANVAS = re.compile(
-    r"(?:(?P<name>.+?)_(?P<late>late_)?(?P<number>\d+)|(?P<late_too>late_)?anon_(?P<anonymous>[^_]+))"
-    r"_(?P<serial>\d+)_(?P<file>.+)",
-    re.IGNORECASE | re.DOTALL,
-)
-MOODLE = re.compile(
-    r"(?P<name>.+)_(?P<number>\d+)_assign(?P<plugin>submission_[a-z]+|feedback_.*?)(?:_(?P<file>.*))?", re.DOTALL
-)
+# Name, late, number, or no name; number of the file; file. Moodle: name, number, plugin, file.
+CANVAS = re.compile(r"(?:(.+?)_(late_)?(\d+)|(late_)?anon_([^_]+))_(\d+)_(.+)", re.IGNORECASE | re.DOTALL)
+MOODLE = re.compile(r"(.+)_(\d+)_assign(submission_[a-z]+|feedback_.*?)(?:_(.*))?", re.DOTALL)
 OURS = re.compile(r"labs_(.+?)(?:[ _]?\(\d+\))?", re.IGNORECASE)
 ATTEMPT = re.compile(r"(?:-|[ _]?\()(\d+)\)?$")
-NOTES = (".csv", ".txt", ".html", ".htm", ".md")
+NOTES = re.compile(r".*\.(csv|html?|md)|(?!.*\.ipynb\.).*\.txt|readme", re.IGNORECASE | re.DOTALL)
 # In a name longer than most file systems take, so many characters are left of each of its parts.
 MOST_OF_A_NAME, LEFT, MOST_PARTS = 200, 16, 12
 
@@ -68,14 +53,13 @@ class _Label:
 
 def _label(text: str) -> _Label:
     if match := MOODLE.fullmatch(text):
-        file = match["file"] or ""
-        return _Label(text, file, match["name"], match["number"], shared=text.removesuffix(file))
+        name, number, _, file = match.groups("")
+        return _Label(text, file, name, number, shared=text.removesuffix(file))
     match = CANVAS.fullmatch(text)
     if match is None or text.casefold().startswith("labs_"):
         return _Label(text, text)
-    number, late = match["number"] or match["anonymous"], bool(match["late"] or match["late_too"])
-    serial, shared = int(match["serial"]), text[: match.start("serial")]
-    return _Label(text, match["file"], match["name"] or "", number, serial, late, shared)
+    name, late, number, late_too, anonymous, serial, file = match.groups("")
+    return _Label(text, file, name, number or anonymous, int(serial), bool(late or late_too), text[: match.start(6)])
 
 
 def unpack_bulk(path: Path, folder: Path) -> Path:
@@ -103,8 +87,13 @@ def unpack_bulk(path: Path, folder: Path) -> Path:
             stem = target.name[: ending.start()] if ending else target.name
             while target.exists():
                 target = target.with_name(f"{stem} ({times[target] + 1}){ending[0] if ending else ''}")
-            if len(parts) == 1 or ending or WORK.search(target.name):
-                target.write_bytes(_content(archive, entry))
+            content = b""
+            if entry.file_size <= MOST_BYTES and entry.compress_type in BOUNDED and not entry.flag_bits & 1:
+                # What a broken entry raises depends on where it is broken.
+                with suppress(Exception), archive.open(entry) as file:
+                    content = file.read(MOST_BYTES)
+            if len(parts) == 1 or ending or usual_name(target.name):
+                target.write_bytes(content)
     return folder
 
 
@@ -126,16 +115,6 @@ def _shortened(name: str) -> str:
     return name.removesuffix(label.file).replace(label.name, label.name[:LEFT], 1) + file
 
 
-def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    if entry.file_size > MOST_BYTES or entry.compress_type not in BOUNDED or entry.flag_bits & 1:
-        return b""
-    try:
-        with archive.open(entry) as file:
-            return file.read(MOST_BYTES)
-    except Exception:  # what a broken entry raises depends on where it is broken
-        return b""
-
-
 def find_entries(folder: Path, people: Sequence[Person]) -> list[Entry]:
     """All submissions in a folder, one a student: the newest, with the others' names in ``older``.
 
@@ -154,16 +133,17 @@ def find_entries(folder: Path, people: Sequence[Person]) -> list[Entry]:
             # Two say that they are by one; the other name keeps them apart.
             key, entry.student = f"{entry.named} {entry.student}", entry.named
         several.setdefault(key, []).append(entry)
-    return sorted(map(_newest, several.values()), key=lambda entry: (entry.student, entry.path.name))
+    # Where two claim one ID, the last counts in the tables: one's own, and rather a platform's.
+    newest = [_newest(several[key]) for key in sorted(several, key=lambda key: " " not in key)]
+    return sorted(newest, key=lambda entry: (entry.student, bool(entry.platform_id)))
 
 
 def _newest(attempts: list[Entry]) -> Entry:
     """The one packed last; where one does not say when it was packed, the platform's number or the file's decides."""
     start = datetime.min.replace(tzinfo=UTC)
-    told = all(entry.packed for entry in attempts)
-    by_time = sorted(attempts, key=lambda entry: (entry.packed or start, entry.attempt, entry.path.name))
-    by_number = sorted(attempts, key=lambda entry: (entry.attempt, entry.packed or start, entry.path.name))
-    *older, newest = by_time if told else by_number
+    sure = all(entry.packed for entry in attempts)
+    attempts.sort(key=lambda e: (e.packed if sure and e.packed else start, e.attempt, e.packed or start, e.path.name))
+    *older, newest = attempts
     newest.older = [shown(entry.path.name) for entry in older]
     return newest
 
@@ -186,23 +166,27 @@ def _pieces(folder: Path, ids: Collection[str]) -> Iterator[tuple[Path, _Label]]
     """Submissions in a folder, each with the name that says whose it is; loose files of one hand-in are one."""
     together: dict[str, list[tuple[Path, _Label]]] = {}
     for path in sorted(folder.iterdir()):
-        label, is_folder = _label(path.name), path.is_dir() and not path.is_symlink()
-        moodle = MOODLE.fullmatch(path.name)
-        nobodys = is_junk(path.name) or (moodle and not moodle["plugin"].startswith("submission_file"))
-        if nobodys or (not is_folder and path.suffix.lower() in NOTES):
+        label, moodle = _label(path.name), MOODLE.fullmatch(path.name)
+        if is_junk(path.name) or (moodle and not moodle[3].startswith("submission_file")):
             continue
-        if is_folder:
+        if path.is_dir() and not path.is_symlink():
             yield from _pieces_within(path, label, ids)
-        else:
+        elif not NOTES.fullmatch(path.name):
             together.setdefault(label.shared or path.name, []).append((path, label))
     for shared, files in together.items():
+        newest = max((label for _, label in files), key=lambda label: label.serial)
         archives = [(path, label) for path, label in files if ARCHIVE.search(path.name)]
-        loose = [label for _, label in files if usual_name(label.file, wanted_files())]
-        if not files[0][1].shared or (archives and not loose):
-            yield from archives or files
-        else:
-            newest = max((label for _, label in files), key=lambda label: label.serial)
+        loose = any(usual_name(label.file) for _, label in files) or _are_parts([path for path, _ in archives])
+        if newest.shared and (loose or not archives):
             yield folder / f"{shared}*", replace(newest, file="")
+        else:
+            yield from archives or files
+
+
+def _are_parts(archives: Sequence[Path]) -> bool:
+    """Whether archives have no file in common, as ``notebooks.zip`` and ``models.zip``; else they are attempts."""
+    contents = [read_files(path).content.keys() - {"manifest.json", "student.json"} for path in archives]
+    return len(contents) > 1 and all(contents) and sum(map(len, contents)) == len(set().union(*contents))
 
 
 def _pieces_within(folder: Path, label: _Label, ids: Collection[str]) -> Iterator[tuple[Path, _Label]]:
@@ -218,7 +202,11 @@ def _pieces_within(folder: Path, label: _Label, ids: Collection[str]) -> Iterato
         yield from _pieces(folder, ids)
     elif len(roots) > 1 and folder not in roots:
         yield from ((root, label if label.number else _label(root.name)) for root in sorted(roots))
-    elif archives and not any(usual_name(path.name, wanted_files()) for path in files):
+    elif (
+        archives
+        and not any(map(usual_name, (path.name for path in files)))
+        and not (label.number and _are_parts(archives))
+    ):
         for path in archives:
             # One of several in a folder has its own name; to a single one that of the folder says more.
             whose = label if label.number or len(archives) == 1 else _label(path.name)
@@ -233,7 +221,7 @@ def _holds_a_class(folder: Path, files: Sequence[Path], ids: Collection[str]) ->
     if {"notebooks", "models"} & {parts[0] for parts in places if len(parts) > 1}:
         return False
     names = {part for parts in places for part in parts[:-1]}
-    names |= {parts[-1] for parts in places if ARCHIVE.search(parts[-1]) or WORK.search(parts[-1])}
+    names |= {parts[-1] for parts in places if ARCHIVE.search(parts[-1]) or usual_name(parts[-1])}
     return any(_label(name).number or _id_in(name, ids) for name in names)
 
 
@@ -246,11 +234,11 @@ def _entry(path: Path, label: _Label, people: Sequence[Person], ids: Collection[
         names = [""]  # a stray file
     ours = next(filter(None, map(OURS.fullmatch, names)), None)
     named = next(filter(None, (_id_in(name, {*ids, told} - {""}) for name in names)), "")
-    named = named or (_id_or_nothing(ours[1]) if ours and not label.number else "")
+    named = named or (id_or_nothing(ours[1]) if ours and not label.number else "")
     student = next((one for one in (told, named) if one in ids), told or named)
     if not student and not label.number:
         plain = [re.sub(r"[ _]?\(\d+\)$", "", name) for name in reversed(names)]
-        student = next(filter(None, map(_id_or_nothing, plain)), "")
+        student = next(filter(None, map(id_or_nothing, plain)), "")
     student = person.student if person else student
     known = next((one for one in people if one.student == student), None)
     name = known.name if known and known.name else shown(label.name)
@@ -269,13 +257,6 @@ def _what_it_says(path: Path) -> tuple[str, datetime | None]:
     except ValueError:
         return student_of(files), None
     return student_of(files), packed if packed.tzinfo else packed.replace(tzinfo=UTC)
-
-
-def _id_or_nothing(text: str) -> str:
-    try:
-        return checked_id(text)
-    except ValueError:
-        return ""
 
 
 def _id_in(name: str, ids: Collection[str]) -> str:

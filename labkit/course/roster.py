@@ -39,11 +39,6 @@ class Person:
     moodle_id: str = ""
     email: str = ""
 
-    @property
-    def platform_ids(self) -> frozenset[str]:
-        """All numbers that platforms know the student by."""
-        return frozenset({self.canvas_id, self.moodle_id} - {""})
-
 
 @dataclass
 class Entry:

@@ -93,65 +93,21 @@ def _points(reached: Reached | None, most: float) -> float:
 
 def page(folder: Path) -> str:
     """The page in Markdown, with links that are relative to the folder of the notebooks."""
-    table = rows(folder)
-    bonus = {task.notebook for task in TASKS.values() if task.bonus}
-    counted = [row for row in table if row.name not in bonus]
-    got, of = sum(row.points for row in counted), sum(row.of for row in counted)
-    extra = [f"{row.points:g} of {row.of:g} bonus, " for row in table if row.name in bonus]
-    student = who()
-    nobody = "**Nobody has signed in yet:** write your ID in the first cells of notebook 01."
-    lines = [
-        f"**You are {student}.**" if student else nobody,
-        "",
-        "| notebook | minutes | points so far | state |",
-        "|:--|:--|--:|:--|",
-        *(_line(row, bonus=row.name in bonus) for row in table),
-        "",
-        f"**{got:g} of {of:g} points**, {''.join(extra)}by your check cells.",
-        *(_not_saved(row) for row in table if row.unsaved),
-        "",
-        _next(table),
-        "",
-        *_handing_in(student),
-    ]
-    return "\n".join(lines) + "\n"
+    from jinja2 import Environment, FileSystemLoader  # every notebook imports this module, and few show the page
 
-
-def _line(row: Row, *, bonus: bool) -> str:
-    title = row.title.replace("|", "\\|").replace("[", "\\[").replace("]", "\\]")
-    link = title if row.state == "missing" else f"[{title}]({row.name}.ipynb)"
-    points = f"{row.points:g} of {row.of:g}" + (" (bonus)" if bonus else "")
-    return f"| {link} | {row.minutes.replace('|', ' ')} | {points} | {row.state} |"
-
-
-def _not_saved(row: Row) -> str:
-    names = ", ".join(f"`{name}`" for name in row.unsaved)
-    return f"\nNot saved yet: {names}. The points count once you have run the cell of {row.name[:2]} that saves."
-
-
-def _next(table: list[Row]) -> str:
-    row = next((row for row in table if row.state != "missing" and row.points < row.of), None)
-    if row is None:
-        return "**Next:** every check has its points. Look through your answers in words, then hand in."
-    link = f"[{row.title}]({row.name}.ipynb)"
-    asked = [task for task in TASKS.values() if task.notebook == row.name]
-    kept = points_so_far()
-    left = [task.title for task in asked if _points(kept.get(task.name), task.points) < task.points]
-    return f"**Next:** {link}. Points to get: {'; '.join(left)}."
-
-
-def _handing_in(student: str) -> list[str]:
-    if not handed_out():
-        return ["In this folder the notebooks are solved; `labkit release` makes the exercises from them."]
-    command = "make pack" if student else "make pack STUDENT=ab1234"
-    other = ".venv/bin/labkit pack" if student else ".venv/bin/labkit pack --student ab1234"
-    return [
-        f"**To hand in:** save your notebooks and run `{command}` (or `{other}`) in a terminal, in the folder above "
-        "this one. It shows the points that the grader will give, and lists what is missing.",
-        "",
-        "**A given cell was changed or lost?** `.venv/bin/labkit repair 02` puts those of notebook 02 back and leaves "
-        "your work alone.",
-    ]
+    table, kept = rows(folder), points_so_far()
+    following = next((row for row in table if row.state != "missing" and row.points < row.of), None)
+    asked = [task for task in TASKS.values() if following and task.notebook == following.name]
+    places = FileSystemLoader(Path(__file__).parent / "report" / "templates", encoding="utf-8")
+    templates = Environment(loader=places, autoescape=False, trim_blocks=True, lstrip_blocks=True)
+    return templates.get_template("start.md.j2").render(
+        student=who(),
+        table=table,
+        bonus={task.notebook for task in TASKS.values() if task.bonus},
+        following=following,
+        left=[task.title for task in asked if _points(kept.get(task.name), task.points) < task.points],
+        given=handed_out(),
+    )
 
 
 def plain(markdown: str) -> str:

@@ -15,8 +15,8 @@ from labkit.course.submission import read_submission
 from labkit.course.submission.archive import read_files, usual_name, wanted_files
 
 NOTEBOOK = json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
-ANN = Person("ann", "Ann Alpha", platform_ids=frozenset({"9001"}))
-BOB = Person("bob", "Bob Beta", platform_ids=frozenset({"Participant 9002"}))
+ANN = Person("ann", "Ann Alpha", canvas_id="9001", moodle_id="9001")
+BOB = Person("bob", "Bob Beta", canvas_id="9002", moodle_id="9002")
 
 
 def work(student="", packed="", **more):
@@ -183,6 +183,15 @@ def test_loose_files_beside_a_zip_complete_it(collected):
     assert ann.packed == datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("start", ["alphaann_9001_7000{}_", "Ann Alpha_9001_assignsubmission_file_/{}"])
+def test_two_archives_that_have_no_file_in_common_are_one_submission(collected, start):
+    halves = {"notebooks.zip": work("ann"), "models.zip": {"CNN_MNIST.pth": b"x"}}
+    collected({start.format(n) + name: zipped(files) for n, (name, files) in enumerate(halves.items())})
+    (ann,) = collected.entries
+    read = read_files(ann.path)
+    assert (ann.student, len(read.content), read.flags) == ("ann", 4, [])
+
+
 def test_anonymous_names_of_canvas_are_told_by_what_is_in_them(collected):
     assert collected({"LATE_anon_aB3xZ_70003_labs.zip": zipped(work("bob"))})[0][0] == "bob"
     assert collected.entries[0].late
@@ -201,6 +210,7 @@ def test_anonymous_names_of_canvas_are_told_by_what_is_in_them(collected):
         "Ann Alpha_9001_assignfeedback_comments_/x.html",
         "Ann Alpha_9001_assignsubmission_comments_/x.html",
         "grades.csv",
+        "README",
     ],
 )
 def test_junk_is_nobody(collected, junk):
@@ -251,7 +261,7 @@ EARLY, LATE = "2026-11-01T12:00:00+00:00", "2026-11-08T12:00:00+00:00"
 )
 def test_the_newest_counts_whatever_its_name_ends_in(collected, old, new):
     files = {name: zipped(work("s2026-12", packed)) for name, packed in (old, new)}
-    person = Person("s2026-12", "A", platform_ids=frozenset({"1"}))
+    person = Person("s2026-12", "A", canvas_id="1")
     for people in ((person,), ()):
         assert collected(files, people) == [("s2026-12", new[0], [old[0]])]
 
@@ -260,6 +270,12 @@ def test_a_zip_of_another_ones_never_takes_the_place_of_that_ones(collected):
     files = {"labs_ann.zip": zipped(work("ann", EARLY)), "labs_bob.zip": zipped(work("ann", LATE))}
     for people in ((ANN, BOB), ()):
         assert collected(files, people) == [("ann", "labs_ann.zip", []), ("bob", "labs_bob.zip", [])]
+
+
+def test_of_two_that_claim_one_id_ones_own_comes_last_and_counts(collected):
+    files = {"labs_ann.zip": work("ann"), "labs_bob.zip": work("ann"), "labs_bob (1).zip": work("bob")}
+    found = collected({name: zipped(content) for name, content in files.items()})
+    assert [x[:2] for x in found] == [("ann", "labs_ann.zip"), ("bob", "labs_bob.zip"), ("bob", "labs_bob (1).zip")]
 
 
 def test_a_zip_that_was_renamed_is_whose_it_says(collected):

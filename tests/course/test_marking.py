@@ -112,6 +112,11 @@ def test_marks_come_back_are_summed_and_stay(two, tmp_path, text):
     assert {**two.snapshot(), two.out / "grades.csv.before": b""} == {**before, two.out / "grades.csv.before": b""}
 
 
+def test_a_sum_of_many_digits_is_known_again(two, tmp_path):
+    path = saved(tmp_path, f"{HEAD}p1,{FIRST},1.33333,\np1,{SECOND},0.333333,\n")
+    assert two.write(path) == two.write() == two.write(path) == {"p1": "1.666663", "p2": ""}
+
+
 def test_later_marks_replace_those_that_they_speak_of_and_no_others(two, tmp_path):
     two.write(saved(tmp_path, f"{HEAD}p1,{FIRST},1,\np1,{SECOND},2,\np2,{FIRST},2,\n"))
     assert two.write(saved(tmp_path, f"{HEAD}p1,{FIRST},0.5,\np2,{FIRST},,\n")) == {"p1": "2.5", "p2": ""}
@@ -311,11 +316,17 @@ def test_feedback_goes_back_under_the_names_of_the_platforms(tmp_path):
         "p5": "in/Di Lu_400124_assignsubmission_file",
         "p6": "in/Eve_400125_assignsubmission_file_labs.zip",
         "p7": "in/labs_fay.zip",
+        "p8": str(tmp_path / "in" / "gusgo_90008_*"),  # loose files
+        "p9": "in/labs_2026_12_1.zip",
     }
+    (tmp_path / "in").mkdir()
+    for name in ("gusgo_90008_70008_01_training.ipynb", "gusgo_90008_70009_CNN_MNIST.pth"):
+        (tmp_path / "in" / name).touch()
     Class(tmp_path, {key: result(key.replace("p", "s")) for key in paths}, paths=paths).write()
     with zipfile.ZipFile(tmp_path / "feedback-canvas.zip") as archive:
         names = archive.namelist()
-        assert names == [Path(paths["p1"]).name, Path(paths["p2"]).name, "cy_90003_70003_labs.tar.gz.html"]
+        pages = ["cy_90003_70003_labs.tar.gz.html", "gusgo_90008_70009_CNN_MNIST.pth.html"]
+        assert names == [Path(paths["p1"]).name, Path(paths["p2"]).name, *pages]
         inner = zipfile.ZipFile(io.BytesIO(archive.read(names[0])))
         assert inner.read("feedback.html") == (tmp_path / "feedback" / "p1.html").read_bytes()
     with zipfile.ZipFile(tmp_path / "feedback-moodle.zip") as archive:

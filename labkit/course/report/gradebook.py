@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from labkit.course.report.marks import Marks, Own, points_of
+from labkit.course.report.marks import Marks, Own, mark_of
 from labkit.course.result import Result
 from labkit.course.roster import Person
 
@@ -14,7 +14,8 @@ Rows = list[Mapping[str, object]]
 
 def total_of(result: Result | None, own: Own) -> float:
     """All points of a student: of the tasks, with the bonus, and the instructor's."""
-    return round((result.points + result.bonus if result else 0) + points_of(own), 6)
+    points = mark_of(own.get("instructor_points", ""), "instructor_points") or 0
+    return round(points + (result.points + result.bonus if result else 0), 6)
 
 
 def checked(result: Result, own: Own, possible: float) -> Result:

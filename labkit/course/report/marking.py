@@ -72,7 +72,7 @@ class Marking:
             row = rows.setdefault(key, dict.fromkeys(OWN_COLUMNS, ""))
             own = mark_of(row["instructor_points"], f"grades.csv, row {key}")
             if own in (None, self.taken.get(key)):  # not the instructor's, but of the run before
-                row["instructor_points"] = f"{sums[key]:g}" if key in sums else ""
+                row["instructor_points"] = f"{sums[key]:.10g}" if key in sums else ""
             elif own != sums.get(key, own):
                 raise ValueError(
                     f"grades.csv, row {key}: instructor_points is {own:g}, but the marks of the answers make "

@@ -35,11 +35,6 @@ def mark_of(text: str, where: str) -> float | None:
     return float(plain)
 
 
-def points_of(own: Own) -> float:
-    """The instructor's points of one student, 0 if there are none."""
-    return mark_of(own.get("instructor_points", ""), "instructor_points") or 0.0
-
-
 def read_marks(path: Path) -> dict[str, dict[str, str]]:
     """Pseudonym -> what the instructor wrote into an earlier ``grades.csv``, also into columns of the instructor's own.
 
@@ -48,15 +43,18 @@ def read_marks(path: Path) -> dict[str, dict[str, str]]:
             one pseudonym; nothing is overwritten then.
     """
     marks: dict[str, dict[str, str]] = {}
+    columns, rows = read_table(path)
     computed = (*FIRST_COLUMNS, *TASKS, *LAST_COLUMNS)
-    for number, cells in read_table(path)[1]:
+    own = [name for name in columns if name not in computed and not name.startswith("answer nb")]
+    for number, cells in rows:
         key = cells["pseudonym"].strip()
-        where = f"{path}, row {number} ({shown(', '.join(filter(None, (cells.get('student'), key))))})"
+        person = [word for word in (cells.get("student"), key) if word] or filter(None, cells.values())
+        where = f"{path}, row {number} ({shown(', '.join(person))})"
         if not key or key in marks:
-            raise ValueError(f"{where}: {'there is another row of' if key else 'it has no'} pseudonym {shown(key)}")
+            fault = "its pseudonym is that of an earlier row" if key else "it has no pseudonym"
+            raise ValueError(f"{where}: {fault}; each row must be one person's")
         mark_of(cells["instructor_points"], where)
-        answers = {name for name in cells if re.match(r"answer nb\d", name)}
-        marks[key] = {name: text for name, text in cells.items() if name not in computed and name not in answers}
+        marks[key] = {name: cells[name] for name in own}
     return marks
 
 

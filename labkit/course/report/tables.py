@@ -52,9 +52,7 @@ def write_all(
     columns = _columns(results, read_table(out / "grades.csv")[0], marks)
     if (out / "grades.csv").exists():
         shutil.copyfile(out / "grades.csv", out / "grades.csv.before")
-    possible = sum(task.points for task in TASKS.values()) + sum(
-        question.points for question in written.questions.values()
-    )
+    possible = sum(task.points for task in TASKS.values()) + sum(most for _, most in written.questions.values())
     results = {key: gradebook.checked(result, marks.get(key, {}), possible) for key, result in results.items()}
     covered = _covered_by_group(results, entries, people)
     rows: list[Mapping[str, object]] = [

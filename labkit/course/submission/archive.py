@@ -10,7 +10,7 @@ import tarfile
 import unicodedata
 import zipfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,7 @@ from labkit.course.submission.foreign import MEGABYTE, Refused, shown, unreadabl
 from labkit.course.task import NOTEBOOKS, TASKS
 
 MOST_LISTED = 20_000  # a zipped project folder may have its .venv in it
-MOST_NAMED = 20  # of things of one kind, in flags
+MOST_NAMED, MOST_OPENED = 20, 4  # things of one kind in flags; archives in a folder or an archive
 DEEPEST, LONGEST = 12, 300  # folders, and characters of a file's name
 # Of machines and tools, and the networks that every student was given; in lower case.
 SKIPPED = {"__macosx", "venv", "node_modules", "site-packages", "__pycache__", "reference"}
@@ -32,12 +32,9 @@ LIMITS = {".ipynb": 12 * MEGABYTE, ".pth": 4 * MEGABYTE, ".json": MEGABYTE}
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # with the others, zipfile unpacks all at once, whatever the size
 ARCHIVE = re.compile(r"\.(?:zip|tar|tar\.\w{1,4}|tgz|tbz2?|txz|7z|rar)$", re.IGNORECASE)
 WORK = re.compile(r"(\.ipynb|\.pth|\.json)(?:(?<=\.ipynb)\.(?:txt|json))?$", re.IGNORECASE)
+BROKEN_OFF = " (an upload or a download may have broken off)"
 CLOSED = {b"7z\xbc\xaf\x27\x1c": "a 7z", b"Rar!": "a rar"}
-COMPRESSED: dict[bytes, Callable[[IO[bytes]], io.BufferedIOBase]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ": lzma.LZMAFile,
-}
+COMPRESSED = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ": lzma}
 # What browsers, editors and platforms add to the name of a copy. Canvas also writes its number before a loose file.
 COPY = re.compile(r"(?:[ _]*\((\d+|copy|kopie)\)|[ _-]+(?:copy|kopie|copia)[ _-]?(\d*)|-(\d+))$")
 BEFORE = re.compile(r"^(?:(\d{3,})_(?=.)|(?:copy of|kopie von|copia de) )", re.IGNORECASE)
@@ -50,10 +47,13 @@ def wanted_files() -> frozenset[str]:
     return frozenset({"manifest.json", "student.json", *notebooks, *(f"{name}.pth" for name in networks)})
 
 
-def usual_name(base: str, wanted: Collection[str]) -> str:
+def usual_name(base: str, wanted: Collection[str] | None = None) -> str:
     """The wanted name that a file goes by, such as ``01_training.ipynb`` for ``01_Training (1).IPYNB``, or ""."""
-    if base in wanted or len(base) > LONGEST or not WORK.search(base):
-        return base if base in wanted else ""
+    if len(base) > LONGEST or not WORK.search(base):
+        return ""
+    wanted = wanted_files() if wanted is None else wanted
+    if base in wanted:
+        return base
     plain = BEFORE.sub("", unicodedata.normalize("NFKC", base).casefold().strip(), count=1)
     stem, ending = WORK.sub("", plain), WORK.findall(plain)[0]
     folded = {name.casefold(): name for name in wanted}
@@ -118,21 +118,29 @@ def is_junk(name: str) -> bool:
     return bool(JUNK.fullmatch(name)) or name.casefold() in SKIPPED
 
 
+@contextmanager
+def _refused(files: Files, name: str) -> Iterator[None]:
+    """Whatever goes wrong within is why a file, or the whole submission, is not read."""
+    try:
+        yield
+    except Refused as error:
+        files.refused[name] = str(error)
+    except EOFError:
+        files.refused[name] = f"ends too early{BROKEN_OFF}"
+    except Exception as error:  # what a broken file raises depends on where it is broken
+        files.refused[name] = unreadable(error)
+
+
 def read_files(path: Path, wanted: Collection[str] | None = None) -> Files:
     """The wanted files of a zip, a tar or a folder. Never raises because of what is in it.
 
     Args:
         path: where they are; with ``*`` at its end, the files beside each other whose names begin so.
-        wanted: their base names.
+        wanted: their base names; all that a submission may have, if None.
     """
     files = Files()
-    try:
-        with ExitStack() as stack:
-            _read(_items(path, stack), wanted_files() if wanted is None else wanted, files, int(path.is_file()))
-    except Refused as error:
-        files.refused[""] = str(error)
-    except Exception as error:  # what a broken archive raises depends on where it is broken
-        files.refused[""] = unreadable(error)
+    with _refused(files, ""), ExitStack() as stack:
+        _read(_items(path, stack), wanted_files() if wanted is None else wanted, files, int(path.is_file()))
     if not files.content and not files.refused:
         files.refused[""] = "holds no notebook and no network of the series"
     return files
@@ -191,25 +199,16 @@ def _items_of_archive(file: IO[bytes], stack: ExitStack) -> Iterator[_Item]:
     kind = next((kind for magic, kind in CLOSED.items() if start.startswith(magic)), "")
     if kind:
         raise Refused(f"is {kind} archive, which is not opened here; please ask for the same files as a zip")
-    unpack = next((unpack for magic, unpack in COMPRESSED.items() if start.startswith(magic)), None)
+    kind_of_tar = next((module for magic, module in COMPRESSED.items() if start.startswith(magic)), None)
     # A tar first: its last file may be a network, and then it ends as a zip does.
-    if unpack or start[257:262] == b"ustar":
-        unpacked = io.BytesIO(_bounded(unpack(file))) if unpack else file
-        return _items_of_tar(stack.enter_context(tarfile.open(fileobj=unpacked, mode="r:")))
+    if kind_of_tar or start[257:262] == b"ustar":
+        content = (kind_of_tar.open(file) if kind_of_tar else file).read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise Refused(f"unpacks to more than {MOST_BYTES // MEGABYTE} MB")
+        return _items_of_tar(stack.enter_context(tarfile.open(fileobj=io.BytesIO(content), mode="r:")))
     if zipfile.is_zipfile(file):
         return _items_of_zip(stack.enter_context(zipfile.ZipFile(file)))
-    broken = " (an upload or a download may have broken off)" if start.startswith(b"PK") or not start else ""
-    raise Refused(f"is neither a zip nor a folder{broken}")
-
-
-def _bounded(file: io.BufferedIOBase) -> bytes:
-    try:
-        content = file.read(MOST_BYTES + 1)
-    except EOFError:
-        raise Refused("ends too early (an upload or a download may have broken off)") from None
-    if len(content) > MOST_BYTES:
-        raise Refused(f"unpacks to more than {MOST_BYTES // MEGABYTE} MB")
-    return content
+    raise Refused("is neither a zip nor a folder" + BROKEN_OFF * (start.startswith(b"PK") or not start))
 
 
 def _items_of_tar(archive: tarfile.TarFile) -> Iterator[_Item]:
@@ -239,46 +238,28 @@ def _items_of_zip(archive: zipfile.ZipFile) -> Iterator[_Item]:
             yield _Item(entry.filename.replace("\\", "/"), entry.file_size, partial(archive.open, entry), flag, refusal)
 
 
-@dataclass
-class _Listing:
-    """The items of a submission, sorted.
-
-    Attributes:
-        pieces: wanted base name -> the files that go by it, the one that counts first.
-        archives: archives inside, the one that counts first.
-        notes: what is worth a look -> names of the files that it is said of.
-    """
-
-    pieces: dict[str, list[_Item]] = field(default_factory=dict)
-    archives: list[_Item] = field(default_factory=list)
-    notes: dict[str, list[str]] = field(default_factory=dict)
-
-
-def _listed(items: Iterator[_Item], wanted: Collection[str]) -> _Listing:
-    listing = _Listing()
+def _sorted_out(items: Iterator[_Item], wanted: Collection[str], notes: dict[str, list[str]]) -> dict[str, list[_Item]]:
+    """Wanted base name, or "" for archives -> the files that go by it, the one that counts first."""
+    pieces: dict[str, list[_Item]] = {}
     for item in (item for item in items if not item.skipped):
         usual, note = usual_name(item.base, wanted), item.flag
         if not note and (item.name.startswith("/") or ".." in item.name.split("/") or ":" in item.name[:3]):
             note = "a path that leads out of the submission, not read"
-        if not note and item.refusal == "is encrypted" and not usual:
+        elif not note and item.refusal == "is encrypted" and not usual:
             note = "a file that is encrypted, not read"
+        elif not note and (usual or ARCHIVE.search(item.base)):
+            pieces.setdefault(usual, []).append(item)
+        if not note and "<U+" in shown(item.base, 200):
+            note = "a file name with control or direction characters"
         if note:
-            listing.notes.setdefault(note, []).append(item.name)
-            continue
-        if item.base != shown(item.base, 200):
-            odd = "a file name with control or direction characters"
-            listing.notes.setdefault(odd, []).append(item.name)
-        if usual:
-            listing.pieces.setdefault(usual, []).append(item)
-        elif ARCHIVE.search(item.base):
-            listing.archives.append(item)
-    for base, several in [*listing.pieces.items(), ("", listing.archives)]:
+            notes.setdefault(note, []).append(item.name)
+    for base, several in pieces.items():
         several.sort(key=lambda item: item.order(base))
-    return listing
+    return pieces
 
 
 def _read(items: Iterator[_Item], wanted: Collection[str], files: Files, level: int) -> None:
-    """Read what is wanted; what is not there is looked for in an archive inside, down to a zip in a zip.
+    """Read what is wanted; what is not there is looked for in archives inside, down to a zip in a zip.
 
     Args:
         items: of a folder or an archive.
@@ -286,23 +267,22 @@ def _read(items: Iterator[_Item], wanted: Collection[str], files: Files, level: 
         files: where what is read goes.
         level: 0 for a folder, 1 for an archive, 2 for an archive in an archive.
     """
-    listing = _listed(items, wanted)
-    claimed = sum(item.size for several in listing.pieces.values() for item in several)
+    notes: dict[str, list[str]] = {}
+    pieces = _sorted_out(items, wanted, notes)
+    archives = pieces.pop("", [])
+    claimed = sum(item.size for several in pieces.values() for item in several)
     if claimed > MOST_BYTES:
         raise Refused(f"unpacks to {claimed / MEGABYTE:,.0f} MB, more than {MOST_BYTES // MEGABYTE}")
-    for base, several in listing.pieces.items():
-        others = several if base in files.content or base in files.refused else several[1:]
-        if others is not several:
-            _read_one(several[0], base, files)
-        others = [item for item in others if not _is_equal(item, base, files)]
-        if others:
-            listing.notes[f"{base} is there more than once; not counted"] = [item.name for item in others]
-    if listing.archives and level < 2:
-        _read_archive(listing.archives.pop(0), wanted, files, level)
-    if listing.archives:
-        unread = [item.name for item in listing.archives]
-        listing.notes["an archive inside the submission, not opened"] = unread
-    for note, names in listing.notes.items():
+    for base, several in pieces.items():
+        if base not in files.content and base not in files.refused:
+            _read_one(several.pop(0), base, files)
+        others = [item.name for item in several if not _is_equal(item, base, files)]
+        notes |= {f"{base} is there more than once; not counted": others}
+    opened = MOST_OPENED if level < 2 else 0
+    for item in archives[:opened]:
+        _read_archive(item, wanted, files, level)
+    notes |= {"an archive inside the submission, not opened": [item.name for item in archives[opened:]]}
+    for note, names in notes.items():
         files.flags += [f"{note}: {shown(name)}" for name in names[:MOST_NAMED]]
         if len(names) > MOST_NAMED:
             files.flags.append(f"{note}: {len(names) - MOST_NAMED:,} more")
@@ -310,44 +290,31 @@ def _read(items: Iterator[_Item], wanted: Collection[str], files: Files, level: 
 
 def _read_archive(item: _Item, wanted: Collection[str], files: Files, level: int) -> None:
     before = len(files.content)
-    try:
-        with ExitStack() as stack:
-            inner = io.BytesIO(_content(item, MOST_BYTES))
-            _read(_items_of_archive(inner, stack), wanted, files, level + 1)
-    except Refused as error:
-        files.refused[shown(item.name)] = str(error)
-    except Exception as error:  # as broken as an archive outside
-        files.refused[shown(item.name)] = unreadable(error)
+    with _refused(files, shown(item.name)), ExitStack() as stack:
+        inner = io.BytesIO(_content(item, MOST_BYTES))
+        _read(_items_of_archive(inner, stack), wanted, files, level + 1)
     if level and len(files.content) > before:
         files.flags.append(f"an archive inside the submission, not opened deeper than one level: {shown(item.name)}")
 
 
 def _read_one(item: _Item, base: str, files: Files) -> None:
-    try:
+    with _refused(files, base):  # what is wrong with it is no harm to the others
         files.content[base] = _content(item, LIMITS[PurePosixPath(base).suffix])
-    except Refused as error:
-        files.refused[base] = str(error)
-    except Exception as error:  # what a broken entry raises depends on where it is broken
-        files.refused[base] = unreadable(error)
 
 
 def _is_equal(item: _Item, base: str, files: Files) -> bool:
     """Whether a second file of a name holds the same as the first."""
-    if item.size != len(files.content.get(base, b"")):
-        return False
     second = Files()
-    _read_one(item, base, second)
-    return second.content == {base: files.content[base]}
+    if item.size == len(files.content.get(base, b"")):
+        _read_one(item, base, second)
+    return second.content == {base: files.content.get(base)}
 
 
 def _content(item: _Item, limit: int) -> bytes:
-    """The bytes of one file; what is wrong with it is no harm to the others."""
     if item.refusal:
         raise Refused(item.refusal)
-    file = item.open() if item.size <= limit else None
-    if file:
-        with file:
-            content: bytes = file.read(limit + 1)
-        if len(content) <= limit:
-            return content
-    raise Refused(f"is larger than {limit // MEGABYTE} MB")
+    with item.open() or io.BytesIO() as file:
+        content: bytes = file.read(limit + 1) if item.size <= limit else b""
+    if item.size > limit or len(content) > limit:
+        raise Refused(f"is larger than {limit // MEGABYTE} MB")
+    return content

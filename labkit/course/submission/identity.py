@@ -7,14 +7,18 @@ from labkit.course.students import checked_id
 from labkit.course.submission.archive import Files
 
 
+def id_or_nothing(text: object) -> str:
+    """A student's ID as ``checked_id`` writes it, or "" if it is none."""
+    try:
+        return checked_id(text)
+    except ValueError:
+        return ""
+
+
 def student_of(files: Files) -> str:
     """The ID that a submission gives itself, or ""."""
-    for name in ("manifest.json", "student.json"):
-        try:
-            return checked_id(_json(files, name).get("student"))
-        except ValueError:
-            continue
-    return ""
+    told = (id_or_nothing(_json(files, name).get("student")) for name in ("manifest.json", "student.json"))
+    return next(filter(None, told), "")
 
 
 def packed_of(files: Files) -> str:
@@ -24,7 +28,7 @@ def packed_of(files: Files) -> str:
 
 def _json(files: Files, name: str) -> dict[str, Any]:
     try:
-        found = json.loads(files.content.get(name, b"{}").decode("utf-8"))
+        found = json.loads(files.content.get(name, b"{}").decode("utf-8-sig"))
         return found if isinstance(found, dict) else {}
     except (ValueError, RecursionError):
         return {}
