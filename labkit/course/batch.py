@@ -171,7 +171,8 @@ def _about_the_entry(entry: Entry, people: Sequence[Person], submitted: Mapping[
     if people and entry.student not in {person.student for person in people}:
         yield f"{entry.student or 'nobody that could be told'} is not on the roster"
     if not entry.student:
-        yield f"whose is {shown(entry.path.name)}? No ID in it, none in its name"
+        number = f", and {entry.platform_id} is no number of the roster" if entry.platform_id and people else ""
+        yield f"whose is {shown(entry.path.name)}? No ID in it, none in its name{number}"
     elif submitted[entry.student] > 1:
         yield f"another submission says that it is by {entry.student}, too"
     if entry.student and entry.named not in ("", entry.student):

@@ -264,6 +264,7 @@ def _id_in(name: str, ids: Collection[str]) -> str:
     text = unicodedata.normalize("NFKC", ARCHIVE.sub("", name)).casefold()
     words = list(re.finditer(r"[^\W_]+", text))
     parts = {text[a.start() : b.end()] for at, a in enumerate(words) for b in words[at : at + 5]}
+    parts = {part for part in parts if len(part) > 2 or part == text}  # (7) may be the number of a copy
     longest, *others = sorted(parts & set(ids), key=len, reverse=True) or [""]
     return longest if all(other in longest for other in others) else ""
 

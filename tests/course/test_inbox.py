@@ -229,6 +229,8 @@ def test_junk_is_nobody(collected, junk):
         (below("Bob Beta_9002_assignsubmission_file_", {"01_training.ipynb": NOTEBOOK}), ["bob"]),
         ({"Bob Beta_9002_assignsubmission_file_03_l1_pruning.ipynb": NOTEBOOK}, ["bob"]),
         ({"Labs - ann - final.zip": zipped(work())}, ["ann"]),
+        ({"alphaann_9001_70001_labs.tar-1.gz": tarred(work(), "gz")}, ["ann"]),
+        ({"labs_ann.tar (1).gz": tarred(work(), "gz")}, ["ann"]),
     ],
 )
 def test_folders_in_folders_are_the_submissions_that_lie_in_them(collected, files, students):
@@ -270,6 +272,14 @@ def test_a_zip_of_another_ones_never_takes_the_place_of_that_ones(collected):
     files = {"labs_ann.zip": zipped(work("ann", EARLY)), "labs_bob.zip": zipped(work("ann", LATE))}
     for people in ((ANN, BOB), ()):
         assert collected(files, people) == [("ann", "labs_ann.zip", []), ("bob", "labs_bob.zip", [])]
+
+
+def test_the_number_of_a_copy_is_nobodys_id(collected):
+    people = (ANN, Person("7"))
+    assert [x[0] for x in collected({"labs_ann (7).zip": zipped(work()), "labs_7.zip": zipped(work())}, people)] == [
+        "7",
+        "ann",
+    ]
 
 
 def test_of_two_that_claim_one_id_ones_own_comes_last_and_counts(collected):

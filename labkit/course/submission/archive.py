@@ -30,7 +30,8 @@ JUNK = re.compile(
 MOST_BYTES = 80 * MEGABYTE  # of a submission, unpacked
 LIMITS = {".ipynb": 12 * MEGABYTE, ".pth": 4 * MEGABYTE, ".json": MEGABYTE}
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # with the others, zipfile unpacks all at once, whatever the size
-ARCHIVE = re.compile(r"\.(?:zip|tar|tar\.\w{1,4}|tgz|tbz2?|txz|7z|rar)$", re.IGNORECASE)
+# Canvas and browsers write the number of a copy before the last ending only: labs.tar-1.gz.
+ARCHIVE = re.compile(r"\.(?:zip|tar(?:(?:-\d+|[ _]?\(\d+\))?\.\w{1,4})?|tgz|tbz2?|txz|7z|rar)$", re.IGNORECASE)
 WORK = re.compile(r"(\.ipynb|\.pth|\.json)(?:(?<=\.ipynb)\.(?:txt|json))?$", re.IGNORECASE)
 BROKEN_OFF = " (an upload or a download may have broken off)"
 CLOSED = {b"7z\xbc\xaf\x27\x1c": "a 7z", b"Rar!": "a rar"}
