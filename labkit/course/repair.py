@@ -5,9 +5,11 @@ Cells are known by their ids; where an editor took those away, by nbgrader's nam
 
 import codecs
 import json
+import os
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +99,9 @@ def _written(notebook: Mapping[str, Any]) -> bytes:
 
 
 def _free_name(path: Path) -> Path:
-    number, backup = 1, path.with_name(f"{path.stem}.before-repair.ipynb")
-    while backup.exists() or backup.is_symlink():
-        number += 1
-        backup = path.with_name(f"{path.stem}.before-repair-{number}.ipynb")
-    return backup
+    endings = chain([""], (f"-{number}" for number in count(2)))
+    paths = (path.with_name(f"{path.stem}.before-repair{ending}.ipynb") for ending in endings)
+    return next(path for path in paths if not os.path.lexists(path))
 
 
 # Cells
@@ -166,33 +166,27 @@ def _is_picture(spec: Spec) -> bool:
 
 def _chosen_by_id(cells: Sequence[Cell], given: Sequence[Spec]) -> tuple[dict[int, str], set[int]]:
     """Place in the file -> handed-out id, each id once; and the places of doubles that hold nothing of the student."""
-    specs = {spec["id"]: spec for spec in given}
-    found: dict[str, list[int]] = {}
-    for number, cell in enumerate(cells):
-        id = _id_of(cell)
-        if id in specs:
-            found.setdefault(id, []).append(number)
-    chosen, spare = {}, set()
-    for id, numbers in found.items():
-        spec = specs[id]
-        # Of doubles the student's own work counts, or else the one that kept its output.
-        best = next((n for n in numbers if _as_given(cells[n], spec) != _is_yours(spec)), numbers[0])
-        chosen[best] = id
-        doubles = [number for number in numbers if number != best]
-        spare |= {number for number in doubles if _as_given(cells[number], spec)}  # any other may hold work
+    chosen, spare, ids = {}, set(), [_id_of(cell) for cell in cells]
+    for spec in given:
+        numbers = [number for number, id in enumerate(ids) if id == spec["id"]]
+        if numbers:
+            unchanged = {number for number in numbers if _as_given(cells[number], spec)}
+            # Of doubles the student's own work counts, or else the one that kept its output.
+            best = next((number for number in numbers if (number in unchanged) != _is_yours(spec)), numbers[0])
+            chosen[best] = spec["id"]
+            spare |= unchanged - {best}  # any other may hold work
     return chosen, spare
 
 
 def _find_the_others(cells: list[Cell], given: Sequence[Spec], chosen: dict[int, str], spare: set[int]) -> None:
     """Find handed-out cells that lost their id, and add them to the chosen ones."""
     for is_it in (_has_its_name, _as_given, _has_its_question):
-        free = [number for number in range(len(cells)) if number not in chosen and number not in spare]
         for spec in given:
             if spec["id"] not in chosen.values():
+                free = [n for n in range(len(cells)) if n not in chosen and n not in spare]
                 fits = [n for n in free if cells[n].get("cell_type") == spec["type"] and is_it(cells[n], spec)]
                 if fits:
                     chosen[fits[0]] = spec["id"]
-                    free.remove(fits[0])
     _find_by_place(cells, given, chosen)
 
 
@@ -241,7 +235,7 @@ def _in_order(
             missing.append(spec)
             # A blank task goes before cells of the student's own: they may hold the work, which must not be undone.
             after = groups[-1][1:] if spec["role"] == "task" and len(groups) > 1 else []
-            groups[-1] = groups[-1][: len(groups[-1]) - len(after)]
+            del groups[-1][len(groups[-1]) - len(after) :]
             groups.append([_fresh(spec), *after])
     return [cell for group in groups for cell in group], missing
 
