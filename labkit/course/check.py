@@ -116,10 +116,9 @@ def _better_work(verdict: Verdict) -> str:
     path = models_dir() / f"{task.network}.pth" if task.network else answer_path(task.name)
     if task.newest_counts or not verdict.attempted or before is None or before.points <= verdict.points:
         return ""
-    if not path.exists():  # it was deleted, to be replaced
-        return ""
     where = f"models/{path.relative_to(models_dir()).as_posix()}"
-    return f"your earlier work with {before.points:g} points stays in {where}; delete that file to replace it"
+    stays = f"your earlier work with {before.points:g} points stays in {where}; delete that file to replace it"
+    return stays if path.exists() else ""  # it was deleted, to be replaced
 
 
 def _has_zeros(base: object) -> bool:

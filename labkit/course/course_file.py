@@ -4,12 +4,15 @@ Every notebook imports this module, so it does without nbformat, whose import ta
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from labkit import runtime
 
 FORMAT = "labkit course 1"
+Json = dict[str, Any]  # an object of JSON: a course, a notebook, a cell, its metadata
+Spec = Mapping[str, Any]  # a cell, as course.json tells it
 
 
 def course_files() -> list[Path]:
@@ -17,7 +20,7 @@ def course_files() -> list[Path]:
     return [folder / "course.json" for folder in (runtime.PROJECT, Path.cwd(), Path.cwd().parent)]
 
 
-def handed_out() -> dict[str, Any] | None:
+def handed_out() -> Json | None:
     """``course.json`` of the release that this folder is, or nothing in the project itself.
 
     Raises:
@@ -27,7 +30,7 @@ def handed_out() -> dict[str, Any] | None:
     return read_course(path) if path else None
 
 
-def read_course(path: Path) -> dict[str, Any]:
+def read_course(path: Path) -> Json:
     """``course.json`` of a release.
 
     Raises:

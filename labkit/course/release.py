@@ -14,13 +14,12 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 
 from labkit import runtime
-from labkit.course.course_file import FORMAT
+from labkit.course.course_file import FORMAT, Json, Spec
 from labkit.course.students import DEFAULT_SALT
 from labkit.course.task import CODE_STUB, NOTEBOOKS, PROSE_STUB
 
@@ -154,7 +153,7 @@ def source_hash(source: str) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def role_of(cell: Mapping[str, Any]) -> str:
+def role_of(cell: Json) -> str:
     """What a cell is to the student: ``task``, ``answer``, ``check``, ``open`` or ``given``."""
     marks = cell.get("metadata", {}).get("nbgrader", {})
     if "course.sign_in(" in cell["source"]:
@@ -164,7 +163,7 @@ def role_of(cell: Mapping[str, Any]) -> str:
     return "check" if marks.get("grade") else "given"
 
 
-def places(given: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def places(given: Sequence[Spec]) -> dict[str, str]:
     """Cell id -> the heading that a cell stands below, or has itself; "" where there is none.
 
     Args:
@@ -180,7 +179,7 @@ def places(given: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
-def course_of(notebooks: Mapping[str, NotebookNode], course_salt: str) -> dict[str, Any]:
+def course_of(notebooks: Mapping[str, NotebookNode], course_salt: str) -> Json:
     """What ``course.json`` holds: salt, version, and for each notebook its cells by id, as they are handed out.
 
     Args:
@@ -208,7 +207,7 @@ def course_of(notebooks: Mapping[str, NotebookNode], course_salt: str) -> dict[s
     return {"format": FORMAT, "version": version, "salt": course_salt, "notebooks": cells}
 
 
-def make_course(folder: Path, course_salt: str = DEFAULT_SALT) -> tuple[dict[str, NotebookNode], dict[str, Any]]:
+def make_course(folder: Path, course_salt: str = DEFAULT_SALT) -> tuple[dict[str, NotebookNode], Json]:
     """The student's notebooks and ``course.json``, from the folder of solution notebooks.
 
     Raises:

@@ -5,13 +5,15 @@ Cells are known by their ids; where an editor took those away, by nbgrader's nam
 
 import codecs
 import json
+import os
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 from labkit import runtime
+from labkit.course.course_file import Json, Spec
 from labkit.course.release import places, source_hash
 from labkit.course.submission.foreign import Refused, shown
 from labkit.course.submission.notebook import read_notebook, text_of
@@ -19,8 +21,6 @@ from labkit.course.task import NOTEBOOKS
 
 THE_STUDENTS = ("task", "answer", "open")  # roles of cells that are written by the student
 VALID_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # nbformat's rule
-Cell = dict[str, Any]
-Spec = Mapping[str, Any]
 
 
 def find_notebook(name: str, folder: Path) -> Path:
@@ -38,7 +38,7 @@ def find_notebook(name: str, folder: Path) -> Path:
     return path
 
 
-def repair(path: Path, course: Mapping[str, Any]) -> list[str]:
+def repair(path: Path, course: Json) -> list[str]:
     """Put the given cells of a notebook back, and keep the former file beside it.
 
     Args:
@@ -73,11 +73,11 @@ def repair(path: Path, course: Mapping[str, Any]) -> list[str]:
     return [f"{path.name}: repaired", *told, kept]
 
 
-def _read(name: str, content: bytes) -> dict[str, Any]:
+def _read(name: str, content: bytes) -> Json:
     content = content.removeprefix(codecs.BOM_UTF8)
     try:
         read_notebook(content)
-        notebook: dict[str, Any] = json.loads(content)
+        notebook: Json = json.loads(content)
         json.dumps(notebook, indent=1)  # deeper nesting can be read than written
     except Refused as error:
         raise ValueError(f"{name} {error}; nothing of it can be repaired") from None
@@ -89,7 +89,7 @@ def _read(name: str, content: bytes) -> dict[str, Any]:
     return notebook
 
 
-def _written(notebook: Mapping[str, Any]) -> bytes:
+def _written(notebook: Json) -> bytes:
     try:
         return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
     except UnicodeEncodeError:  # half a character in an output
@@ -97,17 +97,15 @@ def _written(notebook: Mapping[str, Any]) -> bytes:
 
 
 def _free_name(path: Path) -> Path:
-    number, backup = 1, path.with_name(f"{path.stem}.before-repair.ipynb")
-    while backup.exists() or backup.is_symlink():
-        number += 1
-        backup = path.with_name(f"{path.stem}.before-repair-{number}.ipynb")
-    return backup
+    endings = chain([""], (f"-{number}" for number in count(2)))
+    paths = (path.with_name(f"{path.stem}.before-repair{ending}.ipynb") for ending in endings)
+    return next(path for path in paths if not os.path.lexists(path))
 
 
 # Cells
 
 
-def _put_back(notebook: dict[str, Any], given: Sequence[Spec], version: str) -> list[str]:
+def _put_back(notebook: Json, given: Sequence[Spec], version: str) -> list[str]:
     """Repair in place; returns what was done."""
     cells, place = notebook["cells"], places(given)
     chosen, spare = _chosen_by_id(cells, given)
@@ -129,7 +127,7 @@ def _put_back(notebook: dict[str, Any], given: Sequence[Spec], version: str) -> 
     return told + [f"the authors' figure below {place[id]!r} is lost; the course's folder has it" for id in lost]
 
 
-def _restore(cells: list[Cell], given: Sequence[Spec], chosen: Mapping[int, str]) -> tuple[list[str], dict[str, Cell]]:
+def _restore(cells: list[Json], given: Sequence[Spec], chosen: Mapping[int, str]) -> tuple[list[str], dict[str, Json]]:
     """Put changed cells back, in place; returns their ids, and a note for each that had several lines of its own."""
     specs, changed, written_in = {spec["id"]: spec for spec in given}, [], {}
     for number, id in sorted(chosen.items()):
@@ -149,7 +147,7 @@ def _restore(cells: list[Cell], given: Sequence[Spec], chosen: Mapping[int, str]
     return changed, written_in
 
 
-def _as_a_note(text: str, spec: Spec) -> Cell:
+def _as_a_note(text: str, spec: Spec) -> Json:
     """What stood in a changed cell, to be read and copied from, and never run."""
     fenced = f"```python\n{text}\n```" if spec["type"] == "code" else text
     source = f"*What stood in the cell above before it was put back:*\n\n{fenced}"
@@ -164,39 +162,33 @@ def _is_picture(spec: Spec) -> bool:
     return "](attachment:" in spec["source"]
 
 
-def _chosen_by_id(cells: Sequence[Cell], given: Sequence[Spec]) -> tuple[dict[int, str], set[int]]:
+def _chosen_by_id(cells: Sequence[Json], given: Sequence[Spec]) -> tuple[dict[int, str], set[int]]:
     """Place in the file -> handed-out id, each id once; and the places of doubles that hold nothing of the student."""
-    specs = {spec["id"]: spec for spec in given}
-    found: dict[str, list[int]] = {}
-    for number, cell in enumerate(cells):
-        id = _id_of(cell)
-        if id in specs:
-            found.setdefault(id, []).append(number)
-    chosen, spare = {}, set()
-    for id, numbers in found.items():
-        spec = specs[id]
-        # Of doubles the student's own work counts, or else the one that kept its output.
-        best = next((n for n in numbers if _as_given(cells[n], spec) != _is_yours(spec)), numbers[0])
-        chosen[best] = id
-        doubles = [number for number in numbers if number != best]
-        spare |= {number for number in doubles if _as_given(cells[number], spec)}  # any other may hold work
+    chosen, spare, ids = {}, set(), [_id_of(cell) for cell in cells]
+    for spec in given:
+        numbers = [number for number, id in enumerate(ids) if id == spec["id"]]
+        if numbers:
+            unchanged = {number for number in numbers if _as_given(cells[number], spec)}
+            # Of doubles the student's own work counts, or else the one that kept its output.
+            best = next((number for number in numbers if (number in unchanged) != _is_yours(spec)), numbers[0])
+            chosen[best] = spec["id"]
+            spare |= unchanged - {best}  # any other may hold work
     return chosen, spare
 
 
-def _find_the_others(cells: list[Cell], given: Sequence[Spec], chosen: dict[int, str], spare: set[int]) -> None:
+def _find_the_others(cells: list[Json], given: Sequence[Spec], chosen: dict[int, str], spare: set[int]) -> None:
     """Find handed-out cells that lost their id, and add them to the chosen ones."""
     for is_it in (_has_its_name, _as_given, _has_its_question):
-        free = [number for number in range(len(cells)) if number not in chosen and number not in spare]
         for spec in given:
             if spec["id"] not in chosen.values():
+                free = [n for n in range(len(cells)) if n not in chosen and n not in spare]
                 fits = [n for n in free if cells[n].get("cell_type") == spec["type"] and is_it(cells[n], spec)]
                 if fits:
                     chosen[fits[0]] = spec["id"]
-                    free.remove(fits[0])
     _find_by_place(cells, given, chosen)
 
 
-def _find_by_place(cells: list[Cell], given: Sequence[Spec], chosen: dict[int, str]) -> None:
+def _find_by_place(cells: list[Json], given: Sequence[Spec], chosen: dict[int, str]) -> None:
     """The student's cells without ids between two known cells, where exactly as many are looked for."""
     gaps: dict[tuple[int, int], list[Spec]] = {}
     where = {id: number for number, id in chosen.items()}
@@ -216,14 +208,14 @@ def _find_by_place(cells: list[Cell], given: Sequence[Spec], chosen: dict[int, s
 
 
 def _in_order(
-    cells: Sequence[Cell],
+    cells: Sequence[Json],
     given: Sequence[Spec],
     chosen: Mapping[int, str],
     spare: set[int],
-    written_in: Mapping[str, Cell],
-) -> tuple[list[Cell], list[Spec]]:
+    written_in: Mapping[str, Json],
+) -> tuple[list[Json], list[Spec]]:
     """All cells in the course's order, each followed by the student's own that followed it; and what was missing."""
-    own: dict[str, list[Cell]] = {"": []}
+    own: dict[str, list[Json]] = {"": []}
     above = ""
     for number, cell in enumerate(cells):
         above = chosen.get(number, above)
@@ -241,12 +233,12 @@ def _in_order(
             missing.append(spec)
             # A blank task goes before cells of the student's own: they may hold the work, which must not be undone.
             after = groups[-1][1:] if spec["role"] == "task" and len(groups) > 1 else []
-            groups[-1] = groups[-1][: len(groups[-1]) - len(after)]
+            del groups[-1][len(groups[-1]) - len(after) :]
             groups.append([_fresh(spec), *after])
     return [cell for group in groups for cell in group], missing
 
 
-def _with_ids(notebook: dict[str, Any], cells: Sequence[Cell], chosen: Mapping[int, str]) -> int:
+def _with_ids(notebook: Json, cells: Sequence[Json], chosen: Mapping[int, str]) -> int:
     """Give each cell the id that it lost, or a new one if another cell has it; returns to how many."""
     handed_out = {id(cells[number]): name for number, name in chosen.items()}
     seen, count = set(handed_out.values()), 0
@@ -263,45 +255,45 @@ def _with_ids(notebook: dict[str, Any], cells: Sequence[Cell], chosen: Mapping[i
     return count
 
 
-def _fresh(spec: Spec) -> Cell:
+def _fresh(spec: Spec) -> Json:
     """A cell as it was handed out."""
-    cell: Cell = {"cell_type": spec["type"], "id": spec["id"], "source": spec["source"].splitlines(keepends=True)}
+    cell: Json = {"cell_type": spec["type"], "id": spec["id"], "source": spec["source"].splitlines(keepends=True)}
     cell["metadata"] = {"nbgrader": dict(spec["marks"])} if spec["marks"] else {}
     return cell | {"execution_count": None, "outputs": []} if spec["type"] == "code" else cell
 
 
-def _id_of(cell: Cell) -> str:
+def _id_of(cell: Json) -> str:
     """A cell's id; some editors keep it in the metadata."""
     id = cell.get("id") or _metadata(cell).get("id")
     return id if isinstance(id, str) else ""
 
 
-def _metadata(cell: Cell) -> dict[str, Any]:
+def _metadata(cell: Json) -> Json:
     found = cell.get("metadata")
     return found if isinstance(found, dict) else {}
 
 
-def _text(cell: Cell) -> str:
+def _text(cell: Json) -> str:
     return text_of(cell.get("source"))
 
 
-def _has_its_name(cell: Cell, spec: Spec) -> bool:
+def _has_its_name(cell: Json, spec: Spec) -> bool:
     marks = _metadata(cell).get("nbgrader")
     return isinstance(marks, dict) and bool(spec["name"]) and marks.get("grade_id") == spec["name"]
 
 
-def _has_its_question(cell: Cell, spec: Spec) -> bool:
+def _has_its_question(cell: Json, spec: Spec) -> bool:
     return bool(spec["head"]) and _text(cell).lstrip().startswith(spec["head"])
 
 
-def _as_given(cell: Cell, spec: Spec) -> bool:
+def _as_given(cell: Json, spec: Spec) -> bool:
     return bool(cell.get("cell_type") == spec["type"] and source_hash(_text(cell)) == spec["hash"])
 
 
 # Words
 
 
-def _about_the_version(notebook: dict[str, Any], version: str) -> list[str]:
+def _about_the_version(notebook: Json, version: str) -> list[str]:
     metadata = _metadata(notebook)
     marks = metadata.get("labkit_course")
     theirs = marks.get("version") if isinstance(marks, dict) else None

@@ -8,11 +8,10 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from labkit import runtime
 from labkit.course.answers import Reached, points_so_far
-from labkit.course.course_file import handed_out
+from labkit.course.course_file import Json, handed_out
 from labkit.course.students import who
 from labkit.course.submission.foreign import Refused
 from labkit.course.submission.notebook import read_notebook
@@ -148,8 +147,8 @@ def write_start(folder: Path) -> Path:
     return path
 
 
-def _notebook(shown: dict[str, str]) -> dict[str, Any]:
-    code: dict[str, Any] = {"cell_type": "code", "id": "start-code", "metadata": {}, "execution_count": None}
+def _notebook(shown: dict[str, str]) -> Json:
+    code: Json = {"cell_type": "code", "id": "start-code", "metadata": {}, "execution_count": None}
     code["source"] = "from labkit import course\n\ncourse.start()"
     code["outputs"] = [{"output_type": "display_data", "metadata": {}, "data": shown}]
     text = {"cell_type": "markdown", "id": "start-text", "metadata": {}, "source": WELCOME}

@@ -1,14 +1,12 @@
 """The figures of the study. As in ``labkit.plots``: drawn on the axes that are given, or on new ones, and returned."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from labkit.plots import BLUE, COLOURS, GREY, MARKERS, STYLES
+from labkit.plots import BLUE, GREY, GivenAxes, axes_for, style, tidy
 from labkit.study.frontier import Operating, Published
 
 ERRORS = (0.3, 0.5, 1, 2, 5, 10, 20, 50, 90)  # ticks, in percent
@@ -39,24 +37,23 @@ def draw_frontier(
     empty = [name for name, rows in curves.items() if not rows]
     if empty:
         raise ValueError(f"{', '.join(empty)} has no operating points; each curve must have at least one")
-    if ax is None:
-        _, ax = plt.subplots(figsize=(9, 5), layout="constrained")
+    ax = ax or axes_for(None, 1, (9, 5))[0]
     for number, (name, rows) in enumerate(curves.items()):
         rows = sorted(rows, key=lambda row: getattr(row, cost))
         x = [getattr(row, cost) for row in rows]
-        style: dict[str, Any] = {"color": COLOURS[number % 6], "marker": MARKERS[number % 6]}
-        errors = [_percent(1 - min(row.accuracy.mean, 0.9999)) for row in rows]  # no error has no place on the axis
-        low, high = ([_percent(1 - side) for side in sides] for sides in _ends(rows))
-        ax.plot(x, errors, linestyle=STYLES[number % 6] if len(rows) > 1 else "", label=name, **style)
+        means, low, high = zip(*map(_errors, rows), strict=True)
+        look = style(number) if len(rows) > 1 else style(number) | {"linestyle": ""}
+        ax.plot(x, means, label=name, **look)
         if len(rows) > 1:
-            ax.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
+            ax.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
         else:
-            ax.vlines(x, low, high, color=style["color"])
+            ax.vlines(x, low, high, color=look["color"])
     if dense is not None:
-        ax.axhline(_percent(1 - dense.accuracy.mean), color="black", linewidth=1, label=f"dense, {dense.epochs} epochs")
-        ax.axhspan(*(_percent(1 - side[0]) for side in _ends([dense])), color="black", alpha=0.12, linewidth=0)
+        mean, *band = _errors(dense)
+        ax.axhline(mean, color="black", linewidth=1, label=f"dense, {dense.epochs} epochs")
+        ax.axhspan(*band, color="black", alpha=0.12, linewidth=0)
     if published:
-        x, errors = [point.nonzero for point in published], [_percent(point.error) for point in published]
+        x, errors = [point.nonzero for point in published], [100 * point.error for point in published]
         label = "published, LeNet-5, one run each (numbers: see the table)"
         ax.scatter(x, errors, marker="*", s=90, color=GREY, edgecolors="black", linewidths=0.6, zorder=3, label=label)
         for number, place in enumerate(zip(x, errors, strict=True), start=1):
@@ -78,8 +75,7 @@ def draw_damage(
         classes: names of the classes.
         ax: where to draw.
     """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(0.8 * len(classes) + 2.5, 0.45 * len(names) + 1.2), layout="constrained")
+    ax = ax or axes_for(None, 1, (0.8 * len(classes) + 2.5, 0.45 * len(names) + 1.2))[0]
     errors = 100 * (1 - np.array(by_class))
     shades = np.log10(np.clip(errors, 0.1, 100))
     ax.imshow(shades, cmap="cividis_r", aspect="auto")
@@ -93,34 +89,31 @@ def draw_damage(
     return ax
 
 
-def draw_stress(panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]], axes: Any = None) -> Any:
+def draw_stress(
+    panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]], axes: GivenAxes = None
+) -> Sequence[Axes]:
     """Accuracy against the level of a stress, a panel for each stress, a line for each network.
 
     Args:
         panels: name and unit of the stress -> (levels, name of the network -> accuracies in [0, 1]).
         axes: one for each panel.
     """
-    if axes is None:
-        axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 3.8), squeeze=False, layout="constrained")[1][0]
+    axes = axes_for(axes, len(panels), (5.2 * len(panels), 3.8))
     for ax, (label, (levels, lines)) in zip(axes, panels.items(), strict=True):
         for number, (name, accuracies) in enumerate(lines.items()):
-            style = {"color": COLOURS[number % 6], "marker": MARKERS[number % 6], "linestyle": STYLES[number % 6]}
-            ax.plot(levels, [_percent(value) for value in accuracies], label=name, **style)
-        ax.set(xlabel=label, ylabel="accuracy [%]")
-        ax.grid(alpha=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
+            ax.plot(levels, [100 * value for value in accuracies], label=name, **style(number))
+        tidy(ax, xlabel=label, ylabel="accuracy [%]")
         ax.legend(fontsize=8, title="nonzero weights", title_fontsize=8)
     return axes
 
 
 def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None = None) -> Axes:
     """What each method loses against the dense network of the same seed: mean and 95 % interval, in points."""
-    if ax is None:
-        _, ax = plt.subplots(figsize=(8, 0.42 * len(rows) + 1), layout="constrained")
+    ax = ax or axes_for(None, 1, (8, 0.42 * len(rows) + 1))[0]
     for place, row in enumerate(rows):
         if row.lost is None:
             raise ValueError(f"{names[place]} has no dense network of the same seeds to be compared with")
-        x, half = _percent(row.lost.mean), _percent(row.lost.half)
+        x, half = 100 * row.lost.mean, 100 * row.lost.half
         ax.errorbar(x, place, xerr=half, marker="o", color=BLUE, capsize=3)
         ax.annotate(f"{x:.2f}", (x + half, place), (6, 0), textcoords="offset points", va="center", fontsize=8)
     ax.set_yticks(range(len(rows)), list(names))
@@ -137,23 +130,17 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
     ticks = [tick for tick in (*(-mark for mark in marks[:0:-1]), *marks) if low <= tick <= high]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.grid(alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
+    tidy(ax)
     return ax
 
 
-def _ends(rows: Sequence[Operating]) -> tuple[list[float], list[float]]:
-    """Both ends of each interval: of a single seed, twice the mean."""
-    halves = [0.0 if np.isnan(row.accuracy.half) else row.accuracy.half for row in rows]
-    means = [row.accuracy.mean for row in rows]
-    lows, highs = zip(
-        *((mean - half, min(mean + half, 0.9999)) for mean, half in zip(means, halves, strict=True)), strict=True
-    )
-    return list(lows), list(highs)
-
-
-def _percent(share: float) -> float:
-    return 100 * share
+def _errors(row: Operating) -> tuple[float, float, float]:
+    """Error of an operating point and both ends of its interval [%]: of a single seed all are the same."""
+    half = 0.0 if np.isnan(row.accuracy.half) else row.accuracy.half
+    mean = row.accuracy.mean
+    # No error has no place on a logarithmic axis.
+    least, low, high = (100 * (1 - min(share, 0.9999)) for share in (mean, mean - half, mean + half))
+    return least, low, high
 
 
 def _plain_ticks(ax: Axes) -> None:
@@ -164,8 +151,7 @@ def _plain_ticks(ax: Axes) -> None:
     ax.set_yticks(ERRORS, [f"{value:g}" for value in ERRORS])
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_minor_formatter(NullFormatter())
-    ax.grid(alpha=0.3, which="major")
-    ax.spines[["top", "right"]].set_visible(False)
+    tidy(ax)
 
 
 def _short(number: int) -> str:

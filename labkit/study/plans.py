@@ -4,7 +4,7 @@ The dense network of the headline trains on augmented images in the first three 
 epochs and the pruned ones on plain images only: so it was better on validation images (data/README.md).
 """
 
-from typing import Any
+from dataclasses import replace
 
 from labkit.study.points import WEIGHTS, Point
 
@@ -36,8 +36,8 @@ def plan(name: str) -> list[Point]:
 
 def _small() -> list[Point]:
     methods = [_dense(2), _pruned("lamp", 6_000, 2), _pruned("lamp", 622, 2), _pruned("magnitude", 622, 2)]
-    methods.append(_pruned("random", 6_000, 2, schedule="before"))
-    return [Point(seed=seed, **method) for seed in range(2) for method in methods]
+    methods.append(replace(_pruned("random", 6_000, 2), schedule="before"))
+    return [replace(method, seed=seed) for seed in range(2) for method in methods]
 
 
 def _full() -> list[Point]:
@@ -49,39 +49,38 @@ def _full() -> list[Point]:
         *(_pruned("lamp", target) for target in TARGETS),
         *(_pruned("magnitude", target) for target in TARGETS[1:]),
         *(_small_dense(target) for target in TARGETS[1:5]),
-        _pruned("random", 2_000, schedule="before"),
-        _pruned("magnitude", 2_000, schedule="rewind", rewind=1),
-        _pruned("magnitude", 2_000, schedule="rewind", rewind=1, control="shuffled"),
-        _pruned("magnitude", 2_000, schedule="rewind", rewind=1, control="reinitialised"),
+        replace(_pruned("random", 2_000), schedule="before"),
+        replace(_pruned("magnitude", 2_000), schedule="rewind", rewind=1),
+        replace(_pruned("magnitude", 2_000), schedule="rewind", rewind=1, control="shuffled"),
+        replace(_pruned("magnitude", 2_000), schedule="rewind", rewind=1, control="reinitialised"),
     ]
     fashion = [_dense(EPOCHS, augmented=0), *(_pruned("lamp", target) for target in (6_000, 2_000, 622))]
     fashion.append(_small_dense(2_000))
     further = [
-        _pruned("snip", 2_000, schedule="before"),
-        _pruned("synflow", 2_000, schedule="before"),
-        _pruned("magnitude", 2_000, schedule="oneshot"),
-        _pruned("magnitude", 2_000, schedule="iterative"),
-        _pruned("magnitude", 2_000, scope="local"),
-        _pruned("magnitude", 2_000, scope="erk"),
+        replace(_pruned("snip", 2_000), schedule="before"),
+        replace(_pruned("synflow", 2_000), schedule="before"),
+        replace(_pruned("magnitude", 2_000), schedule="oneshot"),
+        replace(_pruned("magnitude", 2_000), schedule="iterative"),
+        replace(_pruned("magnitude", 2_000), scope="local"),
+        replace(_pruned("magnitude", 2_000), scope="erk"),
         _pruned("gradient", 2_000),
     ]
     shorter = _pruned("lamp", LONG_TARGET, HEADLINE_EPOCHS)
-    points = [Point(seed=seed, **method) for seed in range(HEADLINE_SEEDS) for method in headline]
-    points += [Point(seed=seed, **method) for method in methods for seed in range(SEEDS)]
-    points += [Point(dataset="FashionMNIST", seed=seed, **method) for method in fashion for seed in range(SEEDS)]
-    points += [Point(seed=seed, **method) for method in further for seed in range(SEEDS)]
-    return points + [Point(seed=seed, **shorter) for seed in range(SEEDS)]
+    points = [replace(method, seed=seed) for seed in range(HEADLINE_SEEDS) for method in headline]
+    points += [replace(method, seed=seed) for method in methods for seed in range(SEEDS)]
+    points += [replace(method, dataset="FashionMNIST", seed=seed) for method in fashion for seed in range(SEEDS)]
+    points += [replace(method, seed=seed) for method in further for seed in range(SEEDS)]
+    return points + [replace(shorter, seed=seed) for seed in range(SEEDS)]
 
 
-def _dense(epochs: int, augmented: int | None = None) -> dict[str, Any]:
-    names = dict.fromkeys(("criterion", "scope", "schedule"), "none")
+def _dense(epochs: int, augmented: int | None = None) -> Point:
     augmented = epochs * 3 // 4 if augmented is None else augmented
-    return {**names, "target": WEIGHTS, "epochs": epochs, "augmented": augmented}
+    return Point(criterion="none", scope="none", schedule="none", target=WEIGHTS, epochs=epochs, augmented=augmented)
 
 
-def _small_dense(target: int, epochs: int = EPOCHS, augmented: int = 0) -> dict[str, Any]:
-    return {**_dense(epochs, augmented), "target": target, "control": "small"}
+def _small_dense(target: int, epochs: int = EPOCHS, augmented: int = 0) -> Point:
+    return replace(_dense(epochs, augmented), target=target, control="small")
 
 
-def _pruned(criterion: str, target: int, epochs: int = EPOCHS, **others: Any) -> dict[str, Any]:
-    return {"criterion": criterion, "target": target, "epochs": epochs, **others}
+def _pruned(criterion: str, target: int, epochs: int = EPOCHS, augmented: int = 0) -> Point:
+    return Point(criterion=criterion, target=target, epochs=epochs, augmented=augmented)

@@ -67,18 +67,17 @@ class Point:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
         least = LEAST_EPOCHS[self.schedule]
         epochs = self.epochs if type(self.epochs) is int else 0  # if it is not, that is said before these limits matter
-        for name, low, high in (
-            ("seed", 0, 2**32 - 1),
-            ("target", len(SHAPES), WEIGHTS),
-            ("epochs", least, 10_000),
-            ("augmented", 0, epochs),
-            ("rewind", 0, max(epochs // 2 - 1, 0) if self.schedule == "rewind" else 0),
+        latest = max(epochs // 2 - 1, 0) if self.schedule == "rewind" else 0
+        for name, low, high, why in (
+            ("seed", 0, 2**32 - 1, ""),
+            ("target", len(SHAPES), WEIGHTS, " (one weight a layer, and all weights)"),
+            ("epochs", least, 10_000, f" for the schedule {self.schedule!r}"),
+            ("augmented", 0, epochs, ""),
+            ("rewind", 0, latest, " (within the first half; 0 where nothing is rewound)"),
         ):
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
-                raise ValueError(
-                    f"{name} is {value!r}; it must be a whole number from {low:,} to {high:,}{self._why(name)}"
-                )
+                raise ValueError(f"{name} is {value!r}; it must be a whole number from {low:,} to {high:,}{why}")
         if len({name == "none" for name in (self.criterion, self.scope, self.schedule)}) > 1:
             parts = f"{self.criterion}, {self.scope}, {self.schedule}"
             raise ValueError(f"criterion, scope and schedule are {parts}; either all of them are 'none' or none is")
@@ -89,13 +88,6 @@ class Point:
             raise ValueError(f"schedule is {self.schedule!r}; the control {self.control!r} needs {needs!r}")
         if self.control == "small":
             small_widths(self.target)
-
-    def _why(self, name: str) -> str:
-        return {
-            "target": " (one weight a layer, and all weights)",
-            "epochs": f" for the schedule {self.schedule!r}",
-            "rewind": " (within the first half; 0 where nothing is rewound)",
-        }.get(name, "")
 
     @property
     def name(self) -> str:

@@ -7,12 +7,12 @@ mixed with those of this one.
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from labkit import runtime
-from labkit.study.points import FIELDS, WEIGHTS, Point, point_of, row_of
+from labkit.study.points import FIELDS, WEIGHTS, Point, point_of
 
 PROTOCOL = 2  # raise it when a change of code changes what a point gives
 MOST = 10**15  # for what has no other limit
@@ -145,17 +145,16 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for record in records:
-            found = {field.name: getattr(record, field.name) for field in FOUND}
-            row: dict[str, Any] = {**row_of(record.point), **found}
+            found = asdict(record)
+            row = found.pop("point") | found
             writer.writerow([row[name] for name in COLUMNS])
 
 
 def _record_of(row: dict[str, str]) -> Record:
-    kinds: dict[Any, Any] = {int: int, float: float, str: str}
     found: dict[str, Any] = {}
     for field in FOUND:
         try:
-            found[field.name] = kinds[field.type](row[field.name])
+            found[field.name] = field.type(row[field.name])
         except ValueError:
             raise ValueError(f"{field.name} is {row[field.name]!r}; it must be {SORTS[field.type]}") from None
     return Record(point_of(row), **found)

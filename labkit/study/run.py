@@ -8,7 +8,6 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -119,8 +118,8 @@ class _Run:
 
     def begin_cycle(self, cycle: range) -> None:
         """A new optimizer, whose learning rate rises and falls once in these epochs."""
-        settings: dict[str, Any] = {"lr": RATE, "momentum": MOMENTUM, "nesterov": True, "weight_decay": WEIGHT_DECAY}
-        self.optimizer = torch.optim.SGD(self.model.parameters(), **settings)
+        weights = self.model.parameters()
+        self.optimizer = torch.optim.SGD(weights, RATE, MOMENTUM, nesterov=True, weight_decay=WEIGHT_DECAY)
         steps = len(cycle) * len(self.train_loader)
         self.scheduler = LambdaLR(self.optimizer, lambda step: rate_factor(step, steps))
         self.state.parts |= {"optimizer": self.optimizer, "scheduler": self.scheduler}
@@ -235,19 +234,19 @@ def _measured(point: Point, run: _Run, networks: Path | None) -> Record:
         path = save_sparse(model, Path(networks or folder) / f"{point.name}.lks")
         model, size = load_sparse(path), path.stat().st_size
     report, costs = sparsity_report(model), multiply_adds(model)
-    found: Mapping[str, Any] = {
-        "nonzero": sum(row.weights - row.zeros for row in report),
-        "macs": sum(cost.effective for cost in costs),
-        "bytes": size,
-        "val_accuracy": accuracy(model, validation_loader),
-        "test_accuracy": accuracy(model, test_loader),
-        "dead_layers": " ".join(row.name for row in report if row.zeros == row.weights),
-        "dead_channels": sum(row.zero_channels for row in report),
-        "hardware": runtime.hardware(run.device),
-        "torch": str(torch.__version__),
-        "seconds": round(run.seconds, 1),
-    }
-    return Record(point, **found)
+    return Record(
+        point,
+        nonzero=sum(row.weights - row.zeros for row in report),
+        macs=sum(cost.effective for cost in costs),
+        bytes=size,
+        val_accuracy=accuracy(model, validation_loader),
+        test_accuracy=accuracy(model, test_loader),
+        dead_layers=" ".join(row.name for row in report if row.zeros == row.weights),
+        dead_channels=sum(row.zero_channels for row in report),
+        hardware=runtime.hardware(run.device),
+        torch=str(torch.__version__),
+        seconds=round(run.seconds, 1),
+    )
 
 
 def seconds_of_an_epoch(device: str = "cpu", batches: int = 12) -> float:

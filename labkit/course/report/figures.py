@@ -72,22 +72,16 @@ def golf_board(
     """
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     ax = figure.subplots()
-    for label, scores, marker, colour in (
-        ("players", players, "o", VERMILION),
-        ("labkit's own networks", own, "s", BLUE),
-    ):
-        x, y = [one.weights for one in scores], [_error(one.accuracy) for one in scores]
-        ax.scatter(x, y, marker=marker, color=colour, s=40, label=label, zorder=3 if marker == "s" else 4)
+    ax.scatter(*_places(players), marker="o", color=VERMILION, s=40, label="players", zorder=4)
+    ax.scatter(*_places(own), marker="s", color=BLUE, s=40, label="labkit's own networks", zorder=3)
     if own:
         sizes = np.geomspace(max(own[0].weights, 1), max(one.weights for one in own), 200)
-        ax.plot(
-            sizes, [_error(par(round(size)) or 0.0) for size in sizes], color=BLUE, lw=1, linestyle=":", label="par"
-        )
+        errors = [_error(par(round(size)) or 0.0) for size in sizes]
+        ax.plot(sizes, errors, color=BLUE, lw=1, linestyle=":", label="par")
     x, y = [point.nonzero for point in PUBLISHED], [100 * point.error for point in PUBLISHED]
     label = "published, images as they are"
     ax.scatter(x, y, marker="d", s=50, color=GREY, edgecolors="black", linewidths=0.6, label=label)
-    steps = [one.weights for one in front], [_error(one.accuracy) for one in front]
-    ax.step(*steps, where="post", color="black", linewidth=1, label="the front")
+    ax.step(*_places(front), where="post", color="black", linewidth=1, label="the front")
     ax.set(xscale="log", yscale="log", xlabel="nonzero weights", ylabel="error [%]")
     for axis, form in ((ax.xaxis, "{x:,.0f}"), (ax.yaxis, "{x:g}")):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -99,6 +93,11 @@ def golf_board(
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, frameon=False)
     return svg_of(figure, "Error against nonzero weights")
+
+
+def _places(scores: Sequence[Any]) -> tuple[list[int], list[float]]:
+    """Numbers of weights, and errors."""
+    return [score.weights for score in scores], [_error(score.accuracy) for score in scores]
 
 
 def _error(accuracy: float) -> float:

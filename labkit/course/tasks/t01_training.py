@@ -44,8 +44,9 @@ def _hint_for_work(name: str, given: float) -> str:
     """01: what is wrong with a number of multiply-adds."""
     size, pixels = SIZES[name], PIXELS[name]
     hints = {
-        f"that is the number of weights of {name}; each is used once for each output pixel that it makes": given
-        == size,
+        f"that is the number of weights of {name}; each is used once for each output pixel that it makes": (
+            given == size
+        ),
         "a multiplication and the addition that follows it count as one": given == 2 * size * pixels,
         "only weights multiply; the biases are not counted": given == (size + SHAPES[name][0]) * pixels,
         f"a kernel of 3 × 3 stands between each input and each output channel: all {size:,} weights count": (
@@ -89,20 +90,10 @@ def _hint_for_training(batches: int, reached: float) -> str:
 
 LOSS = "a loss, 0 or more, was asked for, such as 0.5"
 BY_HAND = judging.multiply_adds_by_hand(WORK, GENERAL, _hint_for_work)
-STYLE = Style("o", GREY, "CNN_MNIST: dense")
+TITLE, STYLE = "CNN_MNIST, trained", Style("o", GREY, "CNN_MNIST: dense")
+ATTRIBUTES = {"layers": ALL_LAYERS, "levels": LEVELS, "dense": True}
 TASKS = (
     judging.prediction_task("01", "the smallest loss with softmax twice", LOSS, 0, math.inf, 3, 1.461, "nats"),
     Task("01-work", "multiply-adds of each layer", 2, BY_HAND, numbers),
-    judging.network_task(
-        "01-training",
-        "CNN_MNIST, trained",
-        4,
-        _trained,
-        "CNN_MNIST",
-        TRAIN,
-        STYLE,
-        layers=ALL_LAYERS,
-        levels=LEVELS,
-        dense=True,
-    ),
+    judging.network_task("01-training", TITLE, 4, _trained, "CNN_MNIST", TRAIN, STYLE, **ATTRIBUTES),
 )

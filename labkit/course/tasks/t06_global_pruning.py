@@ -71,9 +71,8 @@ def _hint_for_global(pruned: Pruned, zeros: int) -> str:
             abs(share - 0.4375) < 0.001
         ),
     }
-    return first_hint(
-        hints, f"{share:.2%} of the weights of all four layers are zero: 25 % of how many, and taken once?"
-    )
+    hint = f"{share:.2%} of the weights of all four layers are zero: 25 % of how many, and taken once?"
+    return first_hint(hints, hint)
 
 
 def _amount(pruned: Pruned) -> tuple[bool, str]:
@@ -100,12 +99,11 @@ TITLE, STYLE = "25 % of all weights by one threshold", Style("^", PURPLE, "GLOBA
 AGAIN = judging.CELL_WRITTEN.format("pruned_globally", "CNN_MNIST_GLOBAL")
 ATTRIBUTES = {"layers": ALL_LAYERS, "untrained": True}
 TITLE_2, STYLE_2 = "ten global rounds of 10 %, each with training", Style("X", "#000000", "GLOBAL_2: ten global rounds")
+LEVELS = (judging.USEFUL,)
 AGAIN_2 = judging.LOOP_WRITTEN.format("CNN_MNIST_GLOBAL_2")
 TASKS = (
     judging.prediction_task("06", "zeros in conv1", judging.PERCENT, 0, 100, 100, _zeros_of_conv1, "%"),
     Task("06-masks", "one threshold through four layers by hand", 3, _global_masks, tensors(*ALL_LAYERS)),
     judging.network_task("06-network", TITLE, 4, _global_network, "CNN_MNIST_GLOBAL", AGAIN, STYLE, **ATTRIBUTES),
-    judging.network_task(
-        "06-rounds", TITLE_2, 5, ROUNDS, "CNN_MNIST_GLOBAL_2", AGAIN_2, STYLE_2, levels=(judging.USEFUL,)
-    ),
+    judging.network_task("06-rounds", TITLE_2, 5, ROUNDS, "CNN_MNIST_GLOBAL_2", AGAIN_2, STYLE_2, levels=LEVELS),
 )
