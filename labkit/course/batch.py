@@ -32,7 +32,7 @@ from labkit.course.grading import equal_networks, grade
 from labkit.course.result import Kept, Result, from_json, to_json
 from labkit.course.roster import Entry, Person, groups_of
 from labkit.course.submission import Submission, read_submission
-from labkit.course.submission.archive import read_files
+from labkit.course.submission.archive import MOST_BYTES, read_files
 from labkit.course.submission.foreign import shown
 
 SECONDS, GIGABYTES = 120, 2  # that a submission may take; an honest one takes a few seconds and a tenth of a gigabyte
@@ -172,8 +172,7 @@ def digest_of(path: Path) -> str:
     digest = hashlib.sha256()
     if path.is_file() and not path.is_symlink():
         with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
+            digest.update(file.read(MOST_BYTES + 1))  # a larger one is refused, whatever is in it
     else:
         for name, content in sorted(read_files(path).content.items()):
             digest.update(name.encode() + hashlib.sha256(content).digest())

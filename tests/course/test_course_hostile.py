@@ -1241,6 +1241,14 @@ def test_a_submission_that_needs_much_memory_is_refused_alone(three, bob_does, h
     assert three()[0].flags == ("the submission needed more than 2 GB of memory to be read and graded",)
 
 
+def test_a_file_of_80_gigabytes_is_not_read_to_tell_whether_it_has_changed(tmp_path):
+    with (tmp_path / "labs_ann.zip").open("wb") as file:
+        file.truncate(80 * 2**30)
+    started = time.monotonic()
+    batch.digest_of(tmp_path / "labs_ann.zip")
+    assert time.monotonic() - started < 20
+
+
 @pytest.mark.full
 def test_processes_that_are_not_forked_do_the_same(three, monkeypatch):
     monkeypatch.setattr(batch, "PROCESSES", multiprocessing.get_context("spawn"))
