@@ -16,8 +16,8 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -61,16 +61,12 @@ def grader_version() -> str:
 
 def grade_entry(path: str, student: str, course: Mapping[str, Any]) -> Result:
     """Grade one submission; whatever goes wrong is part of the result."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # numbers near zero can make a network a hundred times slower
     try:
         return grade(read_submission(Path(path)), course, student)
     except Exception as error:  # nothing that a submission holds may stop the others
         if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):  # torch's RuntimeError
             return refused(student, f"needed more than {GIGABYTES} GB of memory to be read and graded")
         return refused(student, f"could not be graded ({type(error).__name__}: {shown(str(error), 200)})")
-    finally:
-        torch.set_flush_denormal(False)  # it holds for the whole process, which may go on to do other things
 
 
 def refused(student: str, why: str) -> Result:
@@ -80,11 +76,7 @@ def refused(student: str, why: str) -> Result:
 
 
 def grade_all(
-    entries: Mapping[str, Entry],
-    course: Mapping[str, Any],
-    out: Path,
-    jobs: int,
-    progress: Callable[[int], None],
+    entries: Mapping[str, Entry], course: Mapping[str, Any], out: Path, jobs: int, progress: Callable[[int], None]
 ) -> dict[str, Result]:
     """Grade submissions, ``jobs`` at a time; finished ones are taken from ``out/results``.
 
@@ -98,29 +90,25 @@ def grade_all(
     version, results, waiting = grader_version(), {}, {}
     for key, entry in entries.items():
         mark = f"{version} {course['version']} {course['salt']} {entry.student} {digest_of(entry.path)}"
-        known = _known(out / "results" / f"{key}.json", mark)
-        if known is None:
-            waiting[key] = mark
-        else:
+        if known := _known(out / "results" / f"{key}.json", mark):
             results[key] = known
+        else:
+            waiting[key] = mark
     progress(len(results))
-    with closing(_graded({key: entries[key] for key in waiting}, course, jobs)) as graded:
-        for key, result, lost in graded:
-            results[key] = result
-            if not lost:  # else the next run tries it again: the machine may have been at fault
-                with runtime.written_whole(out / "results" / f"{key}.json") as temporary:
-                    temporary.write_bytes(to_json(Kept(waiting[key], result)))
-            progress(len(results))
+    for key, result, lost in _graded({key: entries[key] for key in waiting}, course, jobs):
+        results[key] = result
+        if not lost:  # else the next run tries it again: the machine may have been at fault
+            with runtime.written_whole(out / "results" / f"{key}.json") as temporary:
+                temporary.write_bytes(to_json(Kept(waiting[key], result)))
+        progress(len(results))
     return {key: results[key] for key in entries}
 
 
-def _graded(
-    waiting: Mapping[str, Entry], course: Mapping[str, Any], jobs: int
-) -> Generator[tuple[str, Result, bool], None, None]:
+def _graded(waiting: Mapping[str, Entry], course: Mapping[str, Any], jobs: int) -> Iterator[tuple[str, Result, bool]]:
     """Results as they come, each with whether its process ended over it; another one takes that one's place."""
     left = list(waiting)
-    workers: dict[Any, BaseProcess] = {}  # by the parent's end of their pipes
-    busy: dict[Any, tuple[str, float]] = {}
+    workers: dict[Connection, BaseProcess] = {}  # by the parent's end of their pipes
+    busy: dict[Connection, tuple[str, float]] = {}
     try:
         while left or busy:
             while left and len(busy) < jobs:
@@ -132,8 +120,8 @@ def _graded(
                 idle, key = next(pipe for pipe in workers if pipe not in busy), left.pop(0)
                 idle.send((str(waiting[key].path), waiting[key].student))
                 busy[idle] = key, time.monotonic()
-            ready: list[Any] = wait(list(busy))
-            for pipe in ready:
+            ready = wait(list(busy))
+            for pipe in [pipe for pipe in busy if pipe in ready]:
                 key, began = busy.pop(pipe)
                 try:
                     yield key, pipe.recv(), False
@@ -151,6 +139,8 @@ def _graded(
 def _work(pipe: Connection, course: Mapping[str, Any]) -> None:
     """Grade what comes through the pipe, within limits of time and memory, as long as the parent lives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers interrupts
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # numbers near zero can make a network a hundred times slower
     if sys.platform == "linux":
         import resource
 
