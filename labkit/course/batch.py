@@ -1,32 +1,42 @@
-"""A whole class, graded: in parallel, resumable, one broken submission at a time.
+"""A whole class, graded: in parallel, resumable, and no submission can stop the others.
 
 Every result is written to its own file as soon as it is there; what is finished is not done again, unless the
-submission, the course or the grader has changed.
+submission, the course or the grader has changed. Submissions are read in processes with limits of time and memory; the
+process that one of them ends is replaced.
 """
 
+import ctypes
+import faulthandler
 import hashlib
 import hmac
+import os
 import secrets
+import signal
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
-from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from labkit import runtime
 from labkit.course.grading import equal_networks, grade
 from labkit.course.result import Kept, Result, from_json, to_json
 from labkit.course.roster import Entry, Person, groups_of
 from labkit.course.submission import Submission, read_submission
-from labkit.course.submission.archive import read_files
+from labkit.course.submission.archive import MOST_BYTES, read_files
 from labkit.course.submission.foreign import shown
+
+SECONDS, GIGABYTES = 120, 2  # that a submission may take; an honest one takes a few seconds and a tenth of a gigabyte
+# A forked process is there at once; elsewhere forking is not safe, or there is none.
+PROCESSES = get_context("fork") if sys.platform == "linux" else get_context("spawn")
 
 
 def pseudonyms(out: Path, names: Sequence[str]) -> dict[str, str]:
@@ -50,14 +60,12 @@ def grader_version() -> str:
 
 def grade_entry(path: str, student: str, course: Mapping[str, Any]) -> Result:
     """Grade one submission; whatever goes wrong is part of the result."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)  # numbers near zero can make a network a hundred times slower
     try:
         return grade(read_submission(Path(path)), course, student)
     except Exception as error:  # nothing that a submission holds may stop the others
+        if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):  # torch's RuntimeError
+            return refused(student, f"needed more than {GIGABYTES} GB of memory to be read and graded")
         return refused(student, f"could not be graded ({type(error).__name__}: {shown(str(error), 200)})")
-    finally:
-        torch.set_flush_denormal(False)  # it holds for the whole process, which may go on to do other things
 
 
 def refused(student: str, why: str) -> Result:
@@ -67,11 +75,7 @@ def refused(student: str, why: str) -> Result:
 
 
 def grade_all(
-    entries: Mapping[str, Entry],
-    course: Mapping[str, Any],
-    out: Path,
-    jobs: int,
-    progress: Callable[[int], None],
+    entries: Mapping[str, Entry], course: Mapping[str, Any], out: Path, jobs: int, progress: Callable[[int], None]
 ) -> dict[str, Result]:
     """Grade submissions, ``jobs`` at a time; finished ones are taken from ``out/results``.
 
@@ -85,46 +89,71 @@ def grade_all(
     version, results, waiting = grader_version(), {}, {}
     for key, entry in entries.items():
         mark = f"{version} {course['version']} {course['salt']} {entry.student} {digest_of(entry.path)}"
-        known = _known(out / "results" / f"{key}.json", mark)
-        if known is None:
-            waiting[key] = mark
-        else:
+        if known := _known(out / "results" / f"{key}.json", mark):
             results[key] = known
+        else:
+            waiting[key] = mark
     progress(len(results))
-    for key, result in _graded(waiting, entries, course, jobs):
+    for key, result, lost in _graded({key: entries[key] for key in waiting}, course, jobs):
         results[key] = result
-        with runtime.written_whole(out / "results" / f"{key}.json") as temporary:
-            temporary.write_bytes(to_json(Kept(waiting[key], result)))
+        if not lost:  # else the next run tries it again: the machine may have been at fault
+            with runtime.written_whole(out / "results" / f"{key}.json") as temporary:
+                temporary.write_bytes(to_json(Kept(waiting[key], result)))
         progress(len(results))
     return {key: results[key] for key in entries}
 
 
-def _graded(
-    waiting: Mapping[str, str], entries: Mapping[str, Entry], course: Mapping[str, Any], jobs: int
-) -> Iterator[tuple[str, Result]]:
-    """Results as they come. If a worker dies, those that are left are done alone, each in a process of its own."""
-    left = dict.fromkeys(waiting)
+def _graded(waiting: Mapping[str, Entry], course: Mapping[str, Any], jobs: int) -> Iterator[tuple[str, Result, bool]]:
+    """Results as they come, each with whether its process ended over it; another one takes that one's place."""
+    left = list(waiting)
+    workers: dict[Connection, BaseProcess] = {}  # by the parent's end of their pipes
+    busy: dict[Connection, tuple[str, float]] = {}
     try:
-        with parallel_config(backend="loky", inner_max_num_threads=1):
-            work = Parallel(n_jobs=min(jobs, max(len(left), 1)), return_as="generator_unordered", batch_size=1)
-            for key, result in work(delayed(_labelled)(key, entries[key], course) for key in list(left)):
-                del left[key]
-                yield key, result
-    except TerminatedWorkerError:
-        for key in left:
-            yield key, _alone(entries[key], course)
+        while left or busy:
+            while left and len(busy) < jobs:
+                if len(workers) == len(busy):
+                    pipe, its_end = PROCESSES.Pipe()
+                    workers[pipe] = PROCESSES.Process(target=_work, args=(its_end, course), daemon=True)
+                    workers[pipe].start()
+                    its_end.close()  # else nobody would see that the process has ended
+                idle, key = next(pipe for pipe in workers if pipe not in busy), left.pop(0)
+                idle.send((str(waiting[key].path), waiting[key].student))
+                busy[idle] = key, time.monotonic()
+            ready = wait(list(busy))
+            for pipe in [pipe for pipe in busy if pipe in ready]:
+                key, began = busy.pop(pipe)
+                try:
+                    yield key, pipe.recv(), False
+                except (EOFError, OSError):
+                    workers.pop(pipe).kill()
+                    late = f"took longer than {SECONDS} s to be read and graded"
+                    why = late if time.monotonic() - began >= SECONDS else "ended the process that read it"
+                    yield key, refused(waiting[key].student, why), True
+    finally:
+        for process in workers.values():
+            process.kill()
+            process.join()
 
 
-def _labelled(key: str, entry: Entry, course: Mapping[str, Any]) -> tuple[str, Result]:
-    return key, grade_entry(str(entry.path), entry.student, course)
+def _work(pipe: Connection, course: Mapping[str, Any]) -> None:
+    """Grade what comes through the pipe, within limits of time and memory, as long as the parent lives."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers interrupts
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # numbers near zero can make a network a hundred times slower
+    if sys.platform == "linux":
+        import resource
 
-
-def _alone(entry: Entry, course: Mapping[str, Any]) -> Result:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(grade_entry, str(entry.path), entry.student, course).result()
-        except BrokenProcessPool:
-            return refused(entry.student, "ended the process that read it")
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: with the parent, whatever is being computed
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        most = pages * resource.getpagesize() + GIGABYTES * 2**30
+        with suppress(ValueError):  # a lower limit holds already
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    with Path(os.devnull).open("w") as nowhere, suppress(EOFError, OSError):  # the parent has ended
+        while True:
+            path, student = pipe.recv()
+            faulthandler.dump_traceback_later(SECONDS, exit=True, file=nowhere)  # no computation holds it up
+            pipe.send(grade_entry(path, student, course))
+            faulthandler.cancel_dump_traceback_later()
 
 
 def digest_of(path: Path) -> str:
@@ -132,8 +161,7 @@ def digest_of(path: Path) -> str:
     digest = hashlib.sha256()
     if path.is_file() and not path.is_symlink():
         with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
+            digest.update(file.read(MOST_BYTES + 1))  # a larger one is refused, whatever is in it
     else:
         for name, content in sorted(read_files(path).content.items()):
             digest.update(name.encode() + hashlib.sha256(content).digest())

@@ -11,7 +11,7 @@ from rich.progress import MofNCompleteColumn
 
 from labkit import runtime
 from labkit.console import interrupts_in_one_line, make_bar, make_console, make_table, mistakes_in_one_line
-from labkit.course import course_file, golf, grading, inbox, packing, report, start_page, students, submission
+from labkit.course import batch, course_file, golf, grading, inbox, packing, report, start_page, students, submission
 from labkit.course import release as releases
 from labkit.course import repair as repairs
 from labkit.course import roster as rosters
@@ -99,8 +99,6 @@ def grade(
     marks: Annotated[Path | None, typer.Option(help="marks.csv, as marking.html has saved it.")] = None,
 ) -> None:
     """Grade a class from what was handed in, without running any of it."""
-    from labkit.course import batch  # joblib takes a while to import
-
     console = make_console()
     with tempfile.TemporaryDirectory() as scratch:
         deadline = _deadline(due)

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import multiprocessing
 import os
 import pickle
 import re
@@ -29,14 +30,13 @@ import psutil
 import pytest
 import torch
 from course_work import base, course, pruned
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from torch.nn.utils import prune
 from typer.testing import CliRunner
 
 import labkit
 from labkit import cli, runtime
 from labkit.course import batch, grading, report, roster
-from labkit.course.result import Kept, Result, from_json, to_json
+from labkit.course.result import Kept, from_json, to_json
 from labkit.course.submission import archive, read_submission
 from labkit.course.task import TOTAL
 
@@ -1054,7 +1054,7 @@ def test_a_second_run_over_hostile_names_does_not_stumble_over_its_own_table(fin
 
 
 def run(*arguments):
-    """The command in this process; grading alone starts others."""
+    """The command in this process; what it grades is read in others."""
     return CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, ["grade", *map(str, arguments), "--jobs", "1"])
 
 
@@ -1187,28 +1187,72 @@ def entry_of(lean, folder, student):
     return roster.Entry(folder / f"labs_{student}.zip", student, "", 0, False, None)
 
 
-def test_a_submission_that_ends_the_process_that_reads_it_is_refused(lean, tmp_path):
-    result = batch._alone(entry_of(lean, tmp_path, Deadly("bob")), course())
+@pytest.fixture
+def three(lean, tmp_path):
+    """Makes three submissions of which the middle one is another one, and grades them two at a time."""
+
+    def graded(middle="bob"):
+        entries = {name: entry_of(lean, tmp_path, name) for name in ("ann", middle, "cyd")}
+        results = batch.grade_all(entries, course(), tmp_path / "out", 2, lambda _: None)
+        assert list(results) == ["ann", "bob", "cyd"]
+        kept = {path.stem for path in (tmp_path / "out" / "results").iterdir()}
+        assert all(results[name].refused == {} and name in kept for name in ("ann", "cyd"))
+        assert multiprocessing.active_children() == []
+        return results["bob"], "bob" in kept
+
+    return graded
+
+
+@pytest.fixture
+def bob_does(monkeypatch):
+    """Put a hostile reader in the place of the real one, for one submission; a fork has it, too."""
+
+    def reads(hostile):
+        def read(path):
+            return hostile() if "bob" in path.name else read_submission(path)
+
+        if sys.platform != "linux":
+            pytest.skip("processes that are not forked have the real reader")
+        monkeypatch.setattr(batch, "read_submission", read)
+
+    return reads
+
+
+def test_a_submission_that_ends_the_process_that_reads_it_is_refused_alone(three):
+    result, is_kept = three(Deadly("bob"))
     assert result.refused == {"": "ended the process that read it"}
     assert result.flags == ("the submission ended the process that read it",)
+    assert not is_kept  # the next run tries it again
 
 
-def test_what_was_left_when_a_worker_died_is_graded_alone(lean, tmp_path, monkeypatch):
-    class Dying:
-        def __init__(self, **_):
-            pass
+def test_a_submission_that_never_ends_is_refused_alone_when_its_time_is_over(three, bob_does, monkeypatch):
+    monkeypatch.setattr(batch, "SECONDS", 3)
+    bob_does(lambda: re.match("(a+)+$", "a" * 60 + "b"))  # lets no other thread of its process go on
+    started = time.monotonic()
+    result, is_kept = three()
+    assert result.flags == ("the submission took longer than 3 s to be read and graded",)
+    assert not is_kept
+    assert time.monotonic() - started < 60
 
-        def __call__(self, work):
-            function, arguments, _ = next(iter(work))
-            yield function(*arguments)
-            raise TerminatedWorkerError("killed")
 
-    alone = []
-    monkeypatch.setattr(batch, "Parallel", Dying)
-    monkeypatch.setattr(batch, "_alone", lambda entry, _: alone.append(entry.student) or Result(entry.student))
-    entries = {name: entry_of(lean, tmp_path, name) for name in ("ann", "bob", "cyd")}
-    assert list(batch.grade_all(entries, course(), tmp_path / "out", 2, lambda _: None)) == ["ann", "bob", "cyd"]
-    assert alone == ["bob", "cyd"]
+@pytest.mark.parametrize("hostile", [lambda: bytearray(5 * 2**30), lambda: torch.ones(5 * 2**28)])
+def test_a_submission_that_needs_much_memory_is_refused_alone(three, bob_does, hostile):
+    bob_does(hostile)
+    assert three()[0].flags == ("the submission needed more than 2 GB of memory to be read and graded",)
+
+
+def test_a_file_of_80_gigabytes_is_not_read_to_tell_whether_it_has_changed(tmp_path):
+    with (tmp_path / "labs_ann.zip").open("wb") as file:
+        file.truncate(80 * 2**30)
+    started = time.monotonic()
+    batch.digest_of(tmp_path / "labs_ann.zip")
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.full
+def test_processes_that_are_not_forked_do_the_same(three, monkeypatch):
+    monkeypatch.setattr(batch, "PROCESSES", multiprocessing.get_context("spawn"))
+    assert three(Deadly("bob"))[0].refused == {"": "ended the process that read it"}
 
 
 def test_many_small_flags_do_not_hide_the_large_ones(few, lean):

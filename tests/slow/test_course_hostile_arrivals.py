@@ -470,7 +470,6 @@ def test_no_cell_holds_a_control_character_or_a_formula(finished):
 # After SIGKILL no worker stays (41)
 
 
-@TODAY(reason="a worker stays, blocked in its pipe")
 def test_after_sigkill_no_worker_stays(tmp_path):
     for number in range(6):
         who = Person(f"id{number}", f"Name {number}", number)
