@@ -17,7 +17,7 @@ import torch
 from labkit import data
 from labkit.cnn import CNN
 from labkit.course.answers import fingerprint
-from labkit.course.copies import copied, digest_of, reference_weights, same
+from labkit.course.copies import copied, origins, reference_weights, sketches_of
 from labkit.course.evidence import Evidence, Pruned, Weights, dense_weights, name_method, read_pruning
 from labkit.course.judging import USEFUL
 from labkit.course.release import source_hash
@@ -65,7 +65,7 @@ def grade(submission: Submission, course: Mapping[str, Any], student: str = "") 
     if "CNN_MNIST" in submission.networks:
         flags += _about_the_seed(submission.seed, reading.seed, verdicts["01-training"])
     flags += [flag for name in rows for flag in _contradictions(name, rows[name], claims.get(name))]
-    flags += [*reading.forged(), *copied(reading.networks), *submission.flags]
+    flags += [*reading.forged(), *copied(reading.origins), *submission.flags]
     return Result(
         student=student,
         worked=worked,
@@ -120,6 +120,7 @@ class _Reading:
         self.prunings: dict[str, Pruned] = {}
         self.dense: dict[str, Weights] = {name: dense_weights(network) for name, network in networks.items()}
         own = {"CNN_MNIST": self.dense["CNN_MNIST"]} if "CNN_MNIST" in networks else {}
+        self.origins = origins(networks)
         self.candidates: dict[str, Weights] = own | reference_weights()
 
     def accuracy(self, name: str, claimed: float | None = None) -> float:
@@ -145,18 +146,16 @@ class _Reading:
     def row(self, name: str, claim: Claim | None) -> MeasuredNetwork:
         """What a network is, measured, beside what the notebook said."""
         network, pruned = self.networks[name], self.pruning(name)
-        before = pruned.before or self.dense[name]
+        method = name_method(pruned) if NETWORKS[name].untrained else ""
         return MeasuredNetwork(
             sparsity=sparsity(network, NETWORKS[name].layers),
             accuracy=self.accuracy(name, claim[1] if claim else None),
             images=self.measured[name][1],
             claimed_sparsity=claim[0] if claim else None,
             claimed_accuracy=claim[1] if claim else None,
-            method=name_method(pruned) if NETWORKS[name].untrained else "",
+            method=method,
             layers={x: float((effective_weight(y) == 0).float().mean()) for x, y in prunable_layers(network).items()},
-            digest=digest_of(network),
-            dense=fingerprint(self.dense[name]),
-            from_reference=any(same(before, other) for other in reference_weights().values()),
+            sketches=sketches_of(name, network, pruned, method, known=name in self.origins),
         )
 
     def before(self, base: str) -> Weights | None:
