@@ -1,65 +1,60 @@
 """Whose a network is: copies of the project's own networks, and networks that two submissions share.
 
-Networks are compared by distance, since a copy with a little noise, or one that was saved in half precision, is still a
-copy. Each output channel is brought to norm 1 first: BatchNorm undoes what a channel is multiplied with. The distance
-of two networks is the second-smallest of those of their four layers, as a share of the weights' norm, so that other
-biases, other BatchNorm numbers and two layers of one's own do not hide a copy.
+Networks are compared by distance: a copy with a little noise, or one that was saved in half precision, is still a copy.
+Each output channel is brought to norm 1 first, since BatchNorm undoes what a channel is multiplied with, and the order
+of the channels does not count. The distance of two networks is the second-smallest of those of their four layers, as a
+share of the weights' norm, so that other biases and two layers of one's own do not hide a copy.
 """
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.nn.functional import normalize
 
 from labkit.cnn import CNN
-from labkit.course.cases import committed_files, references
-from labkit.course.evidence import ALL_LAYERS, CONVOLUTIONS, Pruned, Weights, dense_weights
+from labkit.course.cases import committed_files, reference_networks
+from labkit.course.evidence import CONVOLUTIONS, Pruned, Weights, dense_weights
 from labkit.course.result import Result
 from labkit.course.task import NETWORKS
 from labkit.smaller.sparse_file import load_sparse
 from labkit.sparsity import effective_weight, prunable_layers
 
 NEAR = 0.0025
-SAME_DICE = 0.5
-NUMBERS = 32  # in the sketch of a layer
+RELATED = 0.1  # is near enough if BatchNorm's numbers are near: every training moves those
+PARTS, NUMBERS = 6, 32  # of a sketch (four layers, and what BatchNorm knows), and in each part
 OURS, OWN = ", the project's own", "CNN_MNIST, the student's own"
 BEFORE, DICE = " before pruning", "the random mask of "
 
 
 class Origin(NamedTuple):
-    """A network that another one is a copy of, or of which it is a part.
+    """What a network is a copy of, or a part.
 
     Attributes:
-        distance: of the two, as a share of the weights' norm.
         source: its name, in words.
-        allowed: whether a flag is not called for: the course lets prune its references, and tells of one as it is.
+        distance: of the two, as a share of the weights' norm.
+        exact: whether it is made of its very weights, bit for bit.
     """
 
-    distance: float
     source: str
-    allowed: bool
+    distance: float
+    exact: bool
 
 
 @cache
-def reference_weights() -> dict[str, Weights]:
-    """Name -> weights of the reference networks, read once."""
-    return references()
+def _committed() -> dict[str, tuple[Weights, torch.Tensor]]:
+    """Name -> weights and sketch of every network that is committed with the project."""
+    networks = reference_networks() | {path.name: load_sparse(path) for path in committed_files()}
+    return {f"{name}{OURS}": _source(network) for name, network in networks.items()}
 
 
-@cache
-def _committed() -> dict[str, Weights]:
-    """Name -> weights of every network that is committed with the project."""
-    files = {path.name: dense_weights(load_sparse(path)) for path in committed_files()}
-    return {f"{name}{OURS}": weights for name, weights in (reference_weights() | files).items()}
-
-
-@cache
-def _committed_sketches() -> torch.Tensor:
-    return torch.stack([_sketch(weights) for weights in _committed().values()])
+def _source(network: CNN) -> tuple[Weights, torch.Tensor]:
+    weights = dense_weights(network)
+    return weights, _sketch(weights, network)
 
 
 def effective_weights(network: CNN) -> dict[str, torch.Tensor]:
@@ -69,98 +64,79 @@ def effective_weights(network: CNN) -> dict[str, torch.Tensor]:
 
 def origins(networks: Mapping[str, CNN]) -> dict[str, Origin]:
     """Network -> what it is a copy of: a network of the project, or, though it was to be trained, the student's own."""
+    own = {OWN: _source(networks["CNN_MNIST"])} if "CNN_MNIST" in networks else {}
     known = {}
-    base = dense_weights(networks["CNN_MNIST"]) if "CNN_MNIST" in networks else None
     for name, network in networks.items():
-        weights = effective_weights(network)
-        sketched = _distances(_sketch(weights)[None], _committed_sketches())[0].tolist()
-        nearest = min(_origin(weights, source, apart) for source, apart in zip(_committed(), sketched, strict=True))
-        if nearest.distance >= NEAR and base and not (NETWORKS[name].untrained or NETWORKS[name].dense):
-            nearest = Origin(_part_distance(weights, base), OWN, _is_part_of(weights, base))
-        if nearest.distance < NEAR:
-            known[name] = nearest
+        weights, trained = effective_weights(network), not (NETWORKS[name].untrained or NETWORKS[name].dense)
+        sketch = _sketch(weights, network)
+        for source, (whole, of_whole) in (_committed() | (own if trained else {})).items():
+            part = _part(weights, whole)
+            possible = [of_whole, torch.cat([_of_weights(part), of_whole[4:]])] if part else [of_whole]
+            distance = float(_distances(sketch[None], torch.stack(possible)).min())
+            if distance < math.inf:
+                known[name] = Origin(source, distance, all(torch.equal(part[x], weights[x]) for x in part))
+                break
     return known
 
 
-def _origin(weights: Weights, source: str, sketched: float) -> Origin:
-    whole = _committed()[source]
-    distance = min(_part_distance(weights, whole), math.inf if math.isnan(sketched) else sketched)
-    return Origin(distance, source, source.startswith("the reference") and _is_part_of(weights, whole))
+def _part(weights: Weights, whole: Weights) -> dict[str, torch.Tensor]:
+    """What stands in another network where these weights are not zero; nothing if that is zero somewhere."""
+    kept = {name: weight != 0 for name, weight in weights.items()}
+    fits = all(whole[x].shape == kept[x].shape and bool(whole[x][kept[x]].all()) for x in kept)
+    return {name: whole[name] * kept[name] for name in kept} if fits else {}
 
 
 def copied(known: Mapping[str, Origin]) -> list[str]:
-    """A flag for each network that was copied from, with all its copies in a submission."""
+    """A flag for each network that was copied from; the course itself lets prune its references."""
     flags = []
-    for source in dict.fromkeys(origin.source for origin in known.values() if not origin.allowed):
-        names = [name for name, origin in known.items() if origin.source == source and not origin.allowed]
-        whose = "its" if len(names) == 1 else "their"
-        noise = _in_words(max(known[name].distance for name in names))
-        flags.append(f"{', '.join(names)}: {whose} weights are those of {source}{noise}")
+    for source in dict.fromkeys(origin.source for origin in known.values()):
+        copies = {name: origin.distance for name, origin in known.items() if origin.source == source}
+        if source.endswith(f".lks{OURS}") or not all(known[name].exact for name in copies):
+            whose = "its" if len(copies) == 1 else "their"
+            flags.append(f"{', '.join(copies)}: {whose} weights are those of {source}{_noise(copies.values())}")
     return flags
 
 
-def _in_words(distance: float) -> str:
-    return f", but for about {distance:.0e} of their size" if distance > 0 else ""
+def _noise(distances: Iterable[float]) -> str:
+    largest = max(distances)
+    return f", but for about {largest:.0e} of their size" if largest > 0 else ""
 
 
-def _is_part_of(part: Weights, whole: Weights) -> bool:
-    """Whether all nonzero weights of one network stand in another one, bit for bit."""
-    alike = all(part[name].shape == whole[name].shape for name in part)
-    return alike and all(torch.equal(part[name], whole[name] * (part[name] != 0)) for name in part)
-
-
-def _part_distance(part: Weights, whole: Weights) -> float:
-    """How far the nonzero weights of one network are from those that stand in their places in another one."""
-    distances: list[float] = []
-    for name in ("conv1", "conv2", "fc", "conv3"):
-        if part[name].shape != whole[name].shape or (len(distances) == 3 and min(distances) >= NEAR):
-            return math.inf
-        own = _unit_rows(part[name])
-        apart = float((own - _unit_rows(whole[name] * (part[name] != 0))).norm() / own.norm())
-        distances.append(math.inf if math.isnan(apart) else apart)  # an empty layer, or one of odd numbers
-    return sorted(distances)[1]
-
-
-def _unit_rows(weight: torch.Tensor) -> torch.Tensor:
-    """(out, in): the weights of each output channel, at norm 1 unless all are zero."""
-    return torch.nn.functional.normalize(weight.flatten(1), eps=1e-30)
-
-
-# Sketches: a few numbers in which networks have nearly the distances that they have in all their weights
+# Sketches: a few numbers, between which the distances are nearly those between all numbers of the networks
 
 
 @cache
 def _directions(length: int) -> torch.Tensor:
     """Random directions (Johnson and Lindenstrauss, 1984): projections onto them keep distances."""
-    dice = torch.Generator().manual_seed(length)
-    return torch.randn(NUMBERS, length, generator=dice) / math.sqrt(NUMBERS)
+    return torch.randn(NUMBERS, length, generator=torch.Generator().manual_seed(length)) / math.sqrt(NUMBERS)
 
 
-def _projected(values: torch.Tensor) -> torch.Tensor:
-    """(NUMBERS,) for values of any shape, brought to norm 1; NaN where all are zero, which is near to nothing."""
-    values = values.flatten()
-    return _directions(len(values)) @ (values / values.norm())
+def _projected(parts: Iterable[torch.Tensor]) -> torch.Tensor:
+    """(parts, NUMBERS): each part, brought to norm 1; NaN where all is zero, which is near to nothing."""
+    return torch.stack([_directions(part.numel()) @ (part.flatten() / part.norm()) for part in parts])
 
 
-def _sketch(weights: Weights) -> torch.Tensor:
+def _of_weights(weights: Weights) -> torch.Tensor:
     """(4, NUMBERS): for each layer the sums over its input channels, in an order that does not depend on theirs."""
-    sums = [_unit_rows(weights[name]).unflatten(1, (-1, 9)).sum(1).sort(dim=0).values for name in CONVOLUTIONS]
-    return torch.stack(
-        [_projected(values) for values in (*sums, _unit_rows(weights["fc"]).unflatten(1, (25, -1)).sum(2))]
-    )
+    rows = {name: normalize(weight.flatten(1), eps=1e-30) for name, weight in weights.items()}
+    sums = [rows[name].unflatten(1, (-1, 9)).sum(1).sort(dim=0).values for name in CONVOLUTIONS]
+    return _projected([*sums, rows["fc"].unflatten(1, (25, -1)).sum(2)])
 
 
-def _sketch_of_dice(zero: Weights) -> torch.Tensor:
-    """(4, NUMBERS): for each quarter of a random mask of the convolutions."""
-    places = torch.cat([zero[name].flatten() for name in CONVOLUTIONS]).float()
-    return torch.stack([_projected(quarter) for quarter in (places - places.mean()).chunk(4)])
+def _sketch(weights: Weights, network: CNN) -> torch.Tensor:
+    """(PARTS, NUMBERS): of these weights, and of what BatchNorm knows of the images."""
+    batches = (network.batch1, network.batch2, network.batch3)
+    moments = [torch.cat([getattr(x, name).sort().values for x in batches]) for name in ("running_mean", "running_var")]
+    return torch.cat([_of_weights(weights), _projected(moments)])
 
 
 def _distances(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """(n, m): of n and m sketches (n, 4, NUMBERS), in the two layers that are nearest to each other."""
+    """(n, m): between n and m sketches (n, PARTS, NUMBERS); infinite for those that are not copies."""
     exact = "donot_use_mm_for_euclid_dist"
-    layers = [torch.cdist(first[:, x], second[:, x], compute_mode=exact) for x in range(len(ALL_LAYERS))]
-    return torch.stack(layers).sort(dim=0).values[1]  # NaN comes last
+    parts = [torch.cdist(first[:, x], second[:, x], compute_mode=exact) for x in range(PARTS)]
+    weights = torch.stack(parts[:4]).sort(dim=0).values[1]  # NaN comes last
+    near = (weights < NEAR) | ((weights < RELATED) & (parts[4] < NEAR) & (parts[5] < NEAR))
+    return weights.where(near, math.inf)
 
 
 def sketches_of(name: str, network: CNN, pruned: Pruned, method: str, *, known: bool) -> dict[str, str]:
@@ -173,16 +149,18 @@ def sketches_of(name: str, network: CNN, pruned: Pruned, method: str, *, known: 
         method: by which method; "" if it was trained since.
         known: whether it is known whose it is. Prunings of one reference are equal but for the dice.
     """
-    made = {} if known else {name: _sketch(effective_weights(network))}
+    made = {} if known else {name: _sketch(effective_weights(network), network)}
     if method and pruned.before is not None and not known:
-        made[f"{name}{BEFORE}"] = _sketch(pruned.before)
+        made[f"{name}{BEFORE}"] = _sketch(pruned.before, network)
     if method == "random":
-        made[f"{DICE}{name}"] = _sketch_of_dice(pruned.zero)
+        places = torch.cat([pruned.zero[x].flatten() for x in CONVOLUTIONS]).float()
+        # A mask that was changed a little is near, too: independent ones lie 1.4 apart.
+        made[f"{DICE}{name}"] = torch.cat([_projected((places - places.mean()).chunk(4)) / 5, torch.zeros(2, NUMBERS)])
     return {label: base64.b64encode(sketch.numpy().tobytes()).decode() for label, sketch in made.items()}
 
 
 def equal_networks(results: Mapping[str, Result], groups: Mapping[str, str]) -> dict[str, list[str]]:
-    """Submission -> flags, for networks that two of different groups share though their seeds differ.
+    """Submission -> flags, for networks and random masks that two of different groups share.
 
     Args:
         results: submission -> what ``grade`` found.
@@ -190,14 +168,13 @@ def equal_networks(results: Mapping[str, Result], groups: Mapping[str, str]) -> 
     """
     rows = [(key, *item) for key in results for row in results[key].networks.values() for item in row.sketches.items()]
     numbers = [np.frombuffer(base64.b64decode(text), np.float32) for *_, text in rows]
-    sketches = torch.from_numpy(np.array(numbers, np.float32)).view(-1, len(ALL_LAYERS), NUMBERS)
-    limits = torch.tensor([SAME_DICE if label.startswith(DICE) else NEAR for _, label, _ in rows])
+    sketches = torch.from_numpy(np.array(numbers, np.float32)).view(-1, PARTS, NUMBERS)
     flags: dict[str, list[str]] = {}
     for key in results:
         own = [place for place, row in enumerate(rows) if row[0] == key]
         distances = _distances(sketches[own], sketches)
         shared: dict[str, dict[str, float]] = {}
-        for first, second in (distances < limits[own, None]).nonzero().tolist():
+        for first, second in distances.isfinite().nonzero().tolist():
             other, label = rows[second][0], rows[own[first]][1]
             if groups[other] != groups[key]:
                 shared.setdefault(other, {})[label] = float(distances[first, second])
@@ -209,12 +186,13 @@ def equal_networks(results: Mapping[str, Result], groups: Mapping[str, str]) -> 
 def _about_the_shared(shared: Mapping[str, Mapping[str, float]]) -> list[str]:
     """One flag for all submissions that share the same networks."""
     others: dict[tuple[str, ...], list[str]] = {}
-    for other, distances in sorted(shared.items()):
-        labels = (label for label in sorted(distances) if label.removesuffix(BEFORE) not in {*distances} - {label})
-        others.setdefault(tuple(labels), []).append(other)
+    for other, labels in sorted(shared.items()):
+        others.setdefault(tuple(x for x in sorted(labels) if x.removesuffix(BEFORE) not in {*labels} - {x}), []).append(
+            other
+        )
     flags = []
     for (first, *rest), keys in others.items():
-        noise = _in_words(max(max(shared[key].values()) for key in keys))
         more = f", and so do {', '.join(rest)}" if rest else ""
+        noise = _noise(distance for key in keys for distance in shared[key].values())
         flags.append(f"{first} equals that of {', '.join(keys[:5])}{noise}{more}")
     return flags

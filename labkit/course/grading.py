@@ -17,7 +17,8 @@ import torch
 from labkit import data
 from labkit.cnn import CNN
 from labkit.course.answers import fingerprint
-from labkit.course.copies import copied, origins, reference_weights, sketches_of
+from labkit.course.cases import references
+from labkit.course.copies import copied, origins, sketches_of
 from labkit.course.evidence import Evidence, Pruned, Weights, dense_weights, name_method, read_pruning
 from labkit.course.judging import USEFUL
 from labkit.course.release import source_hash
@@ -27,7 +28,7 @@ from labkit.course.submission import Submission
 from labkit.course.submission.foreign import Refused, shown
 from labkit.course.task import NETWORKS, PROSE_STUB, TASKS
 from labkit.course.verdict import Finding, Unfit, Verdict, no_points
-from labkit.sparsity import effective_weight, prunable_layers, sparsity
+from labkit.sparsity import clone, effective_weight, prunable_layers, sparsity
 
 SCREEN, ALL_IMAGES = 2_000, 10_000
 IN_FAVOUR = 0.01  # the check cell looked at other images: what reached a level there may be a little below it here
@@ -121,7 +122,7 @@ class _Reading:
         self.dense: dict[str, Weights] = {name: dense_weights(network) for name, network in networks.items()}
         own = {"CNN_MNIST": self.dense["CNN_MNIST"]} if "CNN_MNIST" in networks else {}
         self.origins = origins(networks)
-        self.candidates: dict[str, Weights] = own | reference_weights()
+        self.candidates: dict[str, Weights] = own | references()
 
     def accuracy(self, name: str, claimed: float | None = None) -> float:
         """On the screen of 2,000 test images; on all 10,000 where that might decide something."""
@@ -165,17 +166,17 @@ class _Reading:
 
     def forged(self) -> list[str]:
         """Networks whose weights, without the masks, tell no digits: nothing that was ever trained."""
-        found = []
-        for name in self.networks:
-            pruned = self.pruning(name) if NETWORKS[name].untrained else None
-            if pruned is None or pruned.origin or pruned.before is None:
-                continue  # trained, or made from a network that is measured anyway, or not to be known
-            bare = CNN()
-            state = {k.replace("_orig", ""): v for k, v in self.networks[name].state_dict().items() if "_mask" not in k}
-            bare.load_state_dict(state)
-            if _accuracy(bare, SCREEN) < USEFUL:
-                found.append(f"{name}: its weights tell no digits even without the mask; were they ever trained?")
-        return found
+        flags = []
+        for name, network in self.networks.items():
+            pruned = self.pruning(name)
+            # One that was made from a known network is measured anyway; and some are not to be known.
+            if NETWORKS[name].untrained and not pruned.origin and pruned.before is not None:
+                bare = clone(network)
+                for layer in prunable_layers(bare).values():
+                    getattr(layer, "weight_mask", torch.ones(1)).fill_(1)
+                if _accuracy(bare, SCREEN) < USEFUL:
+                    flags.append(f"{name}: its weights tell no digits even without the mask; were they ever trained?")
+        return flags
 
 
 # Points
@@ -191,7 +192,7 @@ def _verdict(name: str, submission: Submission, reading: _Reading) -> Verdict:
             evidence = Evidence(
                 reading.candidates,
                 None,
-                reference_weights(),
+                references(),
                 lambda _: reading.accuracy(task.network) + IN_FAVOUR,
                 reading.seed,
             )
