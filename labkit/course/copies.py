@@ -10,7 +10,6 @@ import base64
 import math
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,30 +30,19 @@ OURS, OWN = ", the project's own", "CNN_MNIST, the student's own"
 BEFORE, DICE = " before pruning", "the random mask of "
 
 
-class Origin(NamedTuple):
-    """What a network is a copy of, or a part.
-
-    Attributes:
-        source: its name, in words.
-        distance: of the two, as a share of the weights' norm.
-        exact: whether it is made of its very weights, bit for bit.
-    """
-
-    source: str
-    distance: float
-    exact: bool
+Origin = tuple[str, float, bool]  # what a network is a copy of, how far it is from it, whether it is so bit for bit
 
 
 @cache
 def _committed() -> dict[str, tuple[Weights, torch.Tensor]]:
-    """Name -> weights and sketch of every network that is committed with the project."""
+    """All networks that are committed with the project."""
     networks = reference_networks() | {path.name: load_sparse(path) for path in committed_files()}
-    return {f"{name}{OURS}": _source(network) for name, network in networks.items()}
+    return _sources({f"{name}{OURS}": network for name, network in networks.items()})
 
 
-def _source(network: CNN) -> tuple[Weights, torch.Tensor]:
-    weights = dense_weights(network)
-    return weights, _sketch(weights, network)
+def _sources(networks: Mapping[str, CNN]) -> dict[str, tuple[Weights, torch.Tensor]]:
+    """Name -> weights and sketch."""
+    return {name: (dense_weights(x), _sketch(dense_weights(x), x)) for name, x in networks.items()}
 
 
 def effective_weights(network: CNN) -> dict[str, torch.Tensor]:
@@ -64,7 +52,7 @@ def effective_weights(network: CNN) -> dict[str, torch.Tensor]:
 
 def origins(networks: Mapping[str, CNN]) -> dict[str, Origin]:
     """Network -> what it is a copy of: a network of the project, or, though it was to be trained, the student's own."""
-    own = {OWN: _source(networks["CNN_MNIST"])} if "CNN_MNIST" in networks else {}
+    own = _sources({OWN: networks["CNN_MNIST"]} if "CNN_MNIST" in networks else {})
     known = {}
     for name, network in networks.items():
         weights, trained = effective_weights(network), not (NETWORKS[name].untrained or NETWORKS[name].dense)
@@ -74,7 +62,7 @@ def origins(networks: Mapping[str, CNN]) -> dict[str, Origin]:
             possible = [of_whole, torch.cat([_of_weights(part), of_whole[4:]])] if part else [of_whole]
             distance = float(_distances(sketch[None], torch.stack(possible)).min())
             if distance < math.inf:
-                known[name] = Origin(source, distance, all(torch.equal(part[x], weights[x]) for x in part))
+                known[name] = source, distance, bool(part) and all(torch.equal(part[x], weights[x]) for x in part)
                 break
     return known
 
@@ -89,11 +77,12 @@ def _part(weights: Weights, whole: Weights) -> dict[str, torch.Tensor]:
 def copied(known: Mapping[str, Origin]) -> list[str]:
     """A flag for each network that was copied from; the course itself lets prune its references."""
     flags = []
-    for source in dict.fromkeys(origin.source for origin in known.values()):
-        copies = {name: origin.distance for name, origin in known.items() if origin.source == source}
-        if source.endswith(f".lks{OURS}") or not all(known[name].exact for name in copies):
+    for source in dict.fromkeys(source for source, *_ in known.values()):
+        copies = {name: origin for name, origin in known.items() if origin[0] == source}
+        if source.endswith(f".lks{OURS}") or not all(exact for *_, exact in copies.values()):
             whose = "its" if len(copies) == 1 else "their"
-            flags.append(f"{', '.join(copies)}: {whose} weights are those of {source}{_noise(copies.values())}")
+            noise = _noise(distance for _, distance, _ in copies.values())
+            flags.append(f"{', '.join(copies)}: {whose} weights are those of {source}{noise}")
     return flags
 
 
@@ -167,8 +156,8 @@ def equal_networks(results: Mapping[str, Result], groups: Mapping[str, str]) -> 
         groups: submission -> its group; those of one group may share everything.
     """
     rows = [(key, *item) for key in results for row in results[key].networks.values() for item in row.sketches.items()]
-    numbers = [np.frombuffer(base64.b64decode(text), np.float32) for *_, text in rows]
-    sketches = torch.from_numpy(np.array(numbers, np.float32)).view(-1, PARTS, NUMBERS)
+    numbers = np.frombuffer(base64.b64decode("".join(text for *_, text in rows)), np.float32)
+    sketches = torch.tensor(numbers).view(-1, PARTS, NUMBERS)
     flags: dict[str, list[str]] = {}
     for key in results:
         own = [place for place, row in enumerate(rows) if row[0] == key]
@@ -186,13 +175,12 @@ def equal_networks(results: Mapping[str, Result], groups: Mapping[str, str]) -> 
 def _about_the_shared(shared: Mapping[str, Mapping[str, float]]) -> list[str]:
     """One flag for all submissions that share the same networks."""
     others: dict[tuple[str, ...], list[str]] = {}
-    for other, labels in sorted(shared.items()):
-        others.setdefault(tuple(x for x in sorted(labels) if x.removesuffix(BEFORE) not in {*labels} - {x}), []).append(
-            other
-        )
+    for other, distances in sorted(shared.items()):
+        labels = [x for x in sorted(distances) if not (x.endswith(BEFORE) and x.removesuffix(BEFORE) in distances)]
+        others.setdefault(tuple(labels), []).append(other)
     flags = []
     for (first, *rest), keys in others.items():
         more = f", and so do {', '.join(rest)}" if rest else ""
         noise = _noise(distance for key in keys for distance in shared[key].values())
-        flags.append(f"{first} equals that of {', '.join(keys[:5])}{noise}{more}")
+        flags.append(f"{first} equals that of {', '.join(keys[:5])}{noise}{more}: one seed, or a copy?")
     return flags

@@ -156,7 +156,9 @@ class _Reading:
             claimed_accuracy=claim[1] if claim else None,
             method=method,
             layers={x: float((effective_weight(y) == 0).float().mean()) for x, y in prunable_layers(network).items()},
-            sketches=sketches_of(name, network, pruned, method, known=name in self.origins),
+            sketches=sketches_of(
+                name, network, pruned, method, known=not self.origins.keys().isdisjoint((name, pruned.origin))
+            ),
         )
 
     def before(self, base: str) -> Weights | None:
@@ -189,13 +191,8 @@ def _verdict(name: str, submission: Submission, reading: _Reading) -> Verdict:
         if why:
             raise Refused(f"{task.network}.pth was not read: it {why}" if task.network else why)
         if task.network in reading.networks:
-            evidence = Evidence(
-                reading.candidates,
-                None,
-                references(),
-                lambda _: reading.accuracy(task.network) + IN_FAVOUR,
-                reading.seed,
-            )
+            known, seed = (reading.candidates, None, references()), reading.seed
+            evidence = Evidence(*known, lambda _: reading.accuracy(task.network) + IN_FAVOUR, seed)
             return task.judge(reading.networks[task.network], evidence)
         if name in submission.answers:
             value, base = submission.answers[name]
