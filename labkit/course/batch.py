@@ -27,7 +27,8 @@ from typing import Any
 import torch
 
 from labkit import runtime
-from labkit.course.grading import equal_networks, grade
+from labkit.course.copies import equal_networks
+from labkit.course.grading import grade
 from labkit.course.result import Kept, Result, from_json, to_json
 from labkit.course.roster import Entry, Person, groups_of
 from labkit.course.submission import Submission, read_submission

@@ -81,10 +81,16 @@ def committed_files() -> list[Path]:
     return sorted(path for folder in ("frontier", "small") for path in (runtime.reference_dir() / folder).glob("*.lks"))
 
 
-def references() -> dict[str, Weights]:
-    """Name -> weights of the networks that are committed with the project."""
+@cache
+def reference_networks() -> dict[str, CNN]:
+    """Name -> network, of those that the course gives to start from, read once; nobody changes them."""
     paths = sorted(runtime.reference_dir().glob("CNN_MNIST*.pth"))
-    return {f"the reference {path.stem}": dense_weights(load_network(path)) for path in paths}
+    return {f"the reference {path.stem}": load_network(path) for path in paths}
+
+
+def references() -> dict[str, Weights]:
+    """Name -> weights of ``reference_networks``."""
+    return {name: dense_weights(network) for name, network in reference_networks().items()}
 
 
 def _prune(network: CNN, method: str, amount: float, seed: int) -> None:

@@ -4,7 +4,6 @@ Points come from the same judges as the check cells. What a submission says of i
 are; a contradiction is a flag, a question for the instructor, and never costs a point.
 """
 
-import hashlib
 import itertools
 import math
 import re
@@ -18,7 +17,8 @@ import torch
 from labkit import data
 from labkit.cnn import CNN
 from labkit.course.answers import fingerprint
-from labkit.course.cases import committed_files, references
+from labkit.course.cases import references
+from labkit.course.copies import copied, origins, sketches_of
 from labkit.course.evidence import Evidence, Pruned, Weights, dense_weights, name_method, read_pruning
 from labkit.course.judging import USEFUL
 from labkit.course.release import source_hash
@@ -28,8 +28,7 @@ from labkit.course.submission import Submission
 from labkit.course.submission.foreign import Refused, shown
 from labkit.course.task import NETWORKS, PROSE_STUB, TASKS
 from labkit.course.verdict import Finding, Unfit, Verdict, no_points
-from labkit.smaller.sparse_file import load_sparse
-from labkit.sparsity import effective_weight, prunable_layers, sparsity
+from labkit.sparsity import clone, effective_weight, prunable_layers, sparsity
 
 SCREEN, ALL_IMAGES = 2_000, 10_000
 IN_FAVOUR = 0.01  # the check cell looked at other images: what reached a level there may be a little below it here
@@ -67,7 +66,7 @@ def grade(submission: Submission, course: Mapping[str, Any], student: str = "") 
     if "CNN_MNIST" in submission.networks:
         flags += _about_the_seed(submission.seed, reading.seed, verdicts["01-training"])
     flags += [flag for name in rows for flag in _contradictions(name, rows[name], claims.get(name))]
-    flags += [*reading.forged(), *reading.copied(), *submission.flags]
+    flags += [*reading.forged(), *copied(reading.origins), *submission.flags]
     return Result(
         student=student,
         worked=worked,
@@ -113,11 +112,6 @@ def _accuracy(network: CNN, images: int) -> float:
     return sum(int((network(X).argmax(dim=1) == y).sum()) for X, y in loader) / images
 
 
-@cache
-def _references() -> dict[str, Weights]:
-    return references()
-
-
 class _Reading:
     """The networks of one submission, and what has been measured of them so far."""
 
@@ -127,7 +121,8 @@ class _Reading:
         self.prunings: dict[str, Pruned] = {}
         self.dense: dict[str, Weights] = {name: dense_weights(network) for name, network in networks.items()}
         own = {"CNN_MNIST": self.dense["CNN_MNIST"]} if "CNN_MNIST" in networks else {}
-        self.candidates: dict[str, Weights] = own | _references()
+        self.origins = origins(networks)
+        self.candidates: dict[str, Weights] = own | references()
 
     def accuracy(self, name: str, claimed: float | None = None) -> float:
         """On the screen of 2,000 test images; on all 10,000 where that might decide something."""
@@ -152,18 +147,18 @@ class _Reading:
     def row(self, name: str, claim: Claim | None) -> MeasuredNetwork:
         """What a network is, measured, beside what the notebook said."""
         network, pruned = self.networks[name], self.pruning(name)
-        before = pruned.before or self.dense[name]
+        method = name_method(pruned) if NETWORKS[name].untrained else ""
         return MeasuredNetwork(
             sparsity=sparsity(network, NETWORKS[name].layers),
             accuracy=self.accuracy(name, claim[1] if claim else None),
             images=self.measured[name][1],
             claimed_sparsity=claim[0] if claim else None,
             claimed_accuracy=claim[1] if claim else None,
-            method=name_method(pruned) if NETWORKS[name].untrained else "",
+            method=method,
             layers={x: float((effective_weight(y) == 0).float().mean()) for x, y in prunable_layers(network).items()},
-            digest=_digest(network),
-            dense=fingerprint(self.dense[name]),
-            from_reference=any(_same(before, other) for other in _references().values()),
+            sketches=sketches_of(
+                name, network, pruned, method, known=not self.origins.keys().isdisjoint((name, pruned.origin))
+            ),
         )
 
     def before(self, base: str) -> Weights | None:
@@ -171,55 +166,19 @@ class _Reading:
         known = {**self.candidates, **{name: self.dense[name] for name in self.dense if NETWORKS[name].untrained}}
         return next((weights for weights in known.values() if fingerprint(weights) == base), None)
 
-    def copied(self) -> list[str]:
-        """Small networks whose weights are those of a network that is committed with the project."""
-        return [
-            f"{name}: its weights are those of {file}, the project's own"
-            for name in self.networks
-            if NETWORKS[name].committed
-            for file, weights in _committed().items()
-            if _is_part_of({x: effective_weight(y) for x, y in prunable_layers(self.networks[name]).items()}, weights)
-        ]
-
     def forged(self) -> list[str]:
         """Networks whose weights, without the masks, tell no digits: nothing that was ever trained."""
-        found = []
-        for name in self.networks:
-            pruned = self.pruning(name) if NETWORKS[name].untrained else None
-            if pruned is None or pruned.origin or pruned.before is None:
-                continue  # trained, or made from a network that is measured anyway, or not to be known
-            bare = CNN()
-            state = {k.replace("_orig", ""): v for k, v in self.networks[name].state_dict().items() if "_mask" not in k}
-            bare.load_state_dict(state)
-            if _accuracy(bare, SCREEN) < USEFUL:
-                found.append(f"{name}: its weights tell no digits even without the mask; were they ever trained?")
-        return found
-
-
-@cache
-def _committed() -> dict[str, Weights]:
-    return {path.name: dense_weights(load_sparse(path)) for path in committed_files()}
-
-
-def _is_part_of(part: Weights, whole: Weights) -> bool:
-    """Whether all nonzero weights of one network stand in another one."""
-    alike = all(part[name].shape == whole[name].shape for name in part)
-    return alike and all(torch.equal(part[name], whole[name] * (part[name] != 0)) for name in part)
-
-
-def _same(first: Weights, second: Weights) -> bool:
-    return all(torch.equal(first[name], second[name]) for name in first)
-
-
-def _digest(network: CNN) -> str:
-    """SHA-256 of what a network computes with: its weights through the masks, and all other numbers."""
-    digest = hashlib.sha256()
-    for layer in prunable_layers(network).values():
-        digest.update(effective_weight(layer).contiguous().numpy().tobytes())
-    for key, tensor in sorted(network.state_dict().items()):
-        if key.startswith("batch"):
-            digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        flags = []
+        for name, network in self.networks.items():
+            pruned = self.pruning(name)
+            # One that was made from a known network is measured anyway; and some are not to be known.
+            if NETWORKS[name].untrained and not pruned.origin and pruned.before is not None:
+                bare = clone(network)
+                for layer in prunable_layers(bare).values():
+                    getattr(layer, "weight_mask", torch.ones(1)).fill_(1)
+                if _accuracy(bare, SCREEN) < USEFUL:
+                    flags.append(f"{name}: its weights tell no digits even without the mask; were they ever trained?")
+        return flags
 
 
 # Points
@@ -232,13 +191,8 @@ def _verdict(name: str, submission: Submission, reading: _Reading) -> Verdict:
         if why:
             raise Refused(f"{task.network}.pth was not read: it {why}" if task.network else why)
         if task.network in reading.networks:
-            evidence = Evidence(
-                reading.candidates,
-                None,
-                _references(),
-                lambda _: reading.accuracy(task.network) + IN_FAVOUR,
-                reading.seed,
-            )
+            known, seed = (reading.candidates, None, references()), reading.seed
+            evidence = Evidence(*known, lambda _: reading.accuracy(task.network) + IN_FAVOUR, seed)
             return task.judge(reading.networks[task.network], evidence)
         if name in submission.answers:
             value, base = submission.answers[name]
@@ -340,26 +294,3 @@ def _about_the_cells(notebook: Mapping[str, Any], given: list[dict[str, Any]], v
     if any(places[a] > places[b] for a, b in itertools.pairwise(order)):
         flags.append("the given cells are in another order")
     return flags
-
-
-def equal_networks(results: Mapping[str, Result], groups: Mapping[str, str]) -> dict[str, list[str]]:
-    """Submission -> flags, for networks that two of different groups share though their seeds differ.
-
-    Args:
-        results: submission -> what ``grade`` found.
-        groups: submission -> its group; those of one group may share everything.
-    """
-    owners: dict[tuple[str, str], set[str]] = {}
-    for key, result in results.items():
-        for name, row in result.networks.items():
-            # Prunings of the same base are equal for honest students, where no dice are thrown.
-            if not row.from_reference:
-                owners.setdefault((name, row.digest), set()).add(key)
-                owners.setdefault((f"{name} before pruning", row.dense), set()).add(key)
-    found: dict[str, list[str]] = {}
-    for (name, _), keys in owners.items():
-        for key in keys:
-            others = sorted(other for other in keys if groups[other] != groups[key])
-            if others:
-                found.setdefault(key, []).append(f"{name} equals that of {', '.join(others[:5])}")
-    return found

@@ -29,9 +29,7 @@ class MeasuredNetwork:
         claimed_accuracy: the same.
         method: how it was pruned, in words; "" where that is not to be known.
         layers: layer -> share of zeros.
-        digest: of what it computes with.
-        dense: of its weights without the masks.
-        from_reference: whether it was made from one of the project's own networks.
+        sketches: what is to be compared with other submissions -> its sketch, some hundred bytes.
     """
 
     sparsity: float
@@ -41,9 +39,7 @@ class MeasuredNetwork:
     claimed_accuracy: float | None
     method: str
     layers: dict[str, float]
-    digest: str
-    dense: str
-    from_reference: bool
+    sketches: dict[str, str]
 
 
 @dataclass(frozen=True)

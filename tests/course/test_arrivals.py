@@ -759,7 +759,6 @@ def flags_about(row, name):
     return [flag for flag in row["flags"].split("; ") if re.search(rf"{name}\b", flag)]
 
 
-@TODAY(reason="no flag")
 def test_reference_with_a_little_noise_is_flagged_and_keeps_its_points(tmp_path, class_in):
     reference = labkit.load_network(runtime.reference_dir() / "CNN_MNIST.pth")
     handed_in(tmp_path / "in", ANN, derived(noisy(reference, 1e-6)))
@@ -769,7 +768,6 @@ def test_reference_with_a_little_noise_is_flagged_and_keeps_its_points(tmp_path,
     assert any("reference" in flag for flag in flags_about(row, "CNN_MNIST"))
 
 
-@TODAY(reason="no flag")
 def test_networks_of_a_friend_with_a_little_noise_are_flagged_at_both(tmp_path, class_in):
     start = trained(0)
     handed_in(tmp_path / "in", ANN, derived(start))
@@ -781,7 +779,6 @@ def test_networks_of_a_friend_with_a_little_noise_are_flagged_at_both(tmp_path, 
         assert any(pseudonyms[other] in flag for flag in flags_about(of(rows, one), "CNN_MNIST"))
 
 
-@TODAY(reason="no flag")
 def test_the_same_random_masks_in_two_networks_are_flagged_at_both(tmp_path, class_in):
     for who, start in ((ANN, course_work.base(1)), (BOB, course_work.base(2))):
         networks = {"CNN_MNIST": start, "CNN_MNIST_RND": course_work.at_random(start, 7)}
@@ -803,8 +800,8 @@ def test_random_masks_of_ones_own_are_not_flagged(tmp_path, class_in):
     ("name", "pattern", "noise"),
     [
         ("CNN_MNIST_SMALL", "small/fast_0.lks", 0),
-        pytest.param("CNN_MNIST_SMALL", "small/fast_0.lks", 1e-6, marks=TODAY(reason="no flag")),
-        pytest.param("CNN_MNIST_GOLF", "frontier/MNIST_lamp*_622_e4_s0.lks", 1e-6, marks=TODAY(reason="no flag")),
+        ("CNN_MNIST_SMALL", "small/fast_0.lks", 1e-6),
+        ("CNN_MNIST_GOLF", "frontier/MNIST_lamp*_622_e4_s0.lks", 1e-6),
     ],
 )
 def test_committed_small_and_golf_networks_are_flagged(tmp_path, class_in, name, pattern, noise):

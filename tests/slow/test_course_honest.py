@@ -9,7 +9,8 @@ import torch
 from honest import Pool, quick_base
 from joblib import Parallel, delayed
 
-from labkit.course import grading
+from labkit.course import copies, grading
+from labkit.course.answers import fingerprint
 from labkit.course.submission import submission_of
 
 SUBMISSIONS, QUICK_BASES, OTHER_BASES = 504, 4, 10
@@ -20,7 +21,8 @@ def _measure_once():
     known, measure = {}, grading._accuracy
 
     def remembered(network, images):
-        key = grading._digest(network), images
+        numbers = {key: tensor for key, tensor in network.state_dict().items() if key.startswith("batch")}
+        key = fingerprint(numbers | copies.effective_weights(network)), images
         if key not in known:
             known[key] = measure(network, images)
         return known[key]
