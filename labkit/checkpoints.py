@@ -21,7 +21,7 @@ from labkit.sparsity import check_finite, refresh_weights
 
 FORMAT = "labkit network 1"
 SIZES = ("input_shape", "num_of_cls", "channels")  # the arguments of ``CNN``
-FIRST_LAYER = re.compile(r"((?:.*\.)?)conv1\..+")  # a key of it, with what DataParallel and others write before
+FIRST_LAYER = re.compile(r"((?:[A-Za-z_]\w*\.)*)conv1\..+")  # a key, with what DataParallel and others write before it
 
 
 def unwrapped(model: Any) -> Any:
@@ -57,7 +57,7 @@ def save_network(model: nn.Module, name: str | Path, **metadata: str | int | flo
         raise ValueError(f"the network is a {type(model).__name__}; it must be a labkit.CNN")
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     check_finite(state, str(path))
-    content = {"format": FORMAT, "architecture": sizes, "state": state, "metadata": metadata}
+    content = {"format": FORMAT, "architecture": sizes, "state": state_in(state, path), "metadata": metadata}
     return runtime.save_tensors(path, content, lambda file: build_network(_read(file), Path("what was to be saved")))
 
 
@@ -113,7 +113,7 @@ def build_network(content: Mapping[str, Any], path: Path) -> CNN:
 
 
 def state_in(content: Mapping[Any, Any], path: Path) -> Mapping[Any, Any]:
-    """The state_dict of a CNN in a file's content, by the names that ``CNN`` has; the content itself if there is none.
+    """The state_dict of a CNN in a file's content, by the names that ``CNN`` has; else what it has of a state.
 
     Many save ``{"epoch": 5, "model_state_dict": ...}``. ``torch.compile`` writes ``_orig_mod.`` into the names,
     ``DataParallel`` ``module.`` before them, and Lightning ``model.``.
@@ -129,7 +129,8 @@ def state_in(content: Mapping[Any, Any], path: Path) -> Mapping[Any, Any]:
             states.append({x.removeprefix(first[1]): part[y] for x, y in names.items() if x.startswith(first[1])})
     if len(states) > 1:
         raise ValueError(f"{path} holds {len(states)} networks; it must hold one")
-    return states[0] if states else content
+    rest = content["state"] if isinstance(content.get("state"), Mapping) else content
+    return states[0] if states else rest
 
 
 def load_metadata(name: str | Path) -> dict[str, Any]:

@@ -1469,7 +1469,7 @@ def test_prediction_out_of_range_is_judged_alike_by_check_and_grader(value):
 
 
 @pytest.mark.parametrize(
-    "value", ["0.5", "", True, np.True_, math.nan, np.float64("nan"), [0.5], (0.5,), {}, 1j, np.ones(2), torch.ones(2)]
+    "value", ["0.5", "", True, np.True_, math.nan, np.float64("nan"), [0.5, 1], {}, 1j, np.ones(2), torch.ones(2)]
 )
 def test_prediction_that_is_no_number_gets_nothing(value, capsys):
     assert course.check("02-prediction", value) == 0.0

@@ -162,7 +162,8 @@ def read_tensors(content: bytes) -> dict[Any, Any]:
     except Refused:
         raise
     except zipfile.BadZipFile as error:
-        raise Refused(f"was not written by labkit.save_network ({shown(str(error))})") from None
+        hint = "if torch.save wrote it before torch 1.6, load it and save it anew"
+        raise Refused(f"was not written by labkit.save_network ({shown(str(error))}); {hint}") from None
     except Exception as error:  # a broken pickle raises nearly anything
         raise Refused(unreadable(error)) from None
     if not isinstance(found, dict):
