@@ -89,9 +89,8 @@ def pick_device(name: str | None = None) -> torch.device:
     if not re.fullmatch(r"(cpu|cuda)(:(0|[1-9]\d?))?", name):
         raise ValueError(f"device is {name!r}; it must be cpu, cuda or cuda:N")
     device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        there = f"this machine has {torch.cuda.device_count()} CUDA devices"
-        raise ValueError(f"device is {name!r}, but {there}; use 'cpu'")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise ValueError(f"device is {name!r}, but this machine has {count} CUDA devices; use 'cpu'")
     return device
 
 
@@ -171,9 +170,8 @@ def load_tensors(path: Path) -> Any:
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged:
-            raise zipfile.BadZipFile(f"{damaged} fails its checksum")
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"{damaged} fails its checksum")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -136,8 +136,7 @@ def _coloured(line: str) -> str:
 
 
 def _before(base: object) -> Weights | None:
-    base = unwrapped(base)
-    if not isinstance(base, CNN):
+    if not isinstance(base := unwrapped(base), CNN):
         return None
     return {name: weight.cpu().float() for name, weight in dense_weights(base).items()}
 

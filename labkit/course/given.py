@@ -5,7 +5,7 @@ Whatever is plainly meant is taken; what is not stays as it is, and the judges s
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from decimal import Decimal
 from itertools import islice
 from numbers import Real
@@ -31,66 +31,58 @@ def own_copy(network: Any) -> CNN:
 
 def tensor(mask: Any) -> Any:
     """A tensor on the CPU, as the notebooks' own cells take it; what can be none stays as it is."""
-    if not isinstance(mask, (torch.Tensor, list, tuple)) and not hasattr(mask, "__array__"):
+    known = isinstance(mask, (torch.Tensor, list, tuple))
+    if not known and not hasattr(mask, "__array__"):
         return mask
     try:
-        return as_tensor(mask if isinstance(mask, (torch.Tensor, list, tuple)) else np.asarray(mask))
+        return as_tensor(mask if known else np.asarray(mask))
     except (TypeError, ValueError, RuntimeError, RecursionError):  # words, or lists of different lengths
         return mask
 
 
-def mask_of(layer: str) -> Callable[[Any], Any]:
+def mask_of(layer: str, mask: object) -> object:
     """A tensor in the shape of the layer's weights, also of a flat mask, or of one number for each output channel."""
-    shape = SHAPES[layer]
-
-    def mask(given: Any) -> Any:
-        plain = tensor(given)
-        lengths = [length for length in getattr(plain, "shape", ()) if length > 1]
-        if not isinstance(plain, torch.Tensor) or not lengths:
-            return plain
+    shape, plain = SHAPES[layer], tensor(mask)
+    if isinstance(plain, torch.Tensor):
+        lengths = [length for length in plain.shape if length > 1]
         if lengths in ([x for x in shape if x > 1], [math.prod(shape)], [shape[0], math.prod(shape[1:])]):
             return plain.reshape(shape)
         if lengths == [shape[0]] == [*plain.shape[:1]]:
             return plain.reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
-        return plain
-
-    return mask
+    return plain
 
 
-def tensors(*layers: str) -> Callable[[Any], Any]:
+def tensors(*layers: str) -> Callable[[object], object]:
     """A dict from layer to tensor; also of one for each of the layers, in their order."""
     return lambda masks: _of_each(masks, layers, mask_of)
 
 
-def numbers(work: Any) -> Any:
+def numbers(work: object) -> object:
     """A dict from layer to number; also of four numbers in the order of the layers."""
-    return _of_each(work, ALL_LAYERS, lambda _: number)
+    return _of_each(work, ALL_LAYERS, lambda _, value: number(value))
 
 
-def _of_each(work: Any, layers: Sequence[str], plain_of: Callable[[str], Callable[[Any], Any]]) -> Any:
-    """Layer -> what belongs to it, made plain, of a dict, of pairs, or of one thing for each layer in their order."""
-    pairs = list(work.items()) if hasattr(work, "items") else []
-    if not pairs and isinstance(work, Iterable) and not isinstance(work, (str, Mapping, Set)):
-        parts = [] if getattr(work, "ndim", 1) == 0 else list(islice(work, len(layers) + 1))
-        named = all(isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], str) for part in parts)
-        pairs = parts if named else list(enumerate(parts))
-        if len(parts) != len(layers):
-            return work
-    if not isinstance(work, Mapping) and not pairs:
+def _of_each(work: object, layers: Sequence[str], plain: Callable[[str, object], object]) -> object:
+    """Layer -> what belongs to it, made plain, of a dict, or of one thing for each layer in their order."""
+    if hasattr(work, "items"):
+        pairs = list(work.items())
+    elif isinstance(work, Iterable) and not isinstance(work, (str, Set)) and getattr(work, "ndim", None) != 0:
+        pairs = list(enumerate(islice(work, len(layers) + 1)))
+    else:
         return work
-    if len(pairs) == len(layers) and not any(isinstance(key, str) for key, _ in pairs):  # the layers, or their numbers
+    if not any(isinstance(key, str) for key, _ in pairs):  # in their order, by numbers, or by the layers themselves
+        if len(pairs) != len(layers):
+            return work
         pairs = [(name, value) for name, (_, value) in zip(layers, pairs, strict=True)]
     # Such as "conv1.weight_mask", from a state_dict.
     names = {re.sub(r"(\.weight)?(_mask|_orig)?$", "", str(key)).strip().casefold(): value for key, value in pairs}
-    return {name: plain_of(name)(value) if name in layers else value for name, value in names.items()}
+    return {name: plain(name, value) if name in layers else value for name, value in names.items()}
 
 
 def number(value: Any) -> Any:
     """Also NumPy's and torch's numbers, fractions, and a list of one number."""
     if isinstance(value, (list, tuple)) and len(value) == 1:
         return number(value[0])
-    if isinstance(value, torch.Tensor):
-        return value.item() if value.numel() == 1 else value
-    if isinstance(value, (np.generic, np.ndarray)):
-        value = value.item() if value.size == 1 else value
+    if isinstance(value, (torch.Tensor, np.generic, np.ndarray)) and math.prod(value.shape) == 1:
+        value = value.item()
     return float(value) if isinstance(value, (Real, Decimal)) and not isinstance(value, (int, float)) else value

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard
 
-import numpy as np
 import torch
 
 from labkit.cnn import CNN
@@ -288,7 +287,7 @@ def zeros_of(mask: object, layer: str, name: str) -> torch.Tensor:
     if tuple(mask.shape) != SHAPES[layer]:
         raise Unfit(f"{name} has shape {tuple(mask.shape)}; a mask has the shape of its weights, {SHAPES[layer]}")
     if not bool(((mask == 0) | (mask == 1)).all()):
-        other = float(mask[(mask != 0) & (mask != 1)][0])
+        other = mask[(mask != 0) & (mask != 1)][0].item()
         raise Unfit(f"{name} has values other than 0 and 1, such as {other:g}; the weights are multiplied with it")
     return mask == 0
 
@@ -329,7 +328,7 @@ def of_each_mask(judged: Callable[[Pruned, str], tuple[bool | None, str]]) -> Fi
 
 def kind_of(value: object) -> str:
     """The type of an answer, and its shape if it has one, in words."""
-    shape = f" of shape {tuple(value.shape)}" if isinstance(value, (torch.Tensor, np.ndarray)) else ""
+    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
     return type(value).__name__ + shape
 
 

@@ -42,6 +42,8 @@ def read_network(content: bytes, name: str) -> SubmittedNetwork:
         network, flags = _network_of(found, name)
     except Refused:
         raise
+    except ValueError as error:
+        raise Refused(shown(str(error), 200)) from None
     except Exception as error:  # of strange types, whatever is done with them may raise
         raise Refused(f"holds no network ({type(error).__name__}: {shown(str(error))})") from None
     metadata = found.get("metadata")
@@ -49,10 +51,7 @@ def read_network(content: bytes, name: str) -> SubmittedNetwork:
 
 
 def _network_of(found: Mapping[Any, Any], name: str) -> tuple[CNN, list[str]]:
-    try:
-        state = state_in(found, Path(name))
-    except ValueError as error:
-        raise Refused(shown(str(error), 200)) from None
+    state = state_in(found, Path(name))
     if not state or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise Refused(f"holds no network, but {shown(', '.join(map(str, found)), 80) or 'nothing'}")
     sizes: dict[str, Any] = {"input_shape": (1, 28, 28), "num_of_cls": 10, "channels": _channels_of(state, name)}
@@ -64,10 +63,7 @@ def _network_of(found: Mapping[Any, Any], name: str) -> tuple[CNN, list[str]]:
     integers = [key for key, tensor in state.items() if not tensor.is_floating_point() and "num_batches" not in key]
     flags = [f"{name} holds {', '.join(sorted(kinds - {'float32'}))} numbers"] if kinds - {"float32"} else []
     flags += [f"{name} holds whole numbers in {integers[0]}"] if integers else []
-    try:
-        network = build_network({"format": NETWORK_FORMAT, "architecture": sizes, "state": state}, Path(name))
-    except ValueError as error:
-        raise Refused(shown(str(error), 200)) from None
+    network = build_network({"format": NETWORK_FORMAT, "architecture": sizes, "state": state}, Path(name))
     return network.float().eval(), flags
 
 

@@ -162,8 +162,7 @@ def read_tensors(content: bytes) -> dict[Any, Any]:
     except Refused:
         raise
     except zipfile.BadZipFile as error:
-        hint = "if torch.save wrote it before torch 1.6, load it and save it anew"
-        raise Refused(f"was not written by labkit.save_network ({shown(str(error))}); {hint}") from None
+        raise Refused(f"was not written by labkit.save_network, or before torch 1.6 ({shown(str(error))})") from None
     except Exception as error:  # a broken pickle raises nearly anything
         raise Refused(unreadable(error)) from None
     if not isinstance(found, dict):

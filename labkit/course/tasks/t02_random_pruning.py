@@ -53,6 +53,6 @@ AGAIN = f"{judging.CELL_WRITTEN.format('prune_at_random', 'CNN_MNIST_RND')}; {ju
 STYLE = Style("v", VERMILION, "RND: 25 % at random")
 TASKS = (
     judging.accuracy_prediction("02", "accuracy after 25 % at random", "CNN_MNIST_RND"),
-    Task("02-mask", "a random mask by hand", 2, _random_mask, mask_of("conv1")),
+    Task("02-mask", "a random mask by hand", 2, _random_mask, lambda mask: mask_of("conv1", mask)),
     judging.network_task("02-network", TITLE, 4, RANDOM_NETWORK, "CNN_MNIST_RND", AGAIN, STYLE, untrained=True),
 )
