@@ -197,7 +197,7 @@ def as_tensor(values: Any) -> torch.Tensor:
     if isinstance(values, (list, tuple)):
         return torch.stack([as_tensor(part) for part in values])
     if hasattr(values, "astype"):  # an array, perhaps of objects, or turned round
-        values = values.astype(float if values.dtype == object else values.dtype, order="C")
+        values = values.astype(float if values.dtype == object else values.dtype.newbyteorder("="), order="C")
     return torch.as_tensor(values).detach().to_dense().cpu()
 
 

@@ -5,7 +5,7 @@ Whatever is plainly meant is taken; what is not stays as it is, and the judges s
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from itertools import islice
 from numbers import Real
@@ -42,7 +42,7 @@ def tensor(mask: Any) -> Any:
 
 def mask_of(layer: str, mask: object) -> object:
     """A tensor in the shape of the layer's weights, also of a flat mask, or of one number for each output channel."""
-    shape, plain = SHAPES[layer], tensor(mask)
+    shape, plain = SHAPES[layer], tensor(mask.get(layer, mask) if isinstance(mask, Mapping) else mask)
     if isinstance(plain, torch.Tensor):
         lengths = [length for length in plain.shape if length > 1]
         if lengths in ([x for x in shape if x > 1], [math.prod(shape)], [shape[0], math.prod(shape[1:])]):

@@ -327,9 +327,10 @@ def of_each_mask(judged: Callable[[Pruned, str], tuple[bool | None, str]]) -> Fi
 
 
 def kind_of(value: object) -> str:
-    """The type of an answer, and its shape if it has one, in words."""
+    """The type of an answer, with its shape, or with what it is if that is short, in words."""
     shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
-    return type(value).__name__ + shape
+    short = f" ({value!r:.20})" if isinstance(value, (str, int, float)) else ""
+    return type(value).__name__ + shape + short
 
 
 def is_number(value: object) -> TypeGuard[float]:
