@@ -567,6 +567,12 @@ def test_small_network_is_read_by_the_grader_from_either_kind_of_file(plain, tmp
         read_network(path.read_bytes(), "CNN_MNIST")
 
 
+@pytest.mark.usefixtures("_few_images")
+def test_check_takes_a_network_in_data_parallel():
+    assert check("03-network", nn.DataParallel(right("03-network")), nn.DataParallel(start())) == 4
+    assert labkit.sparsity(labkit.load_network("CNN_MNIST_L1"), CONVOLUTIONS) == 0.25
+
+
 def with_names(state, before):
     return {f"{before}{key}": tensor for key, tensor in state.items()}
 
