@@ -5,6 +5,7 @@ came about.
 """
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,25 @@ from torch.optim import Optimizer
 
 from labkit import runtime
 from labkit.cnn import CNN
-from labkit.sparsity import check_finite, prunable_layers, refresh_weights
+from labkit.sparsity import check_finite, refresh_weights
 
 FORMAT = "labkit network 1"
 SIZES = ("input_shape", "num_of_cls", "channels")  # the arguments of ``CNN``
+FIRST_LAYER = re.compile(r"((?:[A-Za-z_]\w*\.)*)conv1\..+")  # a key, with what DataParallel and others write before it
 
 
-def save_network(model: CNN, name: str | Path, **metadata: str | int | float | bool | None) -> Path:
-    """Save a dense or pruned network.
+def unwrapped(model: Any) -> Any:
+    """The network inside of what ``torch.compile`` or ``DataParallel`` made of it; any other stays as it is."""
+    for name in ("_orig_mod", "module") * 2:  # one may be around the other
+        model = getattr(model, name, model)
+    return model
+
+
+def save_network(model: nn.Module, name: str | Path, **metadata: str | int | float | bool | None) -> Path:
+    """Save a dense or pruned network, and read it back before an older file is replaced.
 
     Args:
-        model: the network; its tensors may be on any device.
+        model: the network; its tensors may be on any device, and ``torch.compile`` or ``DataParallel`` around it.
         name: a bare name such as ``"CNN_MNIST_L1"`` goes to ``models/CNN_MNIST_L1.pth``; a path stays a path.
         metadata: what else is worth keeping with it.
 
@@ -34,19 +43,22 @@ def save_network(model: CNN, name: str | Path, **metadata: str | int | float | b
         The file.
 
     Raises:
-        ValueError: weights that are not finite numbers, or metadata that is not plain.
+        ValueError: no CNN, one that ``load_network`` could not load, weights that are not finite numbers, or metadata
+            that is not plain.
         OSError: the folder can not be written; an older file stays as it was.
     """
     for key, value in metadata.items():
         # Exactly these types: a NumPy float or torch's version string would not load with weights_only=True.
         if type(value) not in (str, int, float, bool, type(None)):
             raise ValueError(f"metadata {key} is a {type(value).__name__}; it must be str, int, float, bool or None")
-    path = _path_of(name)
+    path, model = _path_of(name), unwrapped(model)
+    sizes = {size: getattr(model, size, None) for size in SIZES}
+    if None in sizes.values():
+        raise ValueError(f"the network is a {type(model).__name__}; it must be a labkit.CNN")
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     check_finite(state, str(path))
-    sizes = {name: getattr(model, name) for name in SIZES}
-    content = {"format": FORMAT, "architecture": sizes, "state": state, "metadata": metadata}
-    return runtime.save_tensors(path, content)
+    content = {"format": FORMAT, "architecture": sizes, "state": state_in(state, path), "metadata": metadata}
+    return runtime.save_tensors(path, content, lambda file: build_network(_read(file), Path("what was to be saved")))
 
 
 def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "cpu") -> CNN:
@@ -54,7 +66,7 @@ def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "c
 
     A bare name is looked for among your own networks in ``models/``, then among the committed ones in
     ``models/reference/``, and a line says which one it was. A path is taken as it is, silently. A plain ``state_dict``
-    of a CNN for 28 × 28 images loads too.
+    of a CNN for 28 × 28 images loads too, also out of a checkpoint such as ``{"epoch": 5, "model_state_dict": ...}``.
 
     Raises:
         FileNotFoundError: no such file.
@@ -63,8 +75,7 @@ def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "c
     device = runtime.pick_device(str(device))
     path = _saved(name)
     if _is_bare(name) and path.exists():
-        own = path == _path_of(name)
-        place = "your own network (models/" if own else "the reference network (models/reference/"
+        place = "your own network (models/" if path == _path_of(name) else "the reference network (models/reference/"
         print(f"{name}: {place}{path.name})")
     return build_network(_read(path), path).to(device)
 
@@ -80,17 +91,13 @@ def build_network(content: Mapping[str, Any], path: Path) -> CNN:
     Raises:
         ValueError: as ``load_network``.
     """
-    if content.get("format") == FORMAT:
-        sizes, state = content.get("architecture"), content.get("state")
-        if not isinstance(sizes, Mapping) or sizes.keys() != set(SIZES):
-            raise ValueError(f"{path} is damaged: its architecture is {sizes}")
-        if not isinstance(state, Mapping):
-            raise ValueError(f"{path} is damaged: its state is a {type(state).__name__}, not a state_dict")
-    else:
-        sizes, state = _sizes_of(content, path), content
+    state = state_in(content, path)
+    sizes = content.get("architecture") if content.get("format") == FORMAT else _sizes_of(state, path)
+    if not isinstance(sizes, Mapping) or sizes.keys() != set(SIZES):
+        raise ValueError(f"{path} is damaged: its architecture is {sizes}")
     check_finite(state, str(path))
     model = CNN(**sizes)
-    layers = prunable_layers(model)
+    layers = dict(model.named_modules())
     for key, mask in state.items():  # the masks must stand before their values can be loaded
         name, _, tensor = key.removesuffix("_mask").rpartition(".")
         masked = getattr(layers.get(name), tensor, None) if key.endswith("_mask") else None
@@ -103,6 +110,27 @@ def build_network(content: Mapping[str, Any], path: Path) -> CNN:
         raise ValueError(f"{path} is of another architecture: {reason[:200].strip()}") from None
     refresh_weights(model)
     return model
+
+
+def state_in(content: Mapping[Any, Any], path: Path) -> Mapping[Any, Any]:
+    """The state_dict of a CNN in a file's content, by the names that ``CNN`` has; else what it has of a state.
+
+    Many save ``{"epoch": 5, "model_state_dict": ...}``. ``torch.compile`` writes ``_orig_mod.`` into the names,
+    ``DataParallel`` ``module.`` before them, and Lightning ``model.``.
+
+    Raises:
+        ValueError: several networks; the path is for the message only.
+    """
+    states = []
+    for part in (content, *content.values()):
+        names = {str(key).replace("_orig_mod.", ""): key for key in part} if isinstance(part, Mapping) else {}
+        first = next(filter(None, map(FIRST_LAYER.fullmatch, names)), None)
+        if first:
+            states.append({x.removeprefix(first[1]): part[y] for x, y in names.items() if x.startswith(first[1])})
+    if len(states) > 1:
+        raise ValueError(f"{path} holds {len(states)} networks; it must hold one")
+    rest = content["state"] if isinstance(content.get("state"), Mapping) else content
+    return states[0] if states else rest
 
 
 def load_metadata(name: str | Path) -> dict[str, Any]:
@@ -127,21 +155,20 @@ def load_optimizer(optimizer: Optimizer, name: str | Path = "optimizer") -> None
     """
     path = _saved(name)
     content = _read(path)
-    groups, state = content.get("param_groups", []), content.get("state")
     # A scheduler adds initial_lr to an optimizer's settings; all other names tell which optimizer it was.
-    names = [group.keys() - {"initial_lr"} for group in optimizer.state_dict()["param_groups"]]
-    same = isinstance(groups, list) and all(isinstance(group, dict) for group in groups)
-    if not same or [group.keys() - {"initial_lr"} for group in groups] != names:
+    own, theirs = optimizer.state_dict()["param_groups"], content.get("param_groups")
+    groups = [group for group in theirs if isinstance(group, dict)] if isinstance(theirs, list) else []
+    if [group.keys() - {"initial_lr"} for group in groups] != [group.keys() - {"initial_lr"} for group in own]:
         raise ValueError(f"{path} does not fit: it is not the state of a {type(optimizer).__name__}")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for number, entry in state.items() if isinstance(state, dict) else ():
-        for key, value in entry.items():
-            if isinstance(value, torch.Tensor) and value.ndim > 0 and value.shape != parameters[number].shape:
-                shapes = f"{tuple(value.shape)}, its parameter {tuple(parameters[number].shape)}"
-                raise ValueError(f"{path} does not fit: {key} of parameter {number} has shape {shapes}")
     try:
+        for number, entry in content["state"].items():
+            for key, value in entry.items():
+                if isinstance(value, torch.Tensor) and value.ndim > 0 and value.shape != parameters[number].shape:
+                    shapes = f"{tuple(value.shape)}, its parameter {tuple(parameters[number].shape)}"
+                    raise ValueError(f"{key} of parameter {number} has shape {shapes}")
         optimizer.load_state_dict(content)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} does not fit this optimizer: {error}") from None
 
 
@@ -150,7 +177,7 @@ def _is_bare(name: str | Path) -> bool:
 
 
 def _path_of(name: str | Path) -> Path:
-    return runtime.models_dir() / f"{name}.pth" if _is_bare(name) else Path(name)
+    return runtime.models_dir() / f"{name}.pth" if _is_bare(name) else Path(name).expanduser()
 
 
 def _saved(name: str | Path) -> Path:
@@ -176,11 +203,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _sizes_of(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Widths of the CNN whose plain state_dict this is."""
-    layers = ("conv1", "conv2", "conv3", "fc")
-    weights = [state.get(f"{name}.weight", state.get(f"{name}.weight_orig")) for name in layers]
-    shapes = [tuple(weight.shape) if isinstance(weight, torch.Tensor) else () for weight in weights]
+    weights = [state.get(f"{x}.weight", state.get(f"{x}.weight_orig")) for x in ("conv1", "conv2", "conv3", "fc")]
+    shapes = [tuple(getattr(weight, "shape", ())) for weight in weights]
     if [len(shape) for shape in shapes] != [4, 4, 4, 2]:
         keys = ", ".join(map(str, list(state)[:4]))
         raise ValueError(f"{path} is of another architecture (it has {keys}, …); it must be a labkit.CNN")
-    channels = tuple(shape[0] for shape in shapes[:3])
-    return {"input_shape": (shapes[0][1], 28, 28), "num_of_cls": shapes[3][0], "channels": channels}
+    sizes = (shapes[0][1], 28, 28), shapes[3][0], tuple(shape[0] for shape in shapes[:3])
+    return dict(zip(SIZES, sizes, strict=True))

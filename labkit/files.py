@@ -86,5 +86,4 @@ def load_results(name: str) -> list[dict[str, str]]:
     path = runtime.PROJECT / "data" / "results" / f"{name}.csv"
     if not path.exists():
         raise FileNotFoundError(f"results are {name!r}; there are {sorted(p.stem for p in path.parent.glob('*.csv'))}")
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))

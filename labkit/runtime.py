@@ -17,13 +17,15 @@ import io
 import os
 import platform
 import random
+import re
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -36,12 +38,12 @@ ISA_WITHOUT_BF16 = ("sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_
 
 def data_dir() -> Path:
     """Folder of the data sets."""
-    return Path(os.environ.get("LABKIT_DATA") or PROJECT / "data")
+    return _folder("LABKIT_DATA", PROJECT / "data")
 
 
 def models_dir() -> Path:
     """Folder that saved networks go to."""
-    return Path(os.environ.get("LABKIT_MODELS") or PROJECT / "models")
+    return _folder("LABKIT_MODELS", PROJECT / "models")
 
 
 def reference_dir() -> Path:
@@ -84,15 +86,11 @@ def pick_device(name: str | None = None) -> torch.device:
         ValueError: the name is not a device, or that CUDA device is not there.
     """
     name = name or os.environ.get("LABKIT_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device is {name!r}; it must be cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
+    if not re.fullmatch(r"(cpu|cuda)(:(0|[1-9]\d?))?", name):
         raise ValueError(f"device is {name!r}; it must be cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        there = f"this machine has {torch.cuda.device_count()} CUDA devices"
-        raise ValueError(f"device is {name!r}, but {there}; use 'cpu'")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise ValueError(f"device is {name!r}, but this machine has {count} CUDA devices; use 'cpu'")
     return device
 
 
@@ -145,6 +143,10 @@ def _switch(name: str, default: str) -> bool:
     return value == "1"
 
 
+def _folder(name: str, default: Path) -> Path:
+    return Path(os.environ.get(name) or default).expanduser()  # outside of a shell nobody else reads ``~``
+
+
 def check_writable(path: Path) -> None:
     """Make sure, before long work, that a file can be written there.
 
@@ -168,14 +170,18 @@ def load_tensors(path: Path) -> Any:
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged:
-            raise zipfile.BadZipFile(f"{damaged} fails its checksum")
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"{damaged} fails its checksum")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def save_tensors(path: Path, content: object) -> Path:
+def save_tensors(path: Path, content: object, check: Callable[[Path], object] = lambda _: None) -> Path:
     """What ``torch.save`` writes, whole or not at all; returns the path.
+
+    Args:
+        path: the file.
+        content: tensors, numbers and text, in dicts and lists.
+        check: reads what was written before it takes its place; an error of it leaves an older file as it was.
 
     Raises:
         OSError: the folder can not be made or written, or the disk is full.
@@ -184,6 +190,7 @@ def save_tensors(path: Path, content: object) -> Path:
     torch.save(content, buffer)
     with written_whole(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())  # torch.save itself raises a RuntimeError on a full disk
+        check(temporary)
     return path
 
 
@@ -195,12 +202,10 @@ def written_whole(path: Path) -> Iterator[Path]:
         OSError: the folder can not be made or written; ``path`` is as it was.
     """
     check_writable(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    # Not made by tempfile: what that makes is readable for others only after a chmod, which network drives refuse.
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
         yield temporary
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         if error.errno and not error.filename:

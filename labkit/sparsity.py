@@ -26,7 +26,7 @@ class LayerSparsity:
         name: the layer's name in the model.
         weights: number of weights.
         zeros: how many of them are zero.
-        channels: number of output channels.
+        channels: number of output channels: the first dimension.
         zero_channels: how many of them have no nonzero weight left.
     """
 
@@ -44,28 +44,33 @@ class LayerSparsity:
 
 def prunable_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Name -> layer, for every convolution and linear layer, in the model's order."""
-    return {name: layer for name, layer in model.named_modules() if isinstance(layer, (nn.Conv2d, nn.Linear))}
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, kinds)}
 
 
 @torch.no_grad()
-def effective_weight(layer: nn.Module) -> torch.Tensor:
+def effective_weight(layer: nn.Module, name: str = "weight") -> torch.Tensor:
     """The weights that the next forward pass will use, through the mask: (out, in, 3, 3) or (out, in), no gradient.
 
+    Args:
+        layer: a convolution, a linear layer, or any other with weights.
+        name: of the weights, where a layer has several, such as ``"weight_hh_l0"`` of an LSTM.
+
     Raises:
-        ValueError: the layer has no weight.
+        ValueError: the layer has no such weights.
     """
     buffers = dict(layer.named_buffers())
-    if "weight_mask" in buffers:
-        return layer.get_parameter("weight_orig") * buffers["weight_mask"]
-    weight = getattr(layer, "weight", None)
+    if f"{name}_mask" in buffers:
+        return layer.get_parameter(f"{name}_orig") * buffers[f"{name}_mask"]
+    weight = getattr(layer, name, None)
     if not isinstance(weight, torch.Tensor):
-        raise ValueError(f"{type(layer).__name__} has no weight; give a convolution or a linear layer")
+        raise ValueError(f"{type(layer).__name__} has no {name}; give a convolution or a linear layer")
     return weight.detach()
 
 
-def zero_channels(layer: nn.Module) -> torch.Tensor:
-    """Numbers of the output channels whose weights are all zero: (K,) int64, rising."""
-    return (effective_weight(layer).flatten(1) == 0).all(dim=1).nonzero().flatten()
+def zero_channels(layer: nn.Module, name: str = "weight") -> torch.Tensor:
+    """Numbers of the output channels whose weights are all zero: (K,) int64, rising; arguments of effective_weight."""
+    return (effective_weight(layer, name).unsqueeze(1).flatten(1) == 0).all(dim=1).nonzero().flatten()
 
 
 def check_finite(model: nn.Module | Mapping[str, torch.Tensor], where: str = "") -> None:
@@ -88,28 +93,42 @@ def sparsity_report(model: nn.Module, layers: Iterable[str] | None = None) -> li
 
     Args:
         model: any module; pruned layers are read through their masks.
-        layers: names of layers, default all prunable ones.
+        layers: names of layers, default all prunable ones, and others that have a mask: an embedding, or each tensor
+            of weights of an LSTM, such as ``"lstm.weight_hh_l0"``.
 
     Raises:
         ValueError: an unknown layer, or weights that are not numbers.
     """
-    prunable = prunable_layers(model)
+    counted = _counted(model)
     report = []
-    for name in prunable if layers is None else layers:
-        if name not in prunable:
-            raise ValueError(f"layer is {name!r}; this model's prunable layers are {', '.join(prunable) or 'none'}")
-        weight = effective_weight(prunable[name])
+    for name in counted if layers is None else layers:
+        if name not in counted:
+            raise ValueError(f"layer is {name!r}; this model's prunable layers are {', '.join(counted) or 'none'}")
+        weight = effective_weight(*counted[name])
         if weight.isnan().any():
             raise ValueError(f"{name} has {int(weight.isnan().sum())} weights that are NaN; train it again")
         zeros = int((weight == 0).sum())
-        report.append(LayerSparsity(name, weight.numel(), zeros, len(weight), len(zero_channels(prunable[name]))))
+        report.append(LayerSparsity(name, weight.numel(), zeros, len(weight), len(zero_channels(*counted[name]))))
     if not report:
         raise ValueError("no layer to report: the model has no convolution and no linear layer, or the list is empty")
     return report
 
 
+def _counted(model: nn.Module) -> dict[str, tuple[nn.Module, str]]:
+    """Name in a report -> a layer and the name of its weights: of all prunable layers, and others with a mask."""
+    counted = {name: (layer, "weight") for name, layer in prunable_layers(model).items()}
+    others = {layer: name for name, layer in model.named_modules() if name not in counted}
+    for layer in (layer for layer, _ in _masks(model) if layer in others):
+        for key in (key.removesuffix("_orig") for key, _ in layer.named_parameters(recurse=False) if "bias" not in key):
+            counted[f"{others[layer]}.{key}".removesuffix(".weight").removeprefix(".")] = layer, key
+    return counted
+
+
 def sparsity(model: nn.Module, layers: Iterable[str] | None = None) -> float:
-    """Fraction of zero weights over all named layers together, in [0, 1]. Biases and batch norms do not count."""
+    """Fraction of zero weights over all named layers together, in [0, 1].
+
+    Biases do not count, and what is neither a convolution nor a linear layer, such as a batch norm, only with a mask.
+    """
     report = sparsity_report(model, layers)
     return sum(row.zeros for row in report) / sum(row.weights for row in report)
 
@@ -124,19 +143,14 @@ def sparsity_table(model: nn.Module, layers: Sequence[str] | None = None, *, mov
             how a global mask divides its zeros among the layers differs between processors. The total is exact.
     """
     report = sparsity_report(model, layers)
-    mark = "≈" if movable else ""
-    rows = [
-        (
-            row.name,
-            f"{row.weights:,}",
-            "" if movable else f"{row.zeros:>7,}",
-            f"≈{100 * row.sparsity:5.0f} %" if movable else f"{100 * row.sparsity:6.2f} %",
-            f"{mark}{row.zero_channels:>3} of {row.channels:>3}",
-        )
-        for row in report
-    ]
-    zeros, weights = sum(row.zeros for row in report), sum(row.weights for row in report)
-    rows.append(("together", f"{weights:,}", f"{zeros:>7,}", f"{100 * zeros / weights:6.2f} %", ""))
+    rows = []
+    for row in report:
+        zeros = "" if movable else f"{row.zeros:>7,}"
+        share = f"≈{100 * row.sparsity:5.0f} %" if movable else f"{100 * row.sparsity:6.2f} %"
+        channels = f"{'≈' if movable else ''}{row.zero_channels:>3} of {row.channels:>3}"
+        rows.append((row.name, f"{row.weights:,}", zeros, share, channels))
+    gone, weights = sum(row.zeros for row in report), sum(row.weights for row in report)
+    rows.append(("together", f"{weights:,}", f"{gone:>7,}", f"{100 * gone / weights:6.2f} %", ""))
     headers = ("layer", "weights", "zero weights", "sparsity", "channels all zero")
     return tabulate(rows, headers, tablefmt="pretty", stralign="right", disable_numparse=True)
 
@@ -183,7 +197,7 @@ def as_tensor(values: Any) -> torch.Tensor:
     if isinstance(values, (list, tuple)):
         return torch.stack([as_tensor(part) for part in values])
     if hasattr(values, "astype"):  # an array, perhaps of objects, or turned round
-        values = values.astype(float if values.dtype == object else values.dtype, order="C")
+        values = values.astype(float if values.dtype == object else values.dtype.newbyteorder("="), order="C")
     return torch.as_tensor(values).detach().to_dense().cpu()
 
 

@@ -1,5 +1,6 @@
 import zipfile
 from collections import OrderedDict
+from functools import partial
 
 import numpy as np
 import pytest
@@ -156,6 +157,116 @@ def test_plain_state_dict_loads(tiny, tmp_path):
     X = torch.rand(4, 1, 28, 28)
     assert torch.equal(loaded(X), model.eval()(X))
     assert labkit.load_metadata(tmp_path / "net.pth") == {}
+
+
+# Networks and files of other forms
+
+
+def with_pruned_batchnorm(model):
+    for name in ("weight", "bias"):
+        prune.l1_unstructured(model.batch2, name, 0.5)
+    return locally(model)
+
+
+def with_a_compiled_layer(model):
+    model.conv1 = torch.compile(model.conv1, backend="eager")
+    return model
+
+
+class LikeCompiled(nn.Module):
+    """What torch.compile makes has this attribute; making it for real takes seconds."""
+
+    def __init__(self, model):
+        super().__init__()
+        self._orig_mod = model
+
+    def forward(self, X):
+        return self._orig_mod(X)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        LikeCompiled,
+        nn.DataParallel,
+        torch.optim.swa_utils.AveragedModel,
+        lambda model: nn.DataParallel(LikeCompiled(model)),
+        lambda model: LikeCompiled(nn.DataParallel(model)),
+        with_pruned_batchnorm,
+        pytest.param(partial(torch.compile, backend="eager"), marks=pytest.mark.full),
+        pytest.param(with_a_compiled_layer, marks=pytest.mark.full),
+    ],
+)
+def test_network_in_another_form_is_saved_as_it_computes(tiny, tmp_path, wrap):
+    model = wrap(tiny())
+    loaded = labkit.load_network(labkit.save_network(model, tmp_path / "net.pth"))
+    assert not [key for key in loaded.state_dict() if "module." in key or "_orig_mod." in key]
+    X = torch.rand(4, 1, 28, 28)
+    assert torch.equal(loaded.eval()(X), model.eval()(X))
+
+
+def with_another_head(model):
+    model.head = nn.Linear(10, 10)
+    return model
+
+
+def with_fewer_channels(model):
+    model.conv1, model.batch1 = nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (with_another_head, r"what was to be saved is of another architecture: Unexpected.*head\.weight"),
+        (with_fewer_channels, r"size mismatch for conv1\.weight"),
+        (lambda model: nn.utils.parametrizations.weight_norm(model.conv1) and model, r"Missing.*conv1\.weight"),
+        (nn.Sequential, "the network is a Sequential; it must be a labkit.CNN"),
+        (lambda model: model.state_dict(), "the network is a OrderedDict; it must be a labkit.CNN"),
+    ],
+    ids=["head", "channels", "weight norm", "sequential", "state_dict"],
+)
+def test_network_that_could_not_be_loaded_again_is_not_saved(tiny, tmp_path, change, words):
+    path = labkit.save_network(tiny(), tmp_path / "net.pth")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=words):
+        labkit.save_network(change(tiny()), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def named(state, prefix):
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+CHECKPOINTS = {
+    "tutorial": lambda state: {"epoch": 5, "model_state_dict": state, "optimizer_state_dict": {"state": {}}, "loss": 1},
+    "of any name": lambda state: {"best": state, "epoch": 5},
+    "Lightning": lambda state: {"state_dict": named(state, "model.") | {"loss.weight": torch.ones(10)}, "loops": {}},
+    "module.": lambda state: named(state, "module."),
+    "_orig_mod.": lambda state: named(state, "_orig_mod."),
+    "both": lambda state: {"model": named(state, "_orig_mod.module."), "epoch": 1},
+    "labkit's, of a compiled one": lambda state: {
+        "format": "labkit network 1",
+        "architecture": {"input_shape": (1, 28, 28), "num_of_cls": 10, "channels": (4, 6, 8)},
+        "state": named(state, "_orig_mod."),
+    },
+}
+
+
+@pytest.mark.parametrize("form", CHECKPOINTS)
+def test_checkpoint_of_any_form_loads(tiny, tmp_path, form):
+    model = locally(tiny())
+    torch.save(CHECKPOINTS[form](model.state_dict()), tmp_path / "net.pth")
+    loaded = labkit.load_network(tmp_path / "net.pth").eval()
+    X = torch.rand(4, 1, 28, 28)
+    assert torch.equal(loaded(X), model.eval()(X))
+
+
+def test_checkpoint_of_two_networks_is_refused(tiny, tmp_path):
+    torch.save({"model": tiny(0).state_dict(), "ema": tiny(1).state_dict()}, tmp_path / "net.pth")
+    with pytest.raises(ValueError, match=r"net\.pth holds 2 networks; it must hold one"):
+        labkit.load_network(tmp_path / "net.pth")
 
 
 # Files that are not networks

@@ -1,5 +1,7 @@
+import os
 import random
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,6 +215,32 @@ def test_file_is_as_it_was_when_the_block_breaks(tmp_path, error):
         raise error
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_file_system_that_knows_no_permissions_is_written(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    for owner, name in ((os, "chmod"), (os, "fchmod"), (Path, "chmod")):
+        monkeypatch.setattr(owner, name, refused)
+    with runtime.written_whole(tmp_path / "file.txt") as temporary:
+        temporary.write_text("whole", encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_others_may_read_a_file_as_the_system_says(tmp_path):
+    (tmp_path / "plain").write_text("", encoding="utf-8")
+    with runtime.written_whole(tmp_path / "file.txt") as temporary:
+        temporary.write_text("whole", encoding="utf-8")
+    assert (tmp_path / "file.txt").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_home_is_read_in_the_names_of_folders(monkeypatch, tmp_path):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    for name, folder in (("LABKIT_DATA", runtime.data_dir), ("LABKIT_MODELS", runtime.models_dir)):
+        monkeypatch.setenv(name, "~/labs")
+        assert folder() == tmp_path / "labs"
 
 
 def test_folder_that_can_not_be_made_is_named(tmp_path):

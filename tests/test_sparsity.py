@@ -115,6 +115,51 @@ def test_nan_under_a_mask_is_refused_too(tiny):
         labkit.sparsity(model)
 
 
+def pruned(layer, name="weight"):
+    return prune.l1_unstructured(layer, name, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "rows"),
+    [
+        (lambda: pruned(nn.Conv1d(4, 8, 3)), {"0": (96, 48)}),
+        (lambda: pruned(nn.Conv3d(1, 2, 3)), {"0": (54, 27)}),
+        (lambda: pruned(nn.ConvTranspose2d(2, 4, 3)), {"0": (72, 36)}),
+        (lambda: pruned(nn.Embedding(10, 4)), {"0": (40, 20)}),
+        (lambda: pruned(nn.BatchNorm2d(8)), {"0": (8, 4)}),
+        (lambda: pruned(nn.LSTM(4, 8), "weight_hh_l0"), {"0.weight_ih_l0": (128, 0), "0.weight_hh_l0": (256, 128)}),
+        (lambda: pruned(nn.GRU(4, 8), "weight_ih_l0"), {"0.weight_hh_l0": (192, 0), "0.weight_ih_l0": (96, 48)}),
+        (
+            lambda: pruned(nn.MultiheadAttention(8, 2), "in_proj_weight"),
+            {"0.out_proj": (64, 0), "0.in_proj_weight": (192, 96)},
+        ),
+    ],
+    ids=["Conv1d", "Conv3d", "ConvTranspose2d", "Embedding", "BatchNorm2d", "LSTM", "GRU", "MultiheadAttention"],
+)
+def test_every_layer_with_a_mask_counts(layer, rows):
+    model = nn.Sequential(layer(), nn.Linear(4, 5))
+    report = {row.name: (row.weights, row.zeros) for row in labkit.sparsity_report(model)}
+    assert report == rows | {"1": (20, 0)}
+    weights, zeros = (sum(column) for column in zip(*report.values(), strict=True))
+    assert labkit.sparsity(model) == zeros / weights
+    assert labkit.sparsity(model, [*rows]) == zeros / (weights - 20)
+    assert all(name in labkit.sparsity_table(model) for name in rows)
+
+
+def test_a_layer_that_is_the_model_counts():
+    assert labkit.sparsity(pruned(nn.Conv1d(2, 4, 3))) == 0.5
+    assert [row.name for row in labkit.sparsity_report(pruned(nn.RNN(2, 4), "weight_hh_l0"))][1] == "weight_hh_l0"
+
+
+def test_masks_of_batch_norms_and_biases_leave_the_convolutions_as_they_are(tiny):
+    model = l1(tiny(), 0.5)
+    before = labkit.sparsity_report(model)
+    prune.l1_unstructured(model.conv1, "bias", 0.5)
+    assert labkit.sparsity_report(model) == before
+    prune.l1_unstructured(model.batch1, "weight", 0.5)
+    assert labkit.sparsity_report(model) == [*before, labkit.LayerSparsity("batch1", 4, 2, 4, 2)]
+
+
 # At any moment
 
 

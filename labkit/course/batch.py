@@ -46,7 +46,8 @@ def pseudonyms(out: Path, names: Sequence[str]) -> dict[str, str]:
     if not path.exists():
         with runtime.written_whole(path) as temporary:
             temporary.write_text(secrets.token_hex(16) + "\n", encoding="utf-8")
-        path.chmod(0o600)
+        with suppress(OSError):  # network drives refuse it
+            path.chmod(0o600)
     key = path.read_text(encoding="utf-8").strip().encode()
     return {name: f"p{hmac.new(key, name.encode(), hashlib.sha256).hexdigest()[:10]}" for name in names}
 

@@ -5,7 +5,7 @@ it. They never raise, whatever they are given. The accuracy is measured on valid
 """
 
 from labkit import data
-from labkit.checkpoints import load_network, save_network
+from labkit.checkpoints import save_network, unwrapped
 from labkit.cnn import CNN
 from labkit.course.answers import Reached, answer_path, keep_points, points_so_far, save_answer
 from labkit.course.cases import references
@@ -100,7 +100,7 @@ def _keep(verdict: Verdict, plain: object, base: object, trained_with: int | Non
         spoilt = task.dense and network is not None and has_zeros(network)
         if verdict.attempted and network is not None and not spoilt:
             metadata = {} if trained_with is None else {"seed": trained_with}
-            load_network(save_network(network, task.network, **metadata))
+            save_network(network, task.network, **metadata)
         elif verdict.attempted and plain is not None and network is None:
             save_answer(task.name, plain, _before(base))
         keep_points(task.name, Reached(verdict.points, task.points, verdict.attempted or spoilt))
@@ -124,7 +124,7 @@ def _better_work(verdict: Verdict) -> str:
 def _has_zeros(base: object) -> bool:
     """Whether the network that the work starts from was pruned itself: a network was taken for its clone."""
     try:
-        return isinstance(base, CNN) and has_zeros(base)
+        return isinstance(unwrapped(base), CNN) and has_zeros(unwrapped(base))
     except Exception:  # a broken network
         return False
 
@@ -135,7 +135,7 @@ def _coloured(line: str) -> str:
 
 
 def _before(base: object) -> Weights | None:
-    if not isinstance(base, CNN):
+    if not isinstance(base := unwrapped(base), CNN):
         return None
     return {name: weight.cpu().float() for name, weight in dense_weights(base).items()}
 

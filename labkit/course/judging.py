@@ -268,7 +268,7 @@ def masks_by_hand(*layers: str) -> Callable[[Findings], Judging]:
     def judge_with(findings: Findings) -> Judging:
         def judge(task: Task, masks: object, evidence: Evidence) -> Verdict:
             if not isinstance(masks, Mapping):
-                raise Unfit(f"masks are a {type(masks).__name__}; they must be a dict from layer to tensor")
+                raise Unfit(f"masks are a {kind_of(masks)}; they must be a dict from layer to tensor")
             missing = [name for name in layers if name not in masks]
             if missing:
                 raise Unfit(f"there is no mask for {', '.join(missing)}")
@@ -287,7 +287,8 @@ def zeros_of(mask: object, layer: str, name: str) -> torch.Tensor:
     if tuple(mask.shape) != SHAPES[layer]:
         raise Unfit(f"{name} has shape {tuple(mask.shape)}; a mask has the shape of its weights, {SHAPES[layer]}")
     if not bool(((mask == 0) | (mask == 1)).all()):
-        raise Unfit(f"{name} has values other than 0 and 1; the weights are multiplied with it")
+        other = mask[(mask != 0) & (mask != 1)][0].item()
+        raise Unfit(f"{name} has values other than 0 and 1, such as {other:g}; the weights are multiplied with it")
     return mask == 0
 
 
@@ -325,6 +326,13 @@ def of_each_mask(judged: Callable[[Pruned, str], tuple[bool | None, str]]) -> Fi
 # Numbers
 
 
+def kind_of(value: object) -> str:
+    """The type of an answer, with its shape, or with what it is if that is short, in words."""
+    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+    short = f" ({value!r:.20})" if isinstance(value, (str, int, float)) else ""
+    return type(value).__name__ + shape + short
+
+
 def is_number(value: object) -> TypeGuard[float]:
     """Whether it is a plain number; True and False are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -345,7 +353,7 @@ def prediction_task(
     def judge(task: Task, value: object, _: Evidence) -> Verdict:
         if value is None:
             return Verdict(task)
-        hint = f"write a plain number: {asked}"
+        hint = f"write a plain number: {asked}; this is a {kind_of(value)}"
         if not is_number(value) or not abs(value) < 1e15:  # NaN: no
             return Verdict(task, [Finding(False, "no number was written down", hint)])
         if least <= value <= most:
@@ -379,11 +387,11 @@ def multiply_adds_by_hand(
 
     def judge(task: Task, answers: object, _: Evidence) -> Verdict:
         if not isinstance(answers, Mapping):
-            raise Unfit(f"work is a {type(answers).__name__}; it must be a dict from layer to a number")
+            raise Unfit(f"work is a {kind_of(answers)}; it must be a dict from layer to a number")
         findings = []
         for name, right in rights.items():
             given = answers.get(name)
-            why = f"there is no plain number for {name}; {general[name]}"
+            why = f"there is no plain number for {name}, but a {kind_of(given)}; {general[name]}"
             why = hint(name, given) if isinstance(given, (int, float)) else why
             if name not in answers:
                 why = f"work has no {name!r}; its keys are {', '.join(map(repr, answers))[:80]}; {why}"

@@ -11,9 +11,9 @@ import html
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import nbformat
 from nbformat import NotebookNode
@@ -251,7 +251,8 @@ def write_release(
         raise FileExistsError(f"{out} exists and is not empty; give another folder, or move it away")
     made, course = make_course(folder, course_salt)
     out.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    building = out.parent / f".{out.name}.{uuid4().hex[:8]}"
+    building.mkdir()
     try:
         if not notebooks_only:
             _copy_project(building)
@@ -261,7 +262,6 @@ def write_release(
             (building / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8", newline="\n")
         text = json.dumps(course, indent=1, ensure_ascii=False) + "\n"
         (building / "course.json").write_text(text, encoding="utf-8", newline="\n")
-        building.chmod(0o755)
         if out.exists():
             out.rmdir()
         building.replace(out)

@@ -23,11 +23,10 @@ from torch import nn
 from labkit import runtime
 from labkit.cnn import CNN
 from labkit.smaller.sparse_file import pack_sparse
-from labkit.sparsity import clone, effective_weight
+from labkit.sparsity import clone, effective_weight, prunable_layers
 from labkit.training import in_mode
 
 TURN = 6  # calls of one network before the next one's turn; the first refills the caches and is not counted
-COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def multiply_adds(model: nn.Module, images: torch.Tensor | None = None) -> list[
         ValueError: images are missing or empty, or no layer is counted.
     """
     images = _example(model, images)
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, COUNTED)}
+    layers = prunable_layers(model)
     if not layers:
         raise ValueError("no layer to count: the model has no convolution and no linear layer")
     places = dict.fromkeys(layers, 0)

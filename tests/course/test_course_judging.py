@@ -567,6 +567,48 @@ def test_small_network_is_read_by_the_grader_from_either_kind_of_file(plain, tmp
         read_network(path.read_bytes(), "CNN_MNIST")
 
 
+@pytest.mark.usefixtures("_few_images")
+def test_check_takes_a_network_in_data_parallel():
+    assert check("03-network", nn.DataParallel(right("03-network")), nn.DataParallel(start())) == 4
+    assert labkit.sparsity(labkit.load_network("CNN_MNIST_L1"), CONVOLUTIONS) == 0.25
+
+
+def with_names(state, before):
+    return {f"{before}{key}": tensor for key, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda state: {"epoch": 5, "model_state_dict": state, "optimizer_state_dict": {"state": {}}, "loss": 0.1},
+        lambda state: {"state_dict": with_names(state, "model."), "loops": {}, "epoch": 1},
+        lambda state: with_names(state, "module."),
+        lambda state: with_names(state, "_orig_mod."),
+        lambda state: {"model": with_names(state, "module."), "metadata": {"seed": 3}},
+    ],
+    ids=["checkpoint", "Lightning", "DataParallel", "torch.compile", "both"],
+)
+def test_checkpoint_of_any_form_is_read_by_the_grader(form, tmp_path):
+    network, path = right("07-network"), tmp_path / "CNN_MNIST_SMALL.pth"
+    torch.save(form(network.state_dict()), path)
+    read, flags, _ = read_network(path.read_bytes(), "CNN_MNIST_SMALL")
+    assert (read.channels, flags) == (network.channels, [])
+    assert all(torch.equal(tensor, network.state_dict()[key]) for key, tensor in read.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"model": labkit.CNN().state_dict(), "ema": labkit.CNN().state_dict()}, "holds 2 networks; it must hold one"),
+        ({"epoch": 5, "optimizer": {"state": {}}}, "holds no network, but epoch, optimizer"),
+    ],
+)
+def test_checkpoint_of_no_or_two_networks_is_named_by_the_grader(content, words, tmp_path):
+    torch.save(content, tmp_path / "net.pth")
+    with pytest.raises(Refused, match=words):
+        read_network((tmp_path / "net.pth").read_bytes(), "CNN_MNIST")
+
+
 @pytest.mark.parametrize("channels", [(0, 16, 64), (8, 16, 65), (33, 64, 128), (8, 16), (True, 16, 64), "8", None, 8])
 def test_widths_that_are_not_those_of_the_weights_are_refused(channels, tmp_path):
     state = {"channels": channels, "input_shape": (1, 28, 28), "num_of_cls": 10}
@@ -1469,7 +1511,7 @@ def test_prediction_out_of_range_is_judged_alike_by_check_and_grader(value):
 
 
 @pytest.mark.parametrize(
-    "value", ["0.5", "", True, np.True_, math.nan, np.float64("nan"), [0.5], (0.5,), {}, 1j, np.ones(2), torch.ones(2)]
+    "value", ["0.5", "", True, np.True_, math.nan, np.float64("nan"), [0.5, 1], {}, 1j, np.ones(2), torch.ones(2)]
 )
 def test_prediction_that_is_no_number_gets_nothing(value, capsys):
     assert course.check("02-prediction", value) == 0.0
@@ -1737,6 +1779,11 @@ ANSWER_KINDS = {name: change for name, change in KINDS.items() if name != "param
     "lists of bool": lambda mask: mask.bool().tolist(),
     "list of tensors": lambda mask: list(mask),
     "tuple of arrays": lambda mask: tuple(mask.numpy()),
+    "flat": lambda mask: mask.flatten(),
+    "flat list": lambda mask: mask.flatten().tolist(),
+    "a row for each output channel": lambda mask: mask.flatten(1),
+    "without the ones among its lengths": lambda mask: mask.squeeze(),
+    "array of another byte order": lambda mask: mask.numpy().astype(">f4"),
 }
 
 
@@ -1752,6 +1799,44 @@ def test_check_takes_masks_of_any_kind(task, kind):
 def test_check_takes_one_for_each_layer_in_their_order(task, kind):
     assert check(task, kind(right_answer(task).values())) == TASKS[task].points
     assert again_from_the_file(task).points == TASKS[task].points
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        lambda _: range(3),
+        lambda names: [getattr(start(), name) for name in names],
+        lambda names: [f"{name}.weight_mask" for name in names],
+        lambda names: [name.title() for name in names],
+    ],
+    ids=["numbers", "layers", "of a state_dict", "capitals"],
+)
+def test_check_takes_masks_by_any_plain_key(keys):
+    masks = right_answer("03-masks")
+    assert check("03-masks", dict(zip(keys(masks), masks.values(), strict=True))) == 3
+    assert again_from_the_file("03-masks").points == 3
+
+
+@pytest.mark.parametrize("lengths", [(-1,), (-1, 1), (-1, 1, 1, 1)], ids=str)
+def test_check_takes_one_number_for_each_channel(lengths):
+    masks = {name: mask[:, 0, 0, 0].reshape(lengths) for name, mask in right_answer("04-masks").items()}
+    assert check("04-masks", masks) == 3
+    assert again_from_the_file("04-masks").points == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda mask: mask.transpose(0, 1), "the mask of conv2 has shape (32, 64, 3, 3); a mask has the shape of its"),
+        (lambda mask: mask[:, 0, 0, 0][:-1], "the mask of conv1 has shape (31,); a mask has the shape of its weights"),
+        (lambda mask: mask[0, 0, 0], "the mask of conv1 has shape (3,); a mask has the shape of its weights"),
+        (lambda mask: 255 * mask, "the mask of conv1 has values other than 0 and 1, such as 255"),
+        (lambda _: "ones", "the mask of conv1 is a str; it must be a tensor"),
+    ],
+)
+def test_check_says_what_it_got_where_the_meaning_is_not_plain(change, words, capsys):
+    assert check("03-masks", mapped(right_answer("03-masks"), change)) == 0
+    assert words in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["float64", "array", "nested lists", "array of halves", "bfloat16", "parameter"])

@@ -263,7 +263,7 @@ MISTAKES = [
     ("02-mask", "off by one", lambda: conv1_mask(73), "73, one more than the library's 72: perhaps > instead of >="),
     ("02-mask", "inverted", lambda: 1 - conv1_mask(), "a 1 keeps a weight, a 0 drops it"),
     ("02-mask", "the first quarter", lambda: conv1_mask(places=slice(72)), "one end of the layer was preferred"),
-    ("02-mask", "flat", lambda: conv1_mask().flatten(), "a mask has the shape of its weights"),
+    ("02-mask", "turned round", lambda: conv1_mask().transpose(0, 2), "a mask has the shape of its weights"),
     ("02-mask", "weights", lambda: weights()["conv1"] * conv1_mask(), "values other than 0 and 1"),
     ("02-network", "amount=25", lambda: pruned(start(), RANDOM, amount=25), "25 zeros in each layer: a whole number"),
     ("02-network", "amount=0.75", lambda: pruned(start(), RANDOM, amount=0.75), "the share that goes"),

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import torch
 
 from labkit.checkpoints import FORMAT as NETWORK_FORMAT
-from labkit.checkpoints import build_network
+from labkit.checkpoints import build_network, state_in
 from labkit.cnn import CNN
 from labkit.course.answers import FORMAT as ANSWER_FORMAT
+from labkit.course.evidence import CONVOLUTIONS
 from labkit.course.submission.foreign import Refused, shown
 from labkit.course.submission.tensors import read_tensors
 from labkit.course.task import NETWORKS
@@ -41,6 +42,8 @@ def read_network(content: bytes, name: str) -> SubmittedNetwork:
         network, flags = _network_of(found, name)
     except Refused:
         raise
+    except ValueError as error:
+        raise Refused(shown(str(error), 200)) from None
     except Exception as error:  # of strange types, whatever is done with them may raise
         raise Refused(f"holds no network ({type(error).__name__}: {shown(str(error))})") from None
     metadata = found.get("metadata")
@@ -48,10 +51,10 @@ def read_network(content: bytes, name: str) -> SubmittedNetwork:
 
 
 def _network_of(found: Mapping[Any, Any], name: str) -> tuple[CNN, list[str]]:
-    state = found.get("state") if found.get("format") == NETWORK_FORMAT else found
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise Refused("holds no network")
-    sizes: dict[str, Any] = {"input_shape": (1, 28, 28), "num_of_cls": 10, "channels": _channels_of(found, name)}
+    state = state_in(found, Path(name))
+    if not state or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise Refused(f"holds no network, but {shown(', '.join(map(str, found)), 80) or 'nothing'}")
+    sizes: dict[str, Any] = {"input_shape": (1, 28, 28), "num_of_cls": 10, "channels": _channels_of(state, name)}
     _check_shapes(state, sizes)
     claimed = found.get("architecture", sizes)
     if not isinstance(claimed, dict) or any(_as_tuple(claimed.get(x)) != _as_tuple(y) for x, y in sizes.items()):
@@ -60,10 +63,7 @@ def _network_of(found: Mapping[Any, Any], name: str) -> tuple[CNN, list[str]]:
     integers = [key for key, tensor in state.items() if not tensor.is_floating_point() and "num_batches" not in key]
     flags = [f"{name} holds {', '.join(sorted(kinds - {'float32'}))} numbers"] if kinds - {"float32"} else []
     flags += [f"{name} holds whole numbers in {integers[0]}"] if integers else []
-    try:
-        network = build_network({"format": NETWORK_FORMAT, "architecture": sizes, "state": state}, Path(name))
-    except ValueError as error:
-        raise Refused(shown(str(error), 200)) from None
+    network = build_network({"format": NETWORK_FORMAT, "architecture": sizes, "state": state}, Path(name))
     return network.float().eval(), flags
 
 
@@ -79,21 +79,13 @@ def _check_shapes(state: Mapping[Any, torch.Tensor], sizes: dict[str, Any]) -> N
             raise Refused(f"has a mask with values other than 0 and 1: {key}")
 
 
-def _channels_of(found: Mapping[Any, Any], name: str) -> tuple[int, ...]:
+def _channels_of(state: Mapping[Any, torch.Tensor], name: str) -> tuple[int, ...]:
     """The widths that a network may have: fewer than those of CNN() for the one that was to be shrunk."""
     most = CNN().channels
-    if not NETWORKS[name].narrower:
-        return most
-    widths: Any = None
-    if found.get("format") == NETWORK_FORMAT:
-        sizes = found.get("architecture")
-        widths = _as_tuple(sizes.get("channels")) if isinstance(sizes, dict) else None
-    else:  # a plain state_dict tells its widths by its shapes
-        keys = [f"{layer}.weight" for layer in ("conv1", "conv2", "conv3")]
-        tensors = [found.get(key, found.get(f"{key}_orig")) for key in keys]
-        widths = tuple(len(one) if isinstance(one, torch.Tensor) and one.ndim == 4 else 0 for one in tensors)
-    whole = isinstance(widths, tuple) and len(widths) == 3 and all(type(width) is int for width in widths)
-    return tuple(widths) if whole and all(1 <= widths[i] <= most[i] for i in range(3)) else most
+    weights = [state.get(f"{x}.weight", state.get(f"{x}.weight_orig")) for x in CONVOLUTIONS]
+    widths = tuple(len(weight) if weight is not None and weight.ndim == 4 else 0 for weight in weights)
+    fit = all(1 <= width <= limit for width, limit in zip(widths, most, strict=True))
+    return widths if NETWORKS[name].narrower and fit else most
 
 
 def _as_tuple(value: Any) -> Any:

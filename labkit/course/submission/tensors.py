@@ -162,7 +162,7 @@ def read_tensors(content: bytes) -> dict[Any, Any]:
     except Refused:
         raise
     except zipfile.BadZipFile as error:
-        raise Refused(f"was not written by labkit.save_network ({shown(str(error))})") from None
+        raise Refused(f"was not written by labkit.save_network, or before torch 1.6 ({shown(str(error))})") from None
     except Exception as error:  # a broken pickle raises nearly anything
         raise Refused(unreadable(error)) from None
     if not isinstance(found, dict):

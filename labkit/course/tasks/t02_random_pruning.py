@@ -2,7 +2,7 @@
 
 from labkit.course import judging
 from labkit.course.evidence import CONVOLUTIONS, Evidence, Pruned, follows_the_start, looks_random
-from labkit.course.given import tensor
+from labkit.course.given import mask_of
 from labkit.course.task import Style, Task
 from labkit.course.verdict import Finding, Verdict, first_hint
 from labkit.plots import VERMILION
@@ -53,6 +53,6 @@ AGAIN = f"{judging.CELL_WRITTEN.format('prune_at_random', 'CNN_MNIST_RND')}; {ju
 STYLE = Style("v", VERMILION, "RND: 25 % at random")
 TASKS = (
     judging.accuracy_prediction("02", "accuracy after 25 % at random", "CNN_MNIST_RND"),
-    Task("02-mask", "a random mask by hand", 2, _random_mask, tensor),
+    Task("02-mask", "a random mask by hand", 2, _random_mask, lambda mask: mask_of("conv1", mask)),
     judging.network_task("02-network", TITLE, 4, RANDOM_NETWORK, "CNN_MNIST_RND", AGAIN, STYLE, untrained=True),
 )

@@ -2,7 +2,7 @@
 
 from labkit.course import judging
 from labkit.course.evidence import CONVOLUTIONS, SIZES, Evidence, Pruned
-from labkit.course.given import tensor
+from labkit.course.given import mask_of
 from labkit.course.task import Style, Task
 from labkit.course.verdict import Finding, Verdict, first_hint
 from labkit.plots import GREEN
@@ -56,6 +56,6 @@ AGAIN = judging.LOOP_WRITTEN.format("CNN_MNIST_FNC")
 STYLE = Style("P", GREEN, "FNC: ten local rounds")
 TASKS = (
     judging.prediction_task("05", "zeros after ten times 10 %", judging.PERCENT, 1, 100, 100, 65.13, "%"),
-    Task("05-mask", "the mask of a second round by hand", 3, _second_round, tensor),
+    Task("05-mask", "the mask of a second round by hand", 3, _second_round, lambda mask: mask_of("conv2", mask)),
     judging.network_task("05-network", TITLE, 5, ROUNDS, "CNN_MNIST_FNC", AGAIN, STYLE, levels=(judging.USEFUL,)),
 )
