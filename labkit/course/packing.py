@@ -26,7 +26,9 @@ HOME = re.compile(
 )
 A_NOTEBOOK = re.compile(r"\.ipynb(\.\w+)?$", re.IGNORECASE)
 # The grader's words about one cell; the name of the cell, and what is odd about it.
-A_CELL = re.compile(r"cell (\S+?)(?:, a (?:check|given cell),)? (was changed|is missing|is there \d+ times)")
+A_CELL = re.compile(
+    r"cells? (\S+?(?:, \S+?)*)(?:, a (?:check|given cell),)? (was changed|(?:is|are) missing|is there \d+ times)"
+)
 IN_ANOTHER_ORDER = "the given cells are in another order"
 
 
@@ -183,8 +185,9 @@ def _flags(result: Result, course: Mapping[str, Any]) -> list[str]:
         found = A_CELL.fullmatch(said) if name in course["notebooks"] else None
         if found:
             given = course["notebooks"][name]
-            spec = next(spec for spec in given if found[1] in (spec["name"], spec["id"]))
-            cells.setdefault(name, {}).setdefault(found[2], []).append(_words(spec, given))
+            names = found[1].split(", ")
+            named = [_words(spec, given) for spec in given if spec["name"] in names or spec["id"] in names]
+            cells.setdefault(name, {}).setdefault(found[2].replace("are ", "is "), []).extend(named)
         elif name in course["notebooks"] and said == IN_ANOTHER_ORDER:
             cells.setdefault(name, {})["in another order"] = ["the given cells are"]
         elif name in course["notebooks"] and said.startswith("of another course version"):
