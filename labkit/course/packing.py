@@ -15,7 +15,9 @@ from labkit.course.release import make_course, places
 from labkit.course.result import Result
 from labkit.course.students import checked_id, salt, who
 from labkit.course.submission.foreign import MEGABYTE, shown
+from labkit.course.submission.notebook import decoded
 from labkit.course.task import NETWORKS, NOTEBOOKS, TASKS
+from labkit.course.written import is_asked
 
 FORMAT = "labkit submission 1"
 MOST_BYTES = 20 * MEGABYTE
@@ -88,7 +90,7 @@ def pack(student: str, notebooks: Path, out: Path) -> Path:
 
 def _content(path: Path) -> bytes:
     content = path.read_bytes()
-    return without_homes(content.decode("utf-8", "replace")).encode() if path.suffix == ".ipynb" else content
+    return without_homes(decoded(content)).encode() if path.suffix == ".ipynb" else content
 
 
 def copies(notebooks: Path) -> list[str]:
@@ -163,13 +165,22 @@ def _words(spec: Mapping[str, Any], given: Sequence[Mapping[str, Any]]) -> str:
     return f"the {nth}{kind} {named}"
 
 
+def answers_read(result: Result, course: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Each question with points: its name, how the answer begins, and how many words it has."""
+    rows = []
+    for spec in (spec for given in course["notebooks"].values() for spec in given if is_asked(spec)):
+        text = " ".join(result.answers[spec["name"]].text.split()) if spec["name"] in result.answers else ""
+        rows.append((spec["name"], shown(text, 50), f"{len(text.split()):,}" if text else "not answered"))
+    return rows
+
+
 def unanswered(result: Result, course: Mapping[str, Any]) -> list[str]:
     """Questions with points whose answer is not written, in words: notebook, heading, question."""
     lines = []
     for name, given in course["notebooks"].items():
         place = places(given)
         for spec in given if result.notebooks.get(name) == "read" else []:
-            if spec["role"] == "answer" and spec["points"] and spec["name"] not in result.answers:
+            if is_asked(spec) and spec["name"] not in result.answers:
                 text = spec["head"].replace("**", "")
                 asked = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
                 lines.append(f"{name}, {place[spec['id']]!r}: {shown(asked[0]) if asked else spec['name']}")

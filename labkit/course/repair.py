@@ -75,7 +75,7 @@ def repair(path: Path, course: Mapping[str, Any]) -> list[str]:
 def _read(name: str, content: bytes) -> dict[str, Any]:
     try:
         read_notebook(content)
-        notebook: dict[str, Any] = json.loads(decoded(content)[0])
+        notebook: dict[str, Any] = json.loads(decoded(content))
         json.dumps(notebook, indent=1)  # deeper nesting can be read than written
     except Refused as error:
         raise ValueError(f"{name} {error}; nothing of it can be repaired") from None

@@ -47,10 +47,10 @@ def read_written(notebook: Mapping[str, Any], given: Sequence[Spec], version: st
         version: of the course.
     """
     handed_out, question = match(notebook["cells"], given), None
-    parts: dict[str, list[str]] = {spec["name"]: [] for spec in given if _is_asked(spec)}
+    parts: dict[str, list[str]] = {spec["name"]: [] for spec in given if is_asked(spec)}
     for cell, same in zip(notebook["cells"], handed_out, strict=True):
         question = same or question
-        if question and _is_asked(question) and (same or not _computes(cell)):
+        if question and is_asked(question) and (same or not _computes(cell)):
             parts[question["name"]].append(_own_words(cell["source"], question["head"], same))
     heads = {spec["name"]: spec["head"] for spec in given}
     texts = {name: "\n\n".join(dict.fromkeys(filter(None, words))) for name, words in parts.items()}
@@ -62,7 +62,8 @@ def read_written(notebook: Mapping[str, Any], given: Sequence[Spec], version: st
     return Written(answers, [*notebook["flags"], *flags])
 
 
-def _is_asked(spec: Spec) -> bool:
+def is_asked(spec: Spec) -> bool:
+    """Whether a cell is a question with points that is answered in words."""
     return bool(spec["role"] == "answer" and spec["points"])
 
 
@@ -219,7 +220,7 @@ def _about_the_cells(
     cells = {spec["id"]: cell for cell, spec in reversed(list(zip(notebook["cells"], handed_out, strict=True))) if spec}
     # Without a version the cells themselves tell whether it is this one.
     other = theirs != version and (bool(theirs) or 2 * len(cells) < len(given))
-    wanted = [spec for spec in given if _is_asked(spec) or (spec["role"] in ("check", "task") and not other)]
+    wanted = [spec for spec in given if is_asked(spec) or (spec["role"] in ("check", "task") and not other)]
     missing = [spec["name"] or spec["id"] for spec in wanted if spec["id"] not in cells]
     lost = (
         [f"cells {', '.join(missing)} are missing"] if len(missing) > 1 else [f"cell {x} is missing" for x in missing]

@@ -944,7 +944,6 @@ def is_plain(layer):
 # pack
 
 
-@TODAY(reason="pack says nothing of the answers that it read")
 def test_pack_lists_the_answers_that_it_read(tmp_path, monkeypatch):
     done = make_work(ANN, only=FEW, tasks=("01-prediction",))
     for name, content in done.files.items():

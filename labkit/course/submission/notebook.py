@@ -1,6 +1,5 @@
 """Notebooks as plain data, with the parts that grading looks at made sure of."""
 
-import codecs
 import json
 from typing import Any
 
@@ -11,15 +10,19 @@ MOST_CELLS = 1_000
 MOST_OUTPUT = 20_000
 
 
-def decoded(content: bytes) -> tuple[str, str]:
-    """The text of a file, and its coding; that of UTF-8 is ``""``, with a byte order mark or without."""
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    for coding in ("utf-16",) if wide else ("utf-8-sig", "cp1252"):
-        try:
-            return content.decode(coding), "" if coding == "utf-8-sig" else coding
-        except UnicodeDecodeError:
-            continue
-    raise Refused("is not UTF-8")
+def coding_of(content: bytes) -> str:
+    """What the text of a notebook is written in, such as ``utf-8``, ``utf-8-sig`` (with a mark) or ``utf-16``."""
+    coding = json.detect_encoding(content)
+    try:
+        content.decode(coding)
+    except UnicodeDecodeError:
+        return "cp1252" if coding == "utf-8" else coding
+    return coding
+
+
+def decoded(content: bytes) -> str:
+    """The text of a notebook; what is in no known coding is replaced."""
+    return content.decode(coding_of(content), "replace")
 
 
 def read_notebook(content: bytes) -> dict[str, Any]:
@@ -32,9 +35,8 @@ def read_notebook(content: bytes) -> dict[str, Any]:
     """
     if content.count(b"{") + content.count(b"[") > MOST_BRACKETS:
         raise Refused(f"has more than {MOST_BRACKETS:,} lists and dicts")
-    text, coding = decoded(content)
     try:
-        notebook = json.loads(text)
+        notebook = json.loads(decoded(content))
     except RecursionError:
         raise Refused("is nested too deeply") from None
     except ValueError as error:
@@ -44,7 +46,8 @@ def read_notebook(content: bytes) -> dict[str, Any]:
         raise Refused("is not a notebook (it has no list of cells)")
     if len(cells) > MOST_CELLS:
         raise Refused(f"has {len(cells):,} cells, more than {MOST_CELLS:,}")
-    odd = [f"is not UTF-8, but was read as {coding}; marks in its words may be wrong"] if coding else []
+    coding = coding_of(content)
+    odd = [f"is not UTF-8, but was read as {coding}; save it in JupyterLab"] if "utf-8" not in coding else []
     return {"cells": [_cell(cell) for cell in cells], "metadata": _dict(notebook.get("metadata")), "flags": odd}
 
 
