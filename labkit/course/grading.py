@@ -62,7 +62,7 @@ def grade(submission: Submission, course: Mapping[str, Any], student: str = "") 
     flags += [flag for verdict in verdicts.values() for flag in verdict.flags]
     for name in course["notebooks"]:
         flags += _refusals(submission, [f"{name}.ipynb"])
-        flags += [f"{name}: {flag}" for flag in written[name].flags] if name in written else []
+        flags += [f"{name}: {flag}" for flag in written[name][1]] if name in written else []
     if "CNN_MNIST" in submission.networks:
         flags += _about_the_seed(submission.seed, reading.seed, verdicts["01-training"])
     flags += [flag for name in rows for flag in _contradictions(name, rows[name], claims.get(name))]
@@ -76,7 +76,7 @@ def grade(submission: Submission, course: Mapping[str, Any], student: str = "") 
         bonus=sum(verdict.points for verdict in verdicts.values() if verdict.task.bonus),
         networks=rows,
         predictions={name[:2]: _prediction(name, submission) for name in TASKS if name.endswith("-prediction")},
-        answers={question: answer for one in written.values() for question, answer in one.answers.items()},
+        answers={question: answer for answers, _ in written.values() for question, answer in answers.items()},
         notebooks={name: _state(name, submission) for name in course["notebooks"]},
         flags=tuple(dict.fromkeys(shown(flag, 300) for flag in flags)),
         packed=shown(submission.packed, 40),

@@ -9,7 +9,6 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache, lru_cache
 from itertools import pairwise
@@ -30,36 +29,50 @@ Cell = Mapping[str, Any]
 Spec = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Written:
-    """The answers of one notebook, by question, and what is odd about its cells, in words."""
-
-    answers: dict[str, WrittenAnswer]
-    flags: list[str]
-
-
-def read_written(notebook: Mapping[str, Any], given: Sequence[Spec], version: str) -> Written:
-    """Read the answers in words, and compare the given cells.
+def read_written(
+    notebook: Mapping[str, Any], given: Sequence[Spec], version: str
+) -> tuple[dict[str, WrittenAnswer], list[str]]:
+    """The answers in words, by question, and what is odd about a notebook's cells.
 
     Args:
         notebook: as ``read_notebook`` gives it.
         given: its cells as ``course.json`` tells them.
         version: of the course.
     """
-    handed_out, question = match(notebook["cells"], given), None
+    cells = [part for cell in notebook["cells"] for part in _apart(cell, given)]
+    handed_out, question, above = match(cells, given), None, list[str]()
     parts: dict[str, list[str]] = {spec["name"]: [] for spec in given if is_asked(spec)}
-    for cell, same in zip(notebook["cells"], handed_out, strict=True):
-        question = same or question
-        if question and is_asked(question) and (same or not _computes(cell)):
-            parts[question["name"]].append(_own_words(cell["source"], question["head"], same))
+    instead: dict[str, list[str]] = {}
+    for cell, same in zip(cells, handed_out, strict=True):
+        text = "" if _computes(cell) and not same else _own_words(cell["source"], same)
+        if same:
+            instead.setdefault(same["name"], above)
+            question, above = same, []
+        if question and is_asked(question):
+            parts[question["name"]].append(text)
+        elif not same:
+            above.append(text)
     heads = {spec["name"]: spec["head"] for spec in given}
-    texts = {name: "\n\n".join(dict.fromkeys(filter(None, words))) for name, words in parts.items()}
-    flags = _about_the_cells(notebook, given, handed_out, version)
-    for name, text in texts.items():
+    flags = [*notebook["flags"], *_about_the_cells(cells, notebook["metadata"], given, handed_out, version)]
+    answers = {}
+    for name, words in parts.items():
+        # Where nothing stands in or below a question, it may have been answered above.
+        text = "\n\n".join(dict.fromkeys(filter(None, words if any(words) else instead.get(name, []))))
         if len(text) > MOST_ANSWER:
             flags.append(f"the answer {name} has {len(text):,} characters; the first {MOST_ANSWER:,} are shown")
-    answers = {name: WrittenAnswer(heads[name], text[:MOST_ANSWER]) for name, text in texts.items() if text}
-    return Written(answers, [*notebook["flags"], *flags])
+        if text:
+            answers[name] = WrittenAnswer(heads[name], text[:MOST_ANSWER])
+    return answers, flags
+
+
+def _apart(cell: Cell, given: Sequence[Spec]) -> list[Cell]:
+    """A cell into which several questions were merged, in parts that begin with one each."""
+    heads = [spec["head"] for spec in given if spec["head"]] if cell["type"] != "code" else []
+    starts = sorted(place.start() for head in heads if (place := _question(head).search(cell["source"])))
+    if len(starts) < 2:
+        return [cell]
+    parts = [cell["source"][start:end] for start, end in pairwise([0, *starts[1:], len(cell["source"])])]
+    return [{**cell, "id": "", "name": "", "source": part} for part in parts]
 
 
 def is_asked(spec: Spec) -> bool:
@@ -67,10 +80,11 @@ def is_asked(spec: Spec) -> bool:
     return bool(spec["role"] == "answer" and spec["points"])
 
 
-def _own_words(source: str, head: str, same: Spec | None) -> str:
+def _own_words(source: str, same: Spec | None) -> str:
     """The text of a cell without its question and the invitation to answer."""
-    text, cuts = _question(head).subn("", source, count=1) if same else (source, 0)
-    if same and not cuts:
+    head = same["head"] if same else ""
+    text, cuts = _question(head).subn("", source, count=1) if head else (source, 1)
+    if not cuts:
         rest = "\n".join(line for line in source.split("\n") if not _is_like(line, head))
         text = rest if WORD.search(rest) else source
     return STUB.sub("", text.replace(PROSE_STUB, "")).strip()
@@ -212,16 +226,20 @@ def _match_by_place(
 
 
 def _about_the_cells(
-    notebook: Mapping[str, Any], given: Sequence[Spec], handed_out: Sequence[Spec | None], version: str
+    cells: Sequence[Cell],
+    metadata: Mapping[str, Any],
+    given: Sequence[Spec],
+    handed_out: Sequence[Spec | None],
+    version: str,
 ) -> list[str]:
     """How a notebook's given cells differ from those that were handed out."""
-    told = notebook["metadata"].get("labkit_course")
+    told = metadata.get("labkit_course")
     theirs = str(told.get("version", ""))[:20] if isinstance(told, dict) else ""
-    cells = {spec["id"]: cell for cell, spec in reversed(list(zip(notebook["cells"], handed_out, strict=True))) if spec}
+    there = {spec["id"]: cell for cell, spec in reversed(list(zip(cells, handed_out, strict=True))) if spec}
     # Without a version the cells themselves tell whether it is this one.
-    other = theirs != version and (bool(theirs) or 2 * len(cells) < len(given))
+    other = theirs != version and (bool(theirs) or 2 * len(there) < len(given))
     wanted = [spec for spec in given if is_asked(spec) or (spec["role"] in ("check", "task") and not other)]
-    missing = [spec["name"] or spec["id"] for spec in wanted if spec["id"] not in cells]
+    missing = [spec["name"] or spec["id"] for spec in wanted if spec["id"] not in there]
     lost = (
         [f"cells {', '.join(missing)} are missing"] if len(missing) > 1 else [f"cell {x} is missing" for x in missing]
     )
@@ -229,10 +247,10 @@ def _about_the_cells(
         compared = f"of another course version ({theirs or 'none'} instead of {version}), so its cells are not compared"
         return [compared, *lost]
     places = {spec["id"]: number for number, spec in enumerate(given)}
-    order = [places[cell["id"]] for cell in notebook["cells"] if cell["id"] in places]
+    order = [places[cell["id"]] for cell in cells if cell["id"] in places]
     if any(a > b for a, b in pairwise(order)):
         lost.append("the given cells are in another order")
-    return [*_changes(notebook["cells"], cells, given), *lost]
+    return [*_changes(cells, there, given), *lost]
 
 
 def _changes(every: Sequence[Cell], cells: Mapping[str, Cell], given: Sequence[Spec]) -> Iterator[str]:
