@@ -49,6 +49,10 @@ def pack(
         table.add_row(name, asked.title, points if task.attempted else f"– {points}")
     console.print(table, soft_wrap=False)
     console.print(f"{result.points:g} of {TOTAL:g} points, {result.bonus:g} bonus", style="bold")
+    table = make_table("Your answers as they were read", ["question", "begins with"], ["words"])
+    for row in packing.answers_read(result, course):
+        table.add_row(*row)
+    console.print(table, soft_wrap=False)
     for line in packing.remarks(result, course, notebooks):
         console.print(line)
     console.print(f"hand in {path} ({path.stat().st_size / 2**20:.1f} MB); answers in words are read by a person")

@@ -7,7 +7,6 @@ are; a contradiction is a flag, a question for the instructor, and never costs a
 import itertools
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -21,13 +20,13 @@ from labkit.course.cases import references
 from labkit.course.copies import copied, origins, sketches_of
 from labkit.course.evidence import Evidence, Pruned, Weights, dense_weights, name_method, read_pruning
 from labkit.course.judging import USEFUL
-from labkit.course.release import source_hash
-from labkit.course.result import GradedTask, MeasuredNetwork, Result, WrittenAnswer
+from labkit.course.result import GradedTask, MeasuredNetwork, Result
 from labkit.course.students import seed_of
 from labkit.course.submission import Submission
 from labkit.course.submission.foreign import Refused, shown
-from labkit.course.task import NETWORKS, PROSE_STUB, TASKS
+from labkit.course.task import NETWORKS, TASKS
 from labkit.course.verdict import Finding, Unfit, Verdict, no_points
+from labkit.course.written import read_written
 from labkit.sparsity import clone, effective_weight, prunable_layers, sparsity
 
 SCREEN, ALL_IMAGES = 2_000, 10_000
@@ -38,7 +37,6 @@ Claim = tuple[float | None, float, float]  # sparsity and accuracy that a notebo
 CLAIM = re.compile(
     r"^(CNN_MNIST\w{0,12}): (?:sparsity +(\d{1,3}\.\d{2})%, )?test accuracy ≈(\d\.\d{1,6})$", re.MULTILINE
 )
-MOST_ANSWER = 4_000
 
 
 def grade(submission: Submission, course: Mapping[str, Any], student: str = "") -> Result:
@@ -54,15 +52,16 @@ def grade(submission: Submission, course: Mapping[str, Any], student: str = "") 
     reading = _Reading(submission.networks, seed_of(worked, course["salt"]) if worked else 0)
     verdicts = {name: _verdict(name, submission, reading) for name in TASKS}
     notebooks = {name: submission.notebooks[name] for name in course["notebooks"] if name in submission.notebooks}
+    version = str(course["version"])
+    written = {name: read_written(notebook, course["notebooks"][name], version) for name, notebook in notebooks.items()}
     claims = _claims(notebooks)
     rows = {name: reading.row(name, claims.get(name)) for name in submission.networks}
     flags = [f"handed in by {student}, but worked on by {worked}"] if worked != student else []
     flags += _refusals(submission, (f"{name}.pth" for name in NETWORKS))
     flags += [flag for verdict in verdicts.values() for flag in verdict.flags]
-    for name, given in course["notebooks"].items():
+    for name in course["notebooks"]:
         flags += _refusals(submission, [f"{name}.ipynb"])
-        if name in notebooks:
-            flags += [f"{name}: {flag}" for flag in _about_the_cells(notebooks[name], given, str(course["version"]))]
+        flags += [f"{name}: {flag}" for flag in written[name][1]] if name in written else []
     if "CNN_MNIST" in submission.networks:
         flags += _about_the_seed(submission.seed, reading.seed, verdicts["01-training"])
     flags += [flag for name in rows for flag in _contradictions(name, rows[name], claims.get(name))]
@@ -76,7 +75,7 @@ def grade(submission: Submission, course: Mapping[str, Any], student: str = "") 
         bonus=sum(verdict.points for verdict in verdicts.values() if verdict.task.bonus),
         networks=rows,
         predictions={name[:2]: _prediction(name, submission) for name in TASKS if name.endswith("-prediction")},
-        answers=_answers(notebooks, course["notebooks"]),
+        answers={question: answer for answers, _ in written.values() for question, answer in answers.items()},
         notebooks={name: _state(name, submission) for name in course["notebooks"]},
         flags=tuple(dict.fromkeys(shown(flag, 300) for flag in flags)),
         packed=shown(submission.packed, 40),
@@ -248,49 +247,3 @@ def _claims(notebooks: Mapping[str, Any]) -> dict[str, Claim]:
             half = 0.5 * 10.0 ** -len(score.partition(".")[2])  # what printing rounds away
             claims[network] = (float(share) / 100 if share else None), float(score), half
     return claims
-
-
-def _answers(notebooks: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, WrittenAnswer]:
-    """Answer cell -> its question and what was written."""
-    answers = {}
-    for name, notebook in notebooks.items():
-        wanted = {cell["id"]: cell for cell in given[name] if cell["role"] == "answer" and cell["points"]}
-        for cell in notebook["cells"]:
-            spec = wanted.get(cell["id"])
-            text = _answer(cell["source"], spec["head"]) if spec else ""
-            if spec and text:
-                answers[spec["name"]] = WrittenAnswer(spec["head"], text[:MOST_ANSWER])
-    return answers
-
-
-def _answer(source: str, head: str) -> str:
-    text = source.strip()
-    text = text[len(head) :] if text.startswith(head) else text
-    return text.replace(PROSE_STUB, "").strip()
-
-
-def _about_the_cells(notebook: Mapping[str, Any], given: list[dict[str, Any]], version: str) -> list[str]:
-    """How a notebook's given cells differ from those that were handed out, matched by cell id."""
-    flags = []
-    told = notebook["metadata"].get("labkit_course")
-    theirs = str(told.get("version", ""))[:20] if isinstance(told, dict) else ""
-    if theirs != version:
-        return [f"of another course version ({theirs or 'none'} instead of {version}), so its cells are not compared"]
-    count = Counter(cell["id"] for cell in notebook["cells"])
-    by_id = {cell["id"]: cell for cell in reversed(notebook["cells"])}
-    for spec in given:
-        found, what = by_id.get(spec["id"]), f"cell {spec['name'] or spec['id']}"
-        if found is None:
-            if spec["role"] in ("check", "task"):
-                flags.append(f"{what} is missing")
-        elif count[spec["id"]] > 1:
-            flags.append(f"{what} is there {count[spec['id']]} times")
-        elif spec["role"] == "check" and source_hash(found["source"]) != spec["hash"]:
-            flags.append(f"{what}, a check, was changed")
-        elif spec["role"] == "given" and spec["type"] == "code" and source_hash(found["source"]) != spec["hash"]:
-            flags.append(f"{what}, a given cell, was changed")
-    places = {spec["id"]: number for number, spec in enumerate(given)}
-    order = [cell["id"] for cell in notebook["cells"] if cell["id"] in places]
-    if any(places[a] > places[b] for a, b in itertools.pairwise(order)):
-        flags.append("the given cells are in another order")
-    return flags

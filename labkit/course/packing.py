@@ -15,7 +15,9 @@ from labkit.course.release import make_course, places
 from labkit.course.result import Result
 from labkit.course.students import checked_id, salt, who
 from labkit.course.submission.foreign import MEGABYTE, shown
+from labkit.course.submission.notebook import decoded
 from labkit.course.task import NETWORKS, NOTEBOOKS, TASKS
+from labkit.course.written import is_asked
 
 FORMAT = "labkit submission 1"
 MOST_BYTES = 20 * MEGABYTE
@@ -26,7 +28,9 @@ HOME = re.compile(
 )
 A_NOTEBOOK = re.compile(r"\.ipynb(\.\w+)?$", re.IGNORECASE)
 # The grader's words about one cell; the name of the cell, and what is odd about it.
-A_CELL = re.compile(r"cell (\S+?)(?:, a (?:check|given cell),)? (was changed|is missing|is there \d+ times)")
+A_CELL = re.compile(
+    r"cells? (\S+?(?:, \S+?)*)(?:, a (?:check|given cell),)? (was changed|(?:is|are) missing|is there \d+ times)"
+)
 IN_ANOTHER_ORDER = "the given cells are in another order"
 
 
@@ -86,7 +90,7 @@ def pack(student: str, notebooks: Path, out: Path) -> Path:
 
 def _content(path: Path) -> bytes:
     content = path.read_bytes()
-    return without_homes(content.decode("utf-8", "replace")).encode() if path.suffix == ".ipynb" else content
+    return without_homes(decoded(content)).encode() if path.suffix == ".ipynb" else content
 
 
 def copies(notebooks: Path) -> list[str]:
@@ -161,13 +165,22 @@ def _words(spec: Mapping[str, Any], given: Sequence[Mapping[str, Any]]) -> str:
     return f"the {nth}{kind} {named}"
 
 
+def answers_read(result: Result, course: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Each question with points: its name, how the answer begins, and how many words it has."""
+    rows = []
+    for spec in (spec for given in course["notebooks"].values() for spec in given if is_asked(spec)):
+        text = " ".join(result.answers[spec["name"]].text.split()) if spec["name"] in result.answers else ""
+        rows.append((spec["name"], shown(text, 50), f"{len(text.split()):,}" if text else "not answered"))
+    return rows
+
+
 def unanswered(result: Result, course: Mapping[str, Any]) -> list[str]:
     """Questions with points whose answer is not written, in words: notebook, heading, question."""
     lines = []
     for name, given in course["notebooks"].items():
         place = places(given)
         for spec in given if result.notebooks.get(name) == "read" else []:
-            if spec["role"] == "answer" and spec["points"] and spec["name"] not in result.answers:
+            if is_asked(spec) and spec["name"] not in result.answers:
                 text = spec["head"].replace("**", "")
                 asked = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
                 lines.append(f"{name}, {place[spec['id']]!r}: {shown(asked[0]) if asked else spec['name']}")
@@ -183,8 +196,9 @@ def _flags(result: Result, course: Mapping[str, Any]) -> list[str]:
         found = A_CELL.fullmatch(said) if name in course["notebooks"] else None
         if found:
             given = course["notebooks"][name]
-            spec = next(spec for spec in given if found[1] in (spec["name"], spec["id"]))
-            cells.setdefault(name, {}).setdefault(found[2], []).append(_words(spec, given))
+            names = found[1].split(", ")
+            named = [_words(spec, given) for spec in given if spec["name"] in names or spec["id"] in names]
+            cells.setdefault(name, {}).setdefault(found[2].replace("are ", "is "), []).extend(named)
         elif name in course["notebooks"] and said == IN_ANOTHER_ORDER:
             cells.setdefault(name, {})["in another order"] = ["the given cells are"]
         elif name in course["notebooks"] and said.startswith("of another course version"):

@@ -3,7 +3,6 @@
 Cells are known by their ids; where an editor took those away, by nbgrader's name for them, their text or their place.
 """
 
-import codecs
 import json
 import os
 import re
@@ -16,7 +15,7 @@ from labkit import runtime
 from labkit.course.course_file import Json, Spec
 from labkit.course.release import places, source_hash
 from labkit.course.submission.foreign import Refused, shown
-from labkit.course.submission.notebook import read_notebook, text_of
+from labkit.course.submission.notebook import decoded, read_notebook, text_of
 from labkit.course.task import NOTEBOOKS
 
 THE_STUDENTS = ("task", "answer", "open")  # roles of cells that are written by the student
@@ -74,10 +73,9 @@ def repair(path: Path, course: Json) -> list[str]:
 
 
 def _read(name: str, content: bytes) -> Json:
-    content = content.removeprefix(codecs.BOM_UTF8)
     try:
         read_notebook(content)
-        notebook: Json = json.loads(content)
+        notebook: Json = json.loads(decoded(content))
         json.dumps(notebook, indent=1)  # deeper nesting can be read than written
     except Refused as error:
         raise ValueError(f"{name} {error}; nothing of it can be repaired") from None

@@ -50,24 +50,7 @@ pytestmark = pytest.mark.full
 FEW = ("02_random_pruning", "09_mask_detective")
 lean = partial(make_work, tasks=("01-prediction", "02-mask"))
 # What fails today: take a line out when it is mended.
-FAILS = {
-    "no ids, nbformat 4.4": "all answers lost, all cells flagged as missing",
-    "Colab: no ids, nbformat 4.0": "all answers lost, all cells flagged as missing",
-    "no ids, but nbformat 4.5": "all answers lost, all cells flagged as missing",
-    "new ids": "all answers lost, all cells flagged as missing",
-    "new ids and no cell metadata": "all answers lost, all cells flagged as missing",
-    "converter: no ids, no metadata at all": "all answers lost",
-    "answer cell typed anew": "all answers lost, no flag",
-    "answer in a cell of one's own below the question": "all answers lost, no flag",
-    "answer in a cell below, the stub deleted": "all answers lost, no flag",
-    "answer in three cells below, one of them raw": "all answers lost, no flag",
-    "answer cell split: the question keeps the id": "all answers lost, no flag",
-    "answer begun in the cell, and gone on below": "what stands below is lost, no flag",
-    "formatted by black's rules, 79 columns": "given cells flagged as changed",
-    "indented by tabs": "given cells flagged as changed",
-    "5,600 characters": "cut at 4,000, no flag",
-    "9,000 characters": "cut at 4,000, no flag",
-}
+FAILS = {}
 
 
 def kinds(names, place=""):
@@ -931,7 +914,6 @@ def is_plain(layer):
 # pack
 
 
-@TODAY(reason="pack says nothing of the answers that it read")
 def test_pack_lists_the_answers_that_it_read(tmp_path, monkeypatch):
     done = make_work(ANN, only=FEW, tasks=("01-prediction",))
     for name, content in done.files.items():

@@ -1,0 +1,264 @@
+"""What a student wrote in words, and how the given cells of a notebook differ from those that were handed out.
+
+A cell is known by its id; where an editor took that away, by nbgrader's name for it, its text, its question or its
+place. What stands in cells of the student's own belongs to the question above them.
+"""
+
+import ast
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from functools import cache, lru_cache
+from itertools import pairwise
+from typing import Any
+
+from labkit.course.release import MINUTES_OR_POINTS, source_hash
+from labkit.course.result import WrittenAnswer
+from labkit.course.task import PROSE_STUB
+
+MOST_ANSWER = 32_000  # characters; the cell of a spreadsheet holds 32,767
+MOST_CODE = 20_000
+ALIKE = 0.85  # of a question and one that was typed anew
+MOST_COMPARED = 200  # cells, with each question that is looked for
+WORD = re.compile(r"[^\W_]+")
+MAGIC = re.compile(r"^([ \t]*)([%!].*|[\w.]+\?{1,2})$", re.MULTILINE)  # IPython's, no Python
+STUB = re.compile(rf"^[*_]{{0,3}}{PROSE_STUB.strip('*.')}\.?[*_]{{0,3}}", re.MULTILINE | re.IGNORECASE)
+Cell = Mapping[str, Any]
+Spec = Mapping[str, Any]
+
+
+def read_written(
+    notebook: Mapping[str, Any], given: Sequence[Spec], version: str
+) -> tuple[dict[str, WrittenAnswer], list[str]]:
+    """The answers in words, by question, and what is odd about a notebook's cells.
+
+    Args:
+        notebook: as ``read_notebook`` gives it.
+        given: its cells as ``course.json`` tells them.
+        version: of the course.
+    """
+    cells = [part for cell in notebook["cells"] for part in _apart(cell, given)]
+    handed_out, question, above = match(cells, given), None, list[str]()
+    parts: dict[str, list[str]] = {spec["name"]: [] for spec in given if is_asked(spec)}
+    instead: dict[str, list[str]] = {}
+    for cell, same in zip(cells, handed_out, strict=True):
+        text = "" if _computes(cell) and not same else _own_words(cell["source"], same)
+        if same:
+            instead.setdefault(same["name"], above)
+            question, above = same, []
+        if question and is_asked(question):
+            parts[question["name"]].append(text)
+        elif not same:
+            above.append(text)
+    heads = {spec["name"]: spec["head"] for spec in given}
+    flags = [*notebook["flags"], *_about_the_cells(cells, notebook["metadata"], given, handed_out, version)]
+    answers = {}
+    for name, words in parts.items():
+        # Where nothing stands in or below a question, it may have been answered above.
+        text = "\n\n".join(dict.fromkeys(filter(None, words if any(words) else instead.get(name, []))))
+        if len(text) > MOST_ANSWER:
+            flags.append(f"the answer {name} has {len(text):,} characters; the first {MOST_ANSWER:,} are shown")
+        if text:
+            answers[name] = WrittenAnswer(heads[name], text[:MOST_ANSWER])
+    return answers, flags
+
+
+def _apart(cell: Cell, given: Sequence[Spec]) -> list[Cell]:
+    """A cell into which several questions were merged, in parts that begin with one each."""
+    heads = [spec["head"] for spec in given if spec["head"]] if cell["type"] != "code" else []
+    starts = sorted(place.start() for head in heads if (place := _question(head).search(cell["source"])))
+    if len(starts) < 2:
+        return [cell]
+    parts = [cell["source"][start:end] for start, end in pairwise([0, *starts[1:], len(cell["source"])])]
+    return [{**cell, "id": "", "name": "", "source": part} for part in parts]
+
+
+def is_asked(spec: Spec) -> bool:
+    """Whether a cell is a question with points that is answered in words."""
+    return bool(spec["role"] == "answer" and spec["points"])
+
+
+def _own_words(source: str, same: Spec | None) -> str:
+    """The text of a cell without its question and the invitation to answer."""
+    head = same["head"] if same else ""
+    text, cuts = _question(head).subn("", source, count=1) if head else (source, 1)
+    if not cuts:
+        rest = "\n".join(line for line in source.split("\n") if not _is_like(line, head))
+        text = rest if WORD.search(rest) else source
+    return STUB.sub("", text.replace(PROSE_STUB, "")).strip()
+
+
+# Code and questions, whatever their form
+
+
+@lru_cache(256)
+def _code(source: str) -> str | None:
+    """What code computes: without layout, comments, texts that nothing takes, and the order of imports.
+
+    None, if it is no Python.
+    """
+    if len(source) > MOST_CODE:
+        return source
+    imports, others = [], []
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(MAGIC.sub(lambda line: f"{line[1]}_({line[2]!r})", source))
+        for node in ast.walk(tree):
+            if isinstance(body := getattr(node, "body", None), list):
+                node.body = [line for line in body if not _is_text(line)]  # type: ignore[attr-defined]
+        for line in tree.body:
+            if isinstance(line, ast.Import | ast.ImportFrom):
+                module = getattr(line, "module", "")
+                imports += [f"{module} {alias.name} {alias.asname}" for alias in line.names]
+            else:
+                others.append(ast.dump(line))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    return "\n".join(sorted(imports) + others)
+
+
+def _is_text(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
+
+
+def _computes(cell: Cell) -> bool:
+    """Whether a cell holds code; prose in a code cell is no Python, or a comment."""
+    return cell["type"] == "code" and bool(_code(cell["source"]))
+
+
+def _plain(text: str) -> str:
+    return " ".join(WORD.findall(text.casefold()))
+
+
+@cache
+def _question(head: str) -> re.Pattern[str]:
+    """Finds a question at the start of a line, whatever its marks, blanks, case and points; its heading may lack."""
+    heading, asked = _heading_and_question(head)
+    title = rf"(?:{_loosely(heading)}[\W_]+)?" if heading else ""
+    pattern = rf"^[#*_> \t]{{0,8}}{title}{_loosely(asked)}(?:[^\w\s]|_)*"
+    return re.compile(pattern, re.MULTILINE | re.IGNORECASE)
+
+
+def _loosely(line: str) -> str:
+    words = r"[\W_]+".join(map(re.escape, WORD.findall(line)))
+    return rf"{words}(?![^\W_])(?:[\W_]{{1,4}}(?:[\d.]+ points?|for you)\b)?"
+
+
+def _heading_and_question(head: str) -> tuple[str, str]:
+    lines = [MINUTES_OR_POINTS.sub("", line.strip("#* ")) for line in head.splitlines() if WORD.search(line)]
+    first = 1 if head.startswith("#") and len(lines) > 1 else 0
+    return " ".join(lines[:first]), " ".join(lines[first:])
+
+
+def _is_like(line: str, head: str) -> bool:
+    """Whether a line is a question that was typed anew, with small changes."""
+    asked = _plain(_heading_and_question(head)[1])
+    text = _plain(MINUTES_OR_POINTS.sub("", line.strip("#* ")))[: 2 * len(asked)]
+    return len(asked) > 20 and SequenceMatcher(None, asked, text, autojunk=False).ratio() >= ALIKE
+
+
+# Cells that were handed out
+
+
+def match(cells: Sequence[Cell], given: Sequence[Spec]) -> list[Spec | None]:
+    """For each cell that which was handed out as it; None for the student's own. A split answer is there twice."""
+    ids = {spec["id"]: spec for spec in given}
+    handed_out = [ids.get(cell["id"]) for cell in cells]
+    lost = {id: spec for id, spec in ids.items() if spec not in handed_out}
+    for is_it in (_has_its_name, _is_as_given, _has_its_question, _has_a_question_like_it):
+        own = [number for number, spec in enumerate(handed_out) if spec is None]
+        for number in own[:MOST_COMPARED] if is_it is _has_a_question_like_it else own:
+            parts = [spec for spec in given if spec["role"] == "answer"] if is_it in OF_PARTS else []
+            spec = next((spec for spec in [*lost.values(), *parts] if is_it(cells[number], spec)), None)
+            if spec:
+                handed_out[number] = spec
+                lost.pop(spec["id"], None)
+    _match_by_place(cells, given, handed_out, lost)
+    return handed_out
+
+
+def _has_its_name(cell: Cell, spec: Spec) -> bool:
+    return bool(spec["name"]) and cell["name"] == spec["name"]
+
+
+def _is_as_given(cell: Cell, spec: Spec) -> bool:
+    """Whether a cell is as it was handed out, up to what formatters change."""
+    if cell["type"] != spec["type"] or source_hash(cell["source"]) == spec["hash"] or "source" not in spec:
+        return bool(cell["type"] == spec["type"] and source_hash(cell["source"]) == spec["hash"])
+    theirs, ours = cell["source"], spec["source"]
+    if len(theirs) > 3 * len(ours) + 200:
+        return False
+    if spec["type"] != "code":
+        return bool(_plain(ours)) and _plain(theirs) == _plain(ours)
+    return (_code(theirs) or theirs.split()) == (_code(ours) or ours.split())
+
+
+def _has_its_question(cell: Cell, spec: Spec) -> bool:
+    return bool(spec["head"]) and not _computes(cell) and bool(_question(spec["head"]).search(cell["source"]))
+
+
+def _has_a_question_like_it(cell: Cell, spec: Spec) -> bool:
+    lines = [line for line in cell["source"].split("\n", 8)[:8] if line.strip()][:3]
+    return bool(spec["head"]) and not _computes(cell) and any(_is_like(line, spec["head"]) for line in lines)
+
+
+KINDS = {"check": "a check", "given": "a given cell"}
+OF_PARTS = (_has_its_name, _has_its_question)  # a cell split in two has its name, or its question, twice
+
+
+def _match_by_place(
+    cells: Sequence[Cell], given: Sequence[Spec], handed_out: list[Spec | None], lost: Mapping[str, Spec]
+) -> None:
+    """Tasks and checks that have neither id nor name and are changed: the next code between those above and below."""
+    place = {spec["id"]: number for number, spec in enumerate(given)}
+    for spec in lost.values():
+        at = [(number, place[other["id"]]) for number, other in enumerate(handed_out) if other]
+        above = max((number for number, other in at if other < place[spec["id"]]), default=-1)
+        below = min(
+            (number for number, other in at if number > above and other > place[spec["id"]]), default=len(cells)
+        )
+        free = (n for n in range(above + 1, below) if cells[n]["type"] == "code" and handed_out[n] is None)
+        number = next(free, -1) if spec["role"] in ("task", "check") else -1
+        if number >= 0:
+            handed_out[number] = spec
+
+
+def _about_the_cells(
+    cells: Sequence[Cell],
+    metadata: Mapping[str, Any],
+    given: Sequence[Spec],
+    handed_out: Sequence[Spec | None],
+    version: str,
+) -> list[str]:
+    """How a notebook's given cells differ from those that were handed out."""
+    told = metadata.get("labkit_course")
+    theirs = str(told.get("version", ""))[:20] if isinstance(told, dict) else ""
+    there = {spec["id"]: cell for cell, spec in reversed(list(zip(cells, handed_out, strict=True))) if spec}
+    # Without a version the cells themselves tell whether it is this one.
+    other = theirs != version and (bool(theirs) or 2 * len(there) < len(given))
+    wanted = [spec for spec in given if is_asked(spec) or (spec["role"] in ("check", "task") and not other)]
+    missing = [spec["name"] or spec["id"] for spec in wanted if spec["id"] not in there]
+    lost = (
+        [f"cells {', '.join(missing)} are missing"] if len(missing) > 1 else [f"cell {x} is missing" for x in missing]
+    )
+    if other:
+        compared = f"of another course version ({theirs or 'none'} instead of {version}), so its cells are not compared"
+        return [compared, *lost]
+    places = {spec["id"]: number for number, spec in enumerate(given)}
+    order = [places[cell["id"]] for cell in cells if cell["id"] in places]
+    if any(a > b for a, b in pairwise(order)):
+        lost.append("the given cells are in another order")
+    return [*_changes(cells, there, given), *lost]
+
+
+def _changes(every: Sequence[Cell], cells: Mapping[str, Cell], given: Sequence[Spec]) -> Iterator[str]:
+    """What was changed or doubled; only checks and given code are compared, whatever their form."""
+    count = Counter(cell["id"] for cell in every)
+    for spec in given:
+        cell, name = cells.get(spec["id"]), f"cell {spec['name'] or spec['id']}"
+        if cell and count[spec["id"]] > 1:
+            yield f"{name} is there {count[spec['id']]} times"
+        elif cell and spec["type"] == "code" and spec["role"] in KINDS and not _is_as_given(cell, spec):
+            yield f"{name}, {KINDS[spec['role']]}, was changed"
