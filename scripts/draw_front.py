@@ -6,8 +6,8 @@ python scripts/draw_front.py    writes docs/frontier.png
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from labkit import plots, runtime, study
-from labkit.study import Operating
+from labkit import plots, runtime
+from labkit.study.frontier import Operating, load_frontier, operating_points
 
 WEIGHTS = 124_448
 # Name -> (method of the study, place of its name beside the last point, in points).
@@ -23,7 +23,7 @@ SPARSITIES = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.7)
 
 def points_of(method: str) -> list[Operating]:
     """Operating points of one method on MNIST, four epochs for everybody."""
-    rows = study.operating_points(study.load_frontier())
+    rows = operating_points(load_frontier())
     return [row for row in rows if (row.dataset, row.method, row.epochs) == ("MNIST", method, 4)]
 
 
