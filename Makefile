@@ -16,7 +16,7 @@ BY_NOTEBOOK := -n 2 --dist loadfile --no-loadscope-reorder
 unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help run matrix test test-fast test-notebooks test-browser test-full test-course lab pack lint notebooks bench lock clean FORCE
+.PHONY: help run matrix test test-fast test-notebooks test-browser test-full test-course book lab pack lint notebooks bench lock clean FORCE
 
 help:  ## this list
 	@echo 'make <target>, such as: make run'
@@ -34,6 +34,10 @@ notebooks: .venv/installed  ## run every notebook, and store the outputs of thos
 lab: .venv/installed  ## open JupyterLab with a page of all notebooks, your points, and what is next
 	@$(BIN) -m labkit.cli start || true
 	cd notebooks && ../$(BIN) -m jupyterlab $$(ls START.ipynb 2>/dev/null) $(ARGS)
+
+book: .venv/installed  ## make the site of notebooks, pages and labkit's reference: build/book/html
+	$(UV) pip install --quiet --python $(BIN) -c requirements.lock -r pyproject.toml --extra book
+	@OMP_NUM_THREADS=1 $(BIN) scripts/make_book.py
 
 pack: .venv/installed  ## make the zip to hand in: make pack STUDENT=ab1234
 	@$(BIN) -m labkit.cli pack --student "$(STUDENT)" $(ARGS)

@@ -50,7 +50,7 @@ class CNN(nn.Module):
         self.fc = nn.Linear((height // 4 - 2) * (width // 4 - 2) * third, num_of_cls)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (B, num_of_cls) for images x (B, *input_shape); a softmax over them gives probabilities.
+        """Logits (B, num_of_cls) for images x ``(B, *input_shape)``; a softmax over them gives probabilities.
 
         Raises:
             ValueError: x has another shape.

@@ -115,7 +115,7 @@ def draw_weight_histograms(
 
     Args:
         weights: layer -> its weights, any shape.
-        thresholds: layer -> the |w| up to which weights are (or would be) pruned.
+        thresholds: layer -> the absolute value up to which weights are (or would be) pruned.
         axes: one for each layer.
         bins: number of bars.
     """

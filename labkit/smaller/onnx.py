@@ -27,8 +27,8 @@ PARITY = 1e-4  # largest difference of logits, of their largest size where that 
 class OnnxNetwork(nn.Module):
     """A network in an ONNX file, run by onnxruntime on the CPU, on as many threads as torch uses.
 
-    Called with images (B, *input_shape) float32, it returns logits (B, classes) like the network that was exported, so
-    ``labkit.accuracy`` and ``labkit.test_one_epoch`` measure it. It can not be trained.
+    Called with images ``(B, *input_shape)`` float32, it returns logits (B, classes) like the network that was
+    exported, so ``labkit.accuracy`` and ``labkit.test_one_epoch`` measure it. It can not be trained.
 
     Attributes:
         path: the file.
