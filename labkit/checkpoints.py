@@ -124,8 +124,7 @@ def state_in(content: Mapping[Any, Any], path: Path) -> Mapping[Any, Any]:
     states = []
     for part in (content, *content.values()):
         names = {str(key).replace("_orig_mod.", ""): key for key in part} if isinstance(part, Mapping) else {}
-        first = next(filter(None, map(FIRST_LAYER.fullmatch, names)), None)
-        if first:
+        if first := next(filter(None, map(FIRST_LAYER.fullmatch, names)), None):
             states.append({x.removeprefix(first[1]): part[y] for x, y in names.items() if x.startswith(first[1])})
     if len(states) > 1:
         raise ValueError(f"{path} holds {len(states)} networks; it must hold one")
