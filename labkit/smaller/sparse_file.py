@@ -74,10 +74,9 @@ def load_sparse(path: str | Path) -> CNN:
     if len(content) < 8 or struct.unpack("<I", content[4:8])[0] != zlib.crc32(content[8:]):
         raise ValueError(f"{path} is damaged or truncated: its checksum is wrong")
     try:
-        model = _unpacked(content[8:])
+        return _unpacked(content[8:])
     except (lzma.LZMAError, struct.error, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    return model
 
 
 def pack_sparse(model: nn.Module, bits: int = 8) -> bytes:

@@ -14,17 +14,15 @@ def _l1_mask(masks: Pruned, name: str) -> tuple[bool | None, str]:
     """03: the quarter of smallest |w| of a convolution."""
     count, quarter = masks.zeros([name]), SIZES[name] // 4
     if abs(count - quarter) > judging.TIES:
+        right = f"a quarter is {quarter:,}"
+        twice = abs(count - round(SIZES[name] * 7 / 16)) <= judging.TIES
         hints = {
             "a 1 keeps a weight, a 0 drops it": abs(count - (SIZES[name] - quarter)) <= judging.TIES,
-            f"a quarter is {quarter:,}; nothing is masked: is the mask of {name} still all ones?": count == 0,
-            f"a quarter is {quarter:,}; the layers share one threshold, and each needs its own": (
-                masks.smallest_went(CONVOLUTIONS)
-            ),
-            f"a quarter is {quarter:,}; a quarter of what a first quarter has left was masked, too": (
-                abs(count - round(SIZES[name] * 7 / 16)) <= judging.TIES
-            ),
+            f"{right}; nothing is masked: is the mask of {name} still all ones?": count == 0,
+            f"{right}; the layers share one threshold, and each needs its own": masks.smallest_went(CONVOLUTIONS),
+            f"{right}; a quarter of what a first quarter has left was masked, too": twice,
         }
-        return False, first_hint(hints, f"a quarter is {quarter:,}; the size |w| counts, not the sign")
+        return False, first_hint(hints, f"{right}; the size |w| counts, not the sign")
     if masks.before is None:
         return None, ""
     before, zero = masks.before[name], masks.zero[name]
@@ -54,19 +52,14 @@ def _l1_network(pruned: Pruned) -> list[Finding]:
 
 
 def _hint_for_l1(pruned: Pruned, name: str, before: torch.Tensor) -> str:
-    zero = pruned.zero[name]
+    zero, one_threshold = pruned.zero[name], pruned.smallest_went(CONVOLUTIONS)
+    only_channels = pruned.zeros([name]) > 0 and not pruned.scattered(name)
+    most_negative, largest = lowest_went(before, zero), lowest_went(-before.abs(), zero)
     hints = {
-        "whole channels are zero; here single weights were asked for": not pruned.scattered(name)
-        and pruned.zeros([name]) > 0,
-        "the three layers share one threshold, as with global pruning; here each layer has its own": (
-            pruned.smallest_went(CONVOLUTIONS)
-        ),
-        "the most negative weights went, on the wrong side of a threshold: compare |w|, not w": lowest_went(
-            before, zero
-        ),
-        "the largest |w| went, the smallest were to; in a mask a 1 keeps a weight, a 0 drops it": (
-            lowest_went(-before.abs(), zero)
-        ),
+        "whole channels are zero; here single weights were asked for": only_channels,
+        "the three layers share one threshold, as with global pruning; here each layer has its own": one_threshold,
+        "the most negative weights went, on the wrong side of a threshold: compare |w|, not w": most_negative,
+        "the largest |w| went, the smallest were to; in a mask a 1 keeps a weight, a 0 drops it": largest,
         "large weights went as often as small ones; did the method look at the weights?": abs(pruned.lean([name])) < 4,
     }
     return first_hint(hints, "some weights were kept or dropped on the wrong side of the threshold on |w|")

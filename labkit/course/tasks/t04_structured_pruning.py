@@ -22,10 +22,9 @@ def _channel_mask(masks: Pruned, name: str) -> tuple[bool | None, str]:
         inverted = empty == channels - CHANNELS[name]
         hint = "a 1 keeps a weight, a 0 drops it: the doomed channels get the zeros. " if inverted else ""
         return False, f"{hint}{empty} are masked; an eighth of {channels} channels was asked for: {CHANNELS[name]}"
+    by_l1 = masks.least_channels_went([name], 1)
     hints = {
-        "these have the least L1 norms; the L2 norm is the root of the sum of the squares": (
-            masks.least_channels_went([name], 1)
-        ),
+        "these have the least L1 norms; the L2 norm is the root of the sum of the squares": by_l1,
         "the channels of largest L2 norm are masked; those of the smallest are to go": _largest_went(masks, [name]),
     }
     hint = "a channel of larger L2 norm is masked, a smaller one is kept: squares, their sum, the root?"
@@ -50,11 +49,10 @@ def _structured_network(pruned: Pruned) -> list[Finding]:
     whole_channels = not scattered and any(empty.values())
     whole = Finding(whole_channels, "zeros fill whole output channels", where or "no channel of a convolution went")
     holds = judging.if_known(pruned.least_channels_went(CONVOLUTIONS), count) if all(empty.values()) else False
+    by_l1 = pruned.least_channels_went(CONVOLUTIONS, 1)
     hints = {
         "no whole channel went in every layer, so there is nothing to compare": not all(empty.values()),
-        "these have the least L1 norms: which norm was asked for? n=2 is the L2 norm": (
-            pruned.least_channels_went(CONVOLUTIONS, 1)
-        ),
+        "these have the least L1 norms: which norm was asked for? n=2 is the L2 norm": by_l1,
         "the channels of the largest norms went; those of the smallest were to": _largest_went(pruned, CONVOLUTIONS),
     }
     hint = "a channel of larger norm went, a smaller one stayed: which norm was asked for (n), of which weights?"

@@ -19,16 +19,12 @@ def _global_masks(masks: Pruned) -> list[Finding]:
     hint += ". A 1 keeps a weight, a 0 drops it" if abs(count - 3 * QUARTER) <= judging.TIES else ""
     hint += "" if masks.zeros(["fc"]) else ": fc belongs to the row, too"
     total = judging.counted(count, QUARTER, ALL, "are masked", hint)
+    negative = before is not None and all(lowest_went(before[name], masks.zero[name]) for name in ALL_LAYERS)
+    at_random, equal = judging.at_random(masks, ALL_LAYERS), masks.spread(ALL_LAYERS) < 0.005
     hints = {
-        "large weights are masked as often as small ones: one threshold on |w| for all": (
-            judging.at_random(masks, ALL_LAYERS)
-        ),
-        "the most negative weights are masked: compare |w|, not w; one threshold for all": (
-            before is not None and all(lowest_went(before[name], masks.zero[name]) for name in ALL_LAYERS)
-        ),
-        f"{judging.EQUAL_SHARES}, so each has a threshold of its own; make one threshold for all": (
-            masks.spread(ALL_LAYERS) < 0.005
-        ),
+        "large weights are masked as often as small ones: one threshold on |w| for all": at_random,
+        "the most negative weights are masked: compare |w|, not w; one threshold for all": negative,
+        f"{judging.EQUAL_SHARES}, so each has a threshold of its own; make one threshold for all": equal,
     }
     hint = first_hint(hints, "a masked weight of one layer is larger than a kept one of another: one threshold for all")
     holds = masks.smallest_went(ALL_LAYERS) if count < ALL else False
@@ -43,13 +39,10 @@ def _global_network(pruned: Pruned) -> list[Finding]:
     some = 0 < zeros < ALL
     holds = judging.if_known(pruned.smallest_went(ALL_LAYERS) if some else False, total)
     holds = judging.unless_trained_since(pruned, holds, CONVOLUTIONS[1:])
+    at_random, equal = judging.at_random(pruned, ALL_LAYERS), pruned.spread(ALL_LAYERS) < 0.005
     hints = {
-        "large weights went as often as small ones: rank all layers together by |w|": (
-            zeros > 100 and judging.at_random(pruned, ALL_LAYERS)
-        ),
-        f"{judging.EQUAL_SHARES}: that is one threshold for each layer; rank all layers together": (
-            pruned.spread(ALL_LAYERS) < 0.005
-        ),
+        "large weights went as often as small ones: rank all layers together by |w|": zeros > 100 and at_random,
+        f"{judging.EQUAL_SHARES}: that is one threshold for each layer; rank all layers together": equal,
         "fc is not in the ranking; rank all layers together, fc too": zeros > 0 and not fc,
     }
     hint = "a zeroed weight of one layer was larger than a kept one of another; rank all layers together"
@@ -60,16 +53,13 @@ def _global_network(pruned: Pruned) -> list[Finding]:
 
 def _hint_for_global(pruned: Pruned, zeros: int) -> str:
     of_convolutions = zeros == pruned.weights(CONVOLUTIONS) // 4 and not pruned.zeros(["fc"])
-    share = zeros / ALL
+    share, untouched = zeros / ALL, not judging.something_went(pruned, ALL_LAYERS)
+    twice = abs(share - 0.4375) < 0.001
     hints = {
-        f"{share:.2%} of the weights are zero: was this network pruned, and is its mask still there?": (
-            not judging.something_went(pruned, ALL_LAYERS)
-        ),
+        f"{share:.2%} of the weights are zero: was this network pruned, and is its mask still there?": untouched,
         f"{zeros} zeros: a whole number as amount counts weights; 0.25 is 25 % of how many there are": zeros <= 100,
         "a quarter of the three convolutions alone: 25 % of how many? fc belongs to all layers, too": of_convolutions,
-        "43.75% of the weights are zero: two prunings; 25 % is to be taken once, from a fresh clone": (
-            abs(share - 0.4375) < 0.001
-        ),
+        "43.75% of the weights are zero: two prunings; 25 % is to be taken once, from a fresh clone": twice,
     }
     hint = f"{share:.2%} of the weights of all four layers are zero: 25 % of how many, and taken once?"
     return first_hint(hints, hint)
