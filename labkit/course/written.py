@@ -5,6 +5,7 @@ place. What stands in cells of the student's own belongs to the question above t
 """
 
 import ast
+import hashlib
 import re
 import warnings
 from collections import Counter
@@ -19,7 +20,7 @@ from labkit.course.result import WrittenAnswer
 from labkit.course.task import PROSE_STUB
 
 MOST_ANSWER = 32_000  # characters; the cell of a spreadsheet holds 32,767
-MOST_CODE = 20_000
+MOST_CODE = 2_500  # characters of a cell that is parsed; it takes a second for 100,000
 ALIKE = 0.85  # of a question and one that was typed anew
 MOST_COMPARED = 200  # cells, with each question that is looked for
 WORD = re.compile(r"[^\W_]+")
@@ -93,7 +94,7 @@ def _own_words(source: str, same: Spec | None) -> str:
 # Code and questions, whatever their form
 
 
-@lru_cache(256)
+@lru_cache(2_000)
 def _code(source: str) -> str | None:
     """What code computes: without layout, comments, texts that nothing takes, and the order of imports.
 
@@ -116,7 +117,8 @@ def _code(source: str) -> str | None:
                 others.append(ast.dump(line))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    return "\n".join(sorted(imports) + others)
+    told = "\n".join(sorted(imports) + others)
+    return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest() if told else ""
 
 
 def _is_text(line: ast.stmt) -> bool:
