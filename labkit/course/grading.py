@@ -155,9 +155,7 @@ class _Reading:
             claimed_accuracy=claim[1] if claim else None,
             method=method,
             layers={x: float((effective_weight(y) == 0).float().mean()) for x, y in prunable_layers(network).items()},
-            sketches=sketches_of(
-                name, network, pruned, method, known=not self.origins.keys().isdisjoint((name, pruned.origin))
-            ),
+            sketches=sketches_of(name, network, pruned, method, known=bool({name, pruned.origin} & {*self.origins})),
         )
 
     def before(self, base: str) -> Weights | None:

@@ -1,5 +1,7 @@
 """Copies: of the project's own networks, of one's own, and between submissions; trained is a few steps only."""
 
+import re
+
 import course_work
 import pytest
 import torch
@@ -198,7 +200,7 @@ def test_a_friends_networks_are_one_flag_and_none_within_a_group():
     both = derived(own), derived(noisy(own, 1e-7))
     (flag,) = shared(*both)["p0"]
     names = "CNN_MNIST_GLOBAL, CNN_MNIST_L1, CNN_MNIST_RND, the random mask of CNN_MNIST_RND"
-    assert flag.startswith("CNN_MNIST equals that of p1")
+    assert re.match(r"CNN_MNIST equals that of p1, but for about \de-0[78] of their size", flag)
     assert flag.endswith(f", and so do {names}: one seed, or a copy?")
     assert shared(*both, groups="aa") == {}
 
