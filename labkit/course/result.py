@@ -82,6 +82,12 @@ class Result:
     flags: tuple[str, ...] = ()
     packed: str = ""
 
+    @property
+    def only_notebooks(self) -> bool:
+        """Whether nothing but notebooks was handed in; whoever has only the first may not have trained yet."""
+        later = any(state == "read" for name, state in self.notebooks.items() if not name.startswith("01"))
+        return later and not (self.networks or self.refused or any(task.attempted for task in self.tasks.values()))
+
 
 @dataclass(frozen=True)
 class Kept:

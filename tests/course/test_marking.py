@@ -38,7 +38,7 @@ def result(student="ann", words=None, points=1.0, **more):
     if points:
         tasks["01-prediction"] = GradedTask(points, 1.0, True)
     answers = {name: WrittenAnswer("## Q", text) for name, text in (words or {}).items()}
-    notebooks = {"01_training": "read"}
+    notebooks = {"02_random_pruning": "read"}
     done = Result(student, student, tasks=tasks, points=points, answers=answers, notebooks=notebooks)
     return replace(done, **more)
 

@@ -117,8 +117,7 @@ def _needs(results: Mapping[str, Result], questions: int) -> dict[str, list[str]
     """Reason why somebody may need the instructor -> pseudonyms of those to whom it applies."""
     unread = [key for key, result in results.items() if "" in result.refused]
     read = {key: result for key, result in results.items() if key not in unread}
-    idle = [key for key in read if not any(task.attempted for task in read[key].tasks.values())]
-    only_notebooks = [key for key in idle if "read" in read[key].notebooks.values()]
+    only_notebooks = [key for key in read if read[key].only_notebooks]
     return {
         "Could not be read": unread,
         "Only notebooks: no network and no answer that a check has kept": only_notebooks,

@@ -62,16 +62,8 @@ def submission_of(files: Files) -> Submission:
         notebooks,
         networks["CNN_MNIST"].seed if "CNN_MNIST" in networks else None,
         {**files.refused, **refused_networks, **refused_answers, **refused_notebooks},
-        (*(flag for _, flags, _ in networks.values() for flag in flags), *files.flags, *_what_is_missing(files)),
+        (*(flag for _, flags, _ in networks.values() for flag in flags), *files.flags),
     )
-
-
-def _what_is_missing(files: Files) -> list[str]:
-    # Whoever hands in the first notebook alone may not have trained anything yet.
-    only_notebooks = not any(base.endswith(".pth") for base in (*files.content, *files.refused))
-    if only_notebooks and any(f"{name}.ipynb" in files.content for name in NOTEBOOKS[1:]):
-        return ["only notebooks: networks and answers are missing, and points need them"]
-    return []
 
 
 def _read_all(
