@@ -1225,6 +1225,23 @@ def test_a_submission_that_ends_the_process_that_reads_it_is_refused_alone(three
     assert not is_kept  # the next run tries it again
 
 
+def test_a_process_that_has_ended_before_it_is_asked_stops_nobody(lean, tmp_path, monkeypatch):
+    ended = []
+
+    class Ending(batch.PROCESSES.Process):
+        def start(self):
+            super().start()
+            if not ended:
+                ended.append(self.kill())
+                self.join()
+
+    monkeypatch.setattr(batch.PROCESSES, "Process", Ending)
+    entries = {name: entry_of(lean, tmp_path, name) for name in ("ann", "bob")}
+    results = batch.grade_all(entries, course(), tmp_path / "out", 1, lambda _: None)
+    assert [result.refused for result in results.values()] == [{"": "ended the process that read it"}, {}]
+    assert [path.stem for path in (tmp_path / "out" / "results").iterdir()] == ["bob"]
+
+
 def test_a_submission_that_never_ends_is_refused_alone_when_its_time_is_over(three, bob_does, monkeypatch):
     monkeypatch.setattr(batch, "SECONDS", 3)
     bob_does(lambda: re.match("(a+)+$", "a" * 60 + "b"))  # lets no other thread of its process go on
