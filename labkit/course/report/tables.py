@@ -59,8 +59,11 @@ def write_all(
         _row(key, result, entries[key], people, marks.get(key, {}), due, anonymous=anonymous)
         for key, result in results.items()
     ]
-    missing = {names[person.student]: person for person in people if names[person.student] not in results}
+    handed_in = {entry.student for entry in entries.values()}
+    missing = {names[person.student]: person for person in people if person.student not in handed_in}
     rows += _rows_without_work(missing, covered, marks, set(results), anonymous=anonymous)
+    if anonymous:  # an order that tells nothing
+        rows.sort(key=lambda row: str(row["pseudonym"]))
     write_csv(out / "grades.csv", columns, rows)
     keys = {entries[key].student: key for key in results if entries[key].student} | covered
     canvas, moodle = gradebook.gradebooks(results, keys, people, marks, names, possible)
@@ -73,7 +76,9 @@ def write_all(
     labels = {key: key for key in (*results, *absent)} if anonymous else _labels(results, entries, absent)
     nobodys = [key for key in results if not entries[key].student]
     shown_results = _anonymous(results, entries, people) if anonymous else results
-    pages.write_pages(out, shown_results, labels, list(absent), nobodys, marks, written)
+    pages.write_pages(
+        out, shown_results, labels, sorted(absent) if anonymous else list(absent), nobodys, marks, written
+    )
     platforms.write_feedback(out, {key: entry.path for key, entry in entries.items()})
 
 
@@ -111,9 +116,9 @@ def _anonymous(
         key: replace(
             result,
             flags=tuple(_without(flag, hidden) for flag in result.flags),
-            refused={_without(name, hidden): why for name, why in result.refused.items()},
+            refused={_without(name, hidden): _without(why, hidden) for name, why in result.refused.items()},
         )
-        for key, result in results.items()
+        for key, result in sorted(results.items())
     }
 
 
@@ -134,7 +139,7 @@ def _row(
 
 def _without(text: str, students: Sequence[str]) -> str:
     for student in sorted({student for student in students if student}, key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(student)}(?!\w)", "…", text, flags=re.IGNORECASE)
+        text = re.sub(rf"(?<![^\W_]){re.escape(student)}(?![^\W_])", "…", text, flags=re.IGNORECASE)
     return text
 
 
