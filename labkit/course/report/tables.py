@@ -53,20 +53,19 @@ def write_all(
     if (out / "grades.csv").exists():
         shutil.copyfile(out / "grades.csv", out / "grades.csv.before")
     possible = sum(task.points for task in TASKS.values()) + sum(most for _, most in written.questions.values())
-    results = {key: gradebook.checked(result, marks.get(key, {}), possible) for key, result in results.items()}
-    covered = _covered_by_group(results, entries, people)
+    order = sorted if anonymous else list  # that of IDs tells who is who
+    results = {key: gradebook.checked(results[key], marks.get(key, {}), possible) for key in order(results)}
+    keys = {entry.student: key for key, entry in entries.items() if entry.student}
+    covered = _covered_by_group(keys, people)
     rows: list[Mapping[str, object]] = [
         _row(key, result, entries[key], people, marks.get(key, {}), due, anonymous=anonymous)
         for key, result in results.items()
     ]
-    handed_in = {entry.student for entry in entries.values()}
-    missing = {names[person.student]: person for person in people if person.student not in handed_in}
+    absentees = {names[person.student]: person for person in people if person.student not in keys}
+    missing = {key: absentees[key] for key in order(absentees)}
     rows += _rows_without_work(missing, covered, marks, set(results), anonymous=anonymous)
-    if anonymous:  # an order that tells nothing
-        rows.sort(key=lambda row: str(row["pseudonym"]))
     write_csv(out / "grades.csv", columns, rows)
-    keys = {entries[key].student: key for key in results if entries[key].student} | covered
-    canvas, moodle = gradebook.gradebooks(results, keys, people, marks, names, possible)
+    canvas, moodle = gradebook.gradebooks(results, keys | covered, people, marks, names, possible)
     write_csv(out / "gradebook.csv", gradebook.CANVAS, canvas)
     write_csv(out / "gradebook-moodle.csv", gradebook.MOODLE, moodle)
     pairs = [{"pseudonym": key, "student": name} for name, key in names.items()]
@@ -76,9 +75,7 @@ def write_all(
     labels = {key: key for key in (*results, *absent)} if anonymous else _labels(results, entries, absent)
     nobodys = [key for key in results if not entries[key].student]
     shown_results = _anonymous(results, entries, people) if anonymous else results
-    pages.write_pages(
-        out, shown_results, labels, sorted(absent) if anonymous else list(absent), nobodys, marks, written
-    )
+    pages.write_pages(out, shown_results, labels, list(absent), nobodys, marks, written)
     platforms.write_feedback(out, {key: entry.path for key, entry in entries.items()})
 
 
@@ -118,7 +115,7 @@ def _anonymous(
             flags=tuple(_without(flag, hidden) for flag in result.flags),
             refused={_without(name, hidden): _without(why, hidden) for name, why in result.refused.items()},
         )
-        for key, result in sorted(results.items())
+        for key, result in results.items()
     }
 
 
@@ -160,11 +157,8 @@ def _columns(results: Mapping[str, Result], earlier: Sequence[str], marks: Marks
     return list(dict.fromkeys([*(name for name in earlier if name in usual or name in own), *usual]))
 
 
-def _covered_by_group(
-    results: Mapping[str, Result], entries: Mapping[str, Entry], people: Sequence[Person]
-) -> dict[str, str]:
-    """Student without a submission -> pseudonym of the one that the group handed in."""
+def _covered_by_group(keys: Mapping[str, str], people: Sequence[Person]) -> dict[str, str]:
+    """Student without a submission -> pseudonym of the one that the group handed in; ``keys`` are those of students."""
     group_of = {person.student: person.group for person in people if person.group}
-    handed_in = {group_of[entries[key].student]: key for key in results if entries[key].student in group_of}
-    own = {entries[key].student for key in results}
-    return {s: handed_in[group] for s, group in group_of.items() if s not in own and group in handed_in}
+    handed_in = {group_of[student]: key for student, key in keys.items() if student in group_of}
+    return {s: handed_in[group] for s, group in group_of.items() if s not in keys and group in handed_in}
