@@ -19,8 +19,10 @@ from labkit.course.submission.foreign import Refused, shown
 from labkit.course.submission.identity import id_or_nothing, packed_of, student_of
 
 # Name, late, number, or no name; number of the file; file. Moodle: name, number, plugin, file.
-CANVAS = re.compile(r"(?:(.+?)_(late_)?(\d+)|(late_)?anon_([^_]+))_(\d+)_(.+)", re.IGNORECASE | re.DOTALL)
-MOODLE = re.compile(r"(.+)_(\d+)_assign(submission_[a-z]+|feedback_.*?)(?:_(.*))?", re.DOTALL)
+CANVAS = re.compile(
+    r"(?:(.+?)_(late_)?(\d{1,20})|(late_)?anon_([^_]{1,20}))_(\d{1,20})_(.+)", re.IGNORECASE | re.DOTALL
+)
+MOODLE = re.compile(r"(.+)_(\d{1,20})_assign(submission_[a-z]{1,20}|feedback_.{,20}?)(?:_(.*))?", re.DOTALL)
 OURS = re.compile(r"labs_(.+?)(?:[ _]?\(\d+\))?", re.IGNORECASE)
 ATTEMPT = re.compile(r"(?:-|[ _]?\()(\d+)\)?$")
 NOTES = re.compile(r".*\.(csv|html?|md)|(?!.*\.ipynb\.).*\.txt|readme", re.IGNORECASE | re.DOTALL)

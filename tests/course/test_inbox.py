@@ -300,12 +300,25 @@ def test_an_id_that_is_not_in_the_class_does_not_outrank_one_that_is(collected):
 
 def test_a_bulk_zip_of_odd_names_is_unpacked_whole(tmp_path):
     long = f"{'深' * 110}_9001_70001_{'x' * 100}.zip"
+    longest = [
+        f"x_1_{'9' * 5_000}_labs.zip",
+        f"x_1_assignfeedback_{'x' * 300}/labs.zip",
+        f"anon_{'x' * 300}_1_labs.zip",
+    ]
     with zipfile.ZipFile(tmp_path / "bulk.zip", "w") as archive:
-        for name in (long, "ann", "ann/labs_ann.zip", "a\\labs_bob.zip", "../../up.zip", "x/" * 30 + "labs_cyd.zip"):
+        for name in (
+            long,
+            *longest,
+            "ann",
+            "ann/labs_ann.zip",
+            "a\\labs_bob.zip",
+            "../../up.zip",
+            "x/" * 30 + "labs_cyd.zip",
+        ):
             archive.writestr(name, zipped(work()))
     folder = inbox.unpack_bulk(tmp_path / "bulk.zip", tmp_path / "out")
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.zip"))
-    assert len(paths) == 5
+    assert len(paths) == 8
     assert {"up.zip", "ann/labs_ann.zip", "a/labs_bob.zip"} <= set(paths)
     assert not list(tmp_path.parent.glob("up.zip"))
     assert any(entry.platform_id == "9001" for entry in inbox.find_entries(folder, []))
