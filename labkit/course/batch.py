@@ -152,6 +152,7 @@ def _work(pipe: Connection, course: Mapping[str, Any]) -> None:
         with suppress(ValueError):  # a lower limit holds already
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
     with Path(os.devnull).open("w") as nowhere, suppress(EOFError, OSError):  # the parent has ended
+        sys.stdout = sys.stderr = nowhere  # a fork may have got the progress bar's locks, held by nobody here
         while True:
             path, student = pipe.recv()
             faulthandler.dump_traceback_later(SECONDS, exit=True, file=nowhere)  # no computation holds it up

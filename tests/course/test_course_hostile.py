@@ -1225,6 +1225,7 @@ def test_a_submission_that_ends_the_process_that_reads_it_is_refused_alone(three
     assert not is_kept  # the next run tries it again
 
 
+@pytest.mark.full
 def test_a_process_that_has_ended_before_it_is_asked_stops_nobody(lean, tmp_path, monkeypatch):
     ended = []
 
@@ -1250,6 +1251,19 @@ def test_a_submission_that_never_ends_is_refused_alone_when_its_time_is_over(thr
     assert result.flags == ("the submission took longer than 3 s to be read and graded",)
     assert not is_kept
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.full
+def test_a_process_for_grading_waits_for_no_lock_of_the_progress_bar(three, bob_does, monkeypatch):
+    class Locked(io.StringIO):
+        def write(self, _):
+            time.sleep(1_000)
+
+    monkeypatch.setattr(batch, "SECONDS", 20)
+    bob_does(lambda: print("a warning", file=sys.stderr))
+    with monkeypatch.context() as bar:
+        bar.setattr(sys, "stderr", Locked())
+        assert "could not be graded" in three()[0].flags[0]  # since print gives nothing to grade
 
 
 @pytest.mark.parametrize("hostile", [lambda: bytearray(5 * 2**30), lambda: torch.ones(5 * 2**28)])
