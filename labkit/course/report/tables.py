@@ -112,8 +112,8 @@ def _anonymous(
     return {
         key: replace(
             result,
-            flags=tuple(_without(flag, hidden) for flag in result.flags),
-            refused={_without(name, hidden): _without(why, hidden) for name, why in result.refused.items()},
+            flags=tuple(hidden.sub("…", flag) for flag in result.flags),
+            refused={hidden.sub("…", name): hidden.sub("…", why) for name, why in result.refused.items()},
         )
         for key, result in results.items()
     }
@@ -129,24 +129,19 @@ def _row(
     row |= own
     row |= {"days_late": entry.days_late(due), "late_days_allowed": allowed, "attempts": len(entry.older) + 1}
     flags = "; ".join([*result.flags, *(f"{name or 'all'}: {why}" for name, why in result.refused.items())])
-    row["flags"] = _without(flags, _hidden({key: result}, {key: entry}, people)) if anonymous else flags
+    row["flags"] = _hidden({key: result}, {key: entry}, people).sub("…", flags) if anonymous else flags
     row |= {f"answer {name}": without_homes(answer.text) for name, answer in result.answers.items()}
     return row
 
 
-def _without(text: str, students: Sequence[str]) -> str:
-    for student in sorted({student for student in students if student}, key=len, reverse=True):
-        text = re.sub(rf"(?<![^\W_]){re.escape(student)}(?![^\W_])", "…", text, flags=re.IGNORECASE)
-    return text
-
-
-def _hidden(results: Mapping[str, Result], entries: Mapping[str, Entry], people: Sequence[Person]) -> list[str]:
-    """All that says who somebody is: IDs, names, and the names of files, which hold one or the other."""
-    words = [person.student for person in people] + [person.name for person in people]
+def _hidden(results: Mapping[str, Result], entries: Mapping[str, Entry], people: Sequence[Person]) -> re.Pattern[str]:
+    """Finds all that says who somebody is: IDs, names, and the names of files, which hold one or the other."""
+    words = {word for person in people for word in (person.student, person.name)}
     for key, entry in entries.items():
-        words += [results[key].student, results[key].worked, entry.student, entry.name]
-        words += [shown(entry.path.name), *entry.older]
-    return words
+        words |= {results[key].student, results[key].worked, entry.student, entry.name, entry.named}
+        words |= {shown(entry.path.name), *entry.older}
+    longest_first = sorted(words - {""}, key=len, reverse=True)
+    return re.compile(rf"(?<![^\W_])(?:{'|'.join(map(re.escape, longest_first))})(?![^\W_])", re.IGNORECASE)
 
 
 def _columns(results: Mapping[str, Result], earlier: Sequence[str], marks: Marks) -> list[str]:
