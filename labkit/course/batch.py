@@ -119,8 +119,9 @@ def _graded(waiting: Mapping[str, Entry], course: Mapping[str, Any], jobs: int) 
                     workers[pipe].start()
                     its_end.close()  # else nobody would see that the process has ended
                 idle, key = next(pipe for pipe in workers if pipe not in busy), left.pop(0)
-                idle.send((str(waiting[key].path), waiting[key].student))
                 busy[idle] = key, time.monotonic()
+                with suppress(OSError):  # it has ended meanwhile, which shows below
+                    idle.send((str(waiting[key].path), waiting[key].student))
             ready = wait(list(busy))
             for pipe in [pipe for pipe in busy if pipe in ready]:
                 key, began = busy.pop(pipe)
@@ -151,6 +152,7 @@ def _work(pipe: Connection, course: Mapping[str, Any]) -> None:
         with suppress(ValueError):  # a lower limit holds already
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
     with Path(os.devnull).open("w") as nowhere, suppress(EOFError, OSError):  # the parent has ended
+        sys.stdout = sys.stderr = nowhere  # a fork may have got the progress bar's locks, held by nobody here
         while True:
             path, student = pipe.recv()
             faulthandler.dump_traceback_later(SECONDS, exit=True, file=nowhere)  # no computation holds it up

@@ -19,8 +19,10 @@ from labkit.course.submission.foreign import Refused, shown
 from labkit.course.submission.identity import id_or_nothing, packed_of, student_of
 
 # Name, late, number, or no name; number of the file; file. Moodle: name, number, plugin, file.
-CANVAS = re.compile(r"(?:(.+?)_(late_)?(\d+)|(late_)?anon_([^_]+))_(\d+)_(.+)", re.IGNORECASE | re.DOTALL)
-MOODLE = re.compile(r"(.+)_(\d+)_assign(submission_[a-z]+|feedback_.*?)(?:_(.*))?", re.DOTALL)
+CANVAS = re.compile(
+    r"(?:(.+?)_(late_)?(\d{1,20})|(late_)?anon_([^_]{1,20}))_(\d{1,20})_(.+)", re.IGNORECASE | re.DOTALL
+)
+MOODLE = re.compile(r"(.+)_(\d{1,20})_assign(submission_[a-z]{1,20}|feedback_.{,20}?)(?:_(.*))?", re.DOTALL)
 OURS = re.compile(r"labs_(.+?)(?:[ _]?\(\d+\))?", re.IGNORECASE)
 ATTEMPT = re.compile(r"(?:-|[ _]?\()(\d+)\)?$")
 NOTES = re.compile(r".*\.(csv|html?|md)|(?!.*\.ipynb\.).*\.txt|readme", re.IGNORECASE | re.DOTALL)
@@ -82,11 +84,11 @@ def unpack_bulk(path: Path, folder: Path) -> Path:
         for parts, entry in sorted(places, key=lambda place: -len(place[0])):
             target = folder.joinpath(*parts)
             target.parent.mkdir(parents=True, exist_ok=True)
-            times[target] += 1
-            ending = ARCHIVE.search(target.name)
+            place, ending = target, ARCHIVE.search(target.name)
             stem = target.name[: ending.start()] if ending else target.name
             while target.exists():
-                target = target.with_name(f"{stem} ({times[target] + 1}){ending[0] if ending else ''}")
+                times[place] += 1
+                target = place.with_name(f"{stem} ({times[place] + 1}){ending[0] if ending else ''}")
             content = b""
             if entry.file_size <= MOST_BYTES and entry.compress_type in BOUNDED and not entry.flag_bits & 1:
                 # What a broken entry raises depends on where it is broken.
@@ -185,8 +187,10 @@ def _pieces(folder: Path, ids: Collection[str]) -> Iterator[tuple[Path, _Label]]
 
 def _are_parts(archives: Sequence[Path]) -> bool:
     """Whether archives have no file in common, as ``notebooks.zip`` and ``models.zip``; else they are attempts."""
+    if len(archives) < 2:
+        return False
     contents = [read_files(path).content.keys() - {"manifest.json", "student.json"} for path in archives]
-    return len(contents) > 1 and all(contents) and sum(map(len, contents)) == len(set().union(*contents))
+    return all(contents) and sum(map(len, contents)) == len(set().union(*contents))
 
 
 def _pieces_within(folder: Path, label: _Label, ids: Collection[str]) -> Iterator[tuple[Path, _Label]]:

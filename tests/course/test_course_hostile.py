@@ -1225,6 +1225,24 @@ def test_a_submission_that_ends_the_process_that_reads_it_is_refused_alone(three
     assert not is_kept  # the next run tries it again
 
 
+@pytest.mark.full
+def test_a_process_that_has_ended_before_it_is_asked_stops_nobody(lean, tmp_path, monkeypatch):
+    ended = []
+
+    class Ending(batch.PROCESSES.Process):
+        def start(self):
+            super().start()
+            if not ended:
+                ended.append(self.kill())
+                self.join()
+
+    monkeypatch.setattr(batch.PROCESSES, "Process", Ending)
+    entries = {name: entry_of(lean, tmp_path, name) for name in ("ann", "bob")}
+    results = batch.grade_all(entries, course(), tmp_path / "out", 1, lambda _: None)
+    assert [result.refused for result in results.values()] == [{"": "ended the process that read it"}, {}]
+    assert [path.stem for path in (tmp_path / "out" / "results").iterdir()] == ["bob"]
+
+
 def test_a_submission_that_never_ends_is_refused_alone_when_its_time_is_over(three, bob_does, monkeypatch):
     monkeypatch.setattr(batch, "SECONDS", 3)
     bob_does(lambda: re.match("(a+)+$", "a" * 60 + "b"))  # lets no other thread of its process go on
@@ -1233,6 +1251,19 @@ def test_a_submission_that_never_ends_is_refused_alone_when_its_time_is_over(thr
     assert result.flags == ("the submission took longer than 3 s to be read and graded",)
     assert not is_kept
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.full
+def test_a_process_for_grading_waits_for_no_lock_of_the_progress_bar(three, bob_does, monkeypatch):
+    class Locked(io.StringIO):
+        def write(self, _):
+            time.sleep(1_000)
+
+    monkeypatch.setattr(batch, "SECONDS", 20)
+    bob_does(lambda: print("a warning", file=sys.stderr))
+    with monkeypatch.context() as bar:
+        bar.setattr(sys, "stderr", Locked())
+        assert "could not be graded" in three()[0].flags[0]  # since print gives nothing to grade
 
 
 @pytest.mark.parametrize("hostile", [lambda: bytearray(5 * 2**30), lambda: torch.ones(5 * 2**28)])

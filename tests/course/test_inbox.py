@@ -4,6 +4,7 @@ import io
 import json
 import lzma
 import tarfile
+import time
 import zipfile
 from datetime import UTC, datetime
 
@@ -297,12 +298,58 @@ def test_an_id_that_is_not_in_the_class_does_not_outrank_one_that_is(collected):
 
 def test_a_bulk_zip_of_odd_names_is_unpacked_whole(tmp_path):
     long = f"{'深' * 110}_9001_70001_{'x' * 100}.zip"
+    longest = [
+        f"x_1_{'9' * 5_000}_labs.zip",
+        f"x_1_assignfeedback_{'x' * 300}/labs.zip",
+        f"anon_{'x' * 300}_1_labs.zip",
+    ]
     with zipfile.ZipFile(tmp_path / "bulk.zip", "w") as archive:
-        for name in (long, "ann", "ann/labs_ann.zip", "a\\labs_bob.zip", "../../up.zip", "x/" * 30 + "labs_cyd.zip"):
+        for name in (
+            long,
+            *longest,
+            "ann",
+            "ann/labs_ann.zip",
+            "a\\labs_bob.zip",
+            "../../up.zip",
+            "x/" * 30 + "labs_cyd.zip",
+        ):
             archive.writestr(name, zipped(work()))
     folder = inbox.unpack_bulk(tmp_path / "bulk.zip", tmp_path / "out")
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.zip"))
-    assert len(paths) == 5
+    assert len(paths) == 8
     assert {"up.zip", "ann/labs_ann.zip", "a/labs_bob.zip"} <= set(paths)
     assert not list(tmp_path.parent.glob("up.zip"))
     assert any(entry.platform_id == "9001" for entry in inbox.find_entries(folder, []))
+
+
+def test_entries_of_one_name_and_of_its_copies_names_all_come_out(tmp_path):
+    names = ["b?.zip", "b_ (2).zip", "b_ (3).zip", "b_ (4).zip", "b*.zip", "b:.zip", "B_.zip"]
+    with zipfile.ZipFile(tmp_path / "bulk.zip", "w") as archive:
+        for number, name in enumerate(names):
+            archive.writestr(name, zipped(work(f"s{number}")))
+    folder = inbox.unpack_bulk(tmp_path / "bulk.zip", tmp_path / "out")
+    assert {entry.student for entry in inbox.find_entries(folder, [])} == {f"s{number}" for number in range(7)}
+
+
+def test_whose_a_single_archive_is_is_told_without_reading_its_work(collected, monkeypatch):
+    asked = []
+    monkeypatch.setattr(inbox, "read_files", lambda path, wanted=None: asked.append(wanted) or read_files(path, wanted))
+    collected({"alphaann_9001_70001_labs.zip": zipped(work("ann")), "labs_bob.zip": zipped(work("bob"))})
+    assert set(asked) == {("manifest.json", "student.json")}
+
+
+def _with_a_long_name():
+    return zipped({"_" * 60_000 + ".zip": b"x", "manifest.json": b'{"student": "ann"}'})
+
+
+def _with_a_header_of_digits():
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = tarfile.XHDTYPE, 102_400
+    return entry.tobuf(tarfile.USTAR_FORMAT) + b"1" * entry.size + tarfile.TarInfo("y").tobuf() + bytes(1024)
+
+
+@pytest.mark.parametrize("content", [_with_a_long_name, _with_a_header_of_digits])
+def test_names_and_headers_made_to_take_minutes_take_none(collected, content):
+    started = time.monotonic()
+    assert [student for student, *_ in collected({"labs_ann.zip": content()})] == ["ann"]
+    assert time.monotonic() - started < 3

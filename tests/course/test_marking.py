@@ -232,6 +232,23 @@ def test_anonymous_pages_name_nobody(two):
     assert "Feedback for <bdi>Ann Lee</bdi>" in two.page("feedback/p1.html")
 
 
+def test_anonymous_pages_tell_nobody_by_order_or_by_names_within_names(tmp_path):
+    names = {"p3": "Ann Lee", "p2": "Bob Roe", "p1": "Cy Day"}
+    results = {key: result(student) for key, student in zip(names, ("ann77", "bob77", "cy77"), strict=True)}
+    results["p2"] = replace(results["p2"], refused={"": "can not be read (PermissionError: '/in/labs_bob77.zip')"})
+    results["p1"] = replace(results["p1"], flags=("not opened: labs_cy77.zip", "its name says dee77"))
+    some = Class(tmp_path, results, names, [Person("zoe77", "Zoe"), Person("amy77", "Amy")])
+    some.names |= {"zoe77": "p5", "amy77": "p4"}
+    some.entries["p1"].named = "dee77"
+    some.write(anonymous=True)
+    page = some.page("index.html")
+    assert re.findall(r"feedback/(p\d)", page[page.index('id="everybody"') :])[-3:] == ["p1", "p2", "p3"]
+    assert needs_of(page)["Nothing handed in"] == (2, ": p4; p5")
+    assert re.findall(r"^,,(p\d)", some.page("grades.csv"), re.MULTILINE) == ["p1", "p2", "p3", "p4", "p5"]
+    for name in ("index.html", "grades.csv", "feedback/p2.html"):
+        assert "77" not in some.page(name), name
+
+
 # Who needs me
 
 
@@ -265,6 +282,13 @@ def test_who_needs_the_instructor_stands_first(tmp_path):
     assert [names for reason, (_, names) in needs.items() if reason.startswith("Only notebooks")] == [": Cy"]
     assert needs["0 points"] == (1, ": Di")
     assert needs["Questions unanswered"] == (1, ": Eve, 10 of 11")
+
+
+def test_whoever_has_handed_in_twice_is_not_among_those_without_work(tmp_path):
+    some = Class(tmp_path, {"p1": result("ann"), "p2": result("ann")}, people=[Person("ann", "Ann"), Person("bob")])
+    some.names = {"ann one.zip": "p1", "ann two.zip": "p2", "ann": "p3", "bob": "p4"}
+    some.write()
+    assert needs_of(some.page("index.html"))["Nothing handed in"] == (1, ": bob")
 
 
 def test_a_flag_of_half_of_the_class_is_said_once(tmp_path):
@@ -336,6 +360,14 @@ def test_feedback_goes_back_under_the_names_of_the_platforms(tmp_path):
             "Eve_400125_assignsubmission_file_/feedback.html",
         ]
         assert archive.read(archive.namelist()[0]) == (tmp_path / "feedback" / "p4.html").read_bytes()
+
+
+def test_moodle_finds_its_number_whatever_signs_the_name_had(tmp_path):
+    path = "in/_अम_त O_Brien_400123_assignsubmission_file_/labs.zip"  # as it was unpacked
+    Class(tmp_path, {"p1": result()}, paths={"p1": path}).write()
+    with zipfile.ZipFile(tmp_path / "feedback-moodle.zip") as archive:
+        (name,) = archive.namelist()
+    assert name.split("_", 4)[1:] == ["400123", "assignsubmission", "file", "/feedback.html"]
 
 
 def test_without_a_platform_there_is_no_zip(two):

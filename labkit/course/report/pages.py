@@ -69,8 +69,7 @@ def write_pages(
     """
     write(out / "index.html", class_page(results, labels, missing, nobodys, len(written.questions)))
     anonymous = all(labels[key] == key for key in results)
-    ordered = {key: results[key] for key in (sorted(results) if anonymous else results)}  # an order that tells nothing
-    page = rendered("marking.html.j2", results=ordered, labels=labels, written=written, anonymous=anonymous)
+    page = rendered("marking.html.j2", results=results, labels=labels, written=written, anonymous=anonymous)
     write(out / "marking.html", page)
     some = [result.networks for result in results.values()][:: len(results) // 30 + 1]  # a page need not hold all
     for key, result in results.items():

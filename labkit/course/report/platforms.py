@@ -5,15 +5,13 @@ the feedback under the name of the latter. Moodle reads the number in the name o
 """
 
 import io
-import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from labkit import runtime
+from labkit.course.inbox import CANVAS, MOODLE
 
-CANVAS = re.compile(r"(?!labs_)(?:.+?_(?:late_)?\d+|(?:late_)?anon_[^_]+)_\d+_.+", re.IGNORECASE | re.DOTALL)
-MOODLE = re.compile(r"(.+_\d+_assignsubmission_file)(?:_.*)?", re.DOTALL)
 PAGE = "feedback.html"
 
 
@@ -39,13 +37,14 @@ def _canvas_name(path: Path) -> str:
     if path.name.endswith("*"):  # loose files of one student
         path = max(path.parent.glob(path.name), default=path)
     ending = "" if path.suffix.lower() == ".zip" else ".zip" if path.is_dir() else ".html"  # a folder was a zip
-    return f"{path.name}{ending}" if CANVAS.fullmatch(path.name) else ""
+    return f"{path.name}{ending}" if CANVAS.fullmatch(path.name) and not path.name.startswith("labs_") else ""
 
 
 def _moodle_name(path: Path) -> str:
     """The page's place in the folder that Moodle made for the student, "" if it made none."""
-    folders = [match[1] for match in map(MOODLE.fullmatch, path.parts) if match]
-    return f"{folders[0]}_/{PAGE}" if folders else ""
+    match = next(filter(None, map(MOODLE.fullmatch, path.parts)), None)
+    # Moodle counts underscores: there is none in a name but where a character was not safe for a file.
+    return f"{match[1].replace('_', ' ')}_{match[2]}_assignsubmission_file_/{PAGE}" if match else ""
 
 
 def _content(page: bytes, name: str) -> bytes:

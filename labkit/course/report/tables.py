@@ -53,17 +53,19 @@ def write_all(
     if (out / "grades.csv").exists():
         shutil.copyfile(out / "grades.csv", out / "grades.csv.before")
     possible = sum(task.points for task in TASKS.values()) + sum(most for _, most in written.questions.values())
-    results = {key: gradebook.checked(result, marks.get(key, {}), possible) for key, result in results.items()}
-    covered = _covered_by_group(results, entries, people)
+    order = sorted if anonymous else list  # that of IDs tells who is who
+    results = {key: gradebook.checked(results[key], marks.get(key, {}), possible) for key in order(results)}
+    keys = {entry.student: key for key, entry in entries.items() if entry.student}
+    covered = _covered_by_group(keys, people)
     rows: list[Mapping[str, object]] = [
         _row(key, result, entries[key], people, marks.get(key, {}), due, anonymous=anonymous)
         for key, result in results.items()
     ]
-    missing = {names[person.student]: person for person in people if names[person.student] not in results}
+    absentees = {names[person.student]: person for person in people if person.student not in keys}
+    missing = {key: absentees[key] for key in order(absentees)}
     rows += _rows_without_work(missing, covered, marks, set(results), anonymous=anonymous)
     write_csv(out / "grades.csv", columns, rows)
-    keys = {entries[key].student: key for key in results if entries[key].student} | covered
-    canvas, moodle = gradebook.gradebooks(results, keys, people, marks, names, possible)
+    canvas, moodle = gradebook.gradebooks(results, keys | covered, people, marks, names, possible)
     write_csv(out / "gradebook.csv", gradebook.CANVAS, canvas)
     write_csv(out / "gradebook-moodle.csv", gradebook.MOODLE, moodle)
     pairs = [{"pseudonym": key, "student": name} for name, key in names.items()]
@@ -110,8 +112,8 @@ def _anonymous(
     return {
         key: replace(
             result,
-            flags=tuple(_without(flag, hidden) for flag in result.flags),
-            refused={_without(name, hidden): why for name, why in result.refused.items()},
+            flags=tuple(hidden.sub("…", flag) for flag in result.flags),
+            refused={hidden.sub("…", name): hidden.sub("…", why) for name, why in result.refused.items()},
         )
         for key, result in results.items()
     }
@@ -127,24 +129,19 @@ def _row(
     row |= own
     row |= {"days_late": entry.days_late(due), "late_days_allowed": allowed, "attempts": len(entry.older) + 1}
     flags = "; ".join([*result.flags, *(f"{name or 'all'}: {why}" for name, why in result.refused.items())])
-    row["flags"] = _without(flags, _hidden({key: result}, {key: entry}, people)) if anonymous else flags
+    row["flags"] = _hidden({key: result}, {key: entry}, people).sub("…", flags) if anonymous else flags
     row |= {f"answer {name}": without_homes(answer.text) for name, answer in result.answers.items()}
     return row
 
 
-def _without(text: str, students: Sequence[str]) -> str:
-    for student in sorted({student for student in students if student}, key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(student)}(?!\w)", "…", text, flags=re.IGNORECASE)
-    return text
-
-
-def _hidden(results: Mapping[str, Result], entries: Mapping[str, Entry], people: Sequence[Person]) -> list[str]:
-    """All that says who somebody is: IDs, names, and the names of files, which hold one or the other."""
-    words = [person.student for person in people] + [person.name for person in people]
+def _hidden(results: Mapping[str, Result], entries: Mapping[str, Entry], people: Sequence[Person]) -> re.Pattern[str]:
+    """Finds all that says who somebody is: IDs, names, and the names of files, which hold one or the other."""
+    words = {word for person in people for word in (person.student, person.name)}
     for key, entry in entries.items():
-        words += [results[key].student, results[key].worked, entry.student, entry.name]
-        words += [shown(entry.path.name), *entry.older]
-    return words
+        words |= {results[key].student, results[key].worked, entry.student, entry.name, entry.named}
+        words |= {shown(entry.path.name), *entry.older}
+    longest_first = sorted(words - {""}, key=len, reverse=True)
+    return re.compile(rf"(?<![^\W_])(?:{'|'.join(map(re.escape, longest_first))})(?![^\W_])", re.IGNORECASE)
 
 
 def _columns(results: Mapping[str, Result], earlier: Sequence[str], marks: Marks) -> list[str]:
@@ -155,11 +152,8 @@ def _columns(results: Mapping[str, Result], earlier: Sequence[str], marks: Marks
     return list(dict.fromkeys([*(name for name in earlier if name in usual or name in own), *usual]))
 
 
-def _covered_by_group(
-    results: Mapping[str, Result], entries: Mapping[str, Entry], people: Sequence[Person]
-) -> dict[str, str]:
-    """Student without a submission -> pseudonym of the one that the group handed in."""
+def _covered_by_group(keys: Mapping[str, str], people: Sequence[Person]) -> dict[str, str]:
+    """Student without a submission -> pseudonym of the one that the group handed in; ``keys`` are those of students."""
     group_of = {person.student: person.group for person in people if person.group}
-    handed_in = {group_of[entries[key].student]: key for key in results if entries[key].student in group_of}
-    own = {entries[key].student for key in results}
-    return {s: handed_in[group] for s, group in group_of.items() if s not in own and group in handed_in}
+    handed_in = {group_of[student]: key for student, key in keys.items() if student in group_of}
+    return {s: handed_in[group] for s, group in group_of.items() if s not in keys and group in handed_in}

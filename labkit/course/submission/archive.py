@@ -108,8 +108,9 @@ class _Item:
 
     def order(self, usual: str) -> tuple[int, bool, int, int]:
         """Of several files of one name the first counts: Canvas's newest, the exact name, the highest copy."""
-        before, copy = BEFORE.match(self.base), COPY.search(PurePosixPath(self.base).stem.casefold())
-        exact = (self.base[before.end() :] if before else self.base) == usual
+        base = self.base[-LONGEST:]  # a name may have 65,000 characters
+        before, copy = BEFORE.match(base), COPY.search(PurePosixPath(base).stem.casefold())
+        exact = (base[before.end() :] if before else base) == usual
         number = next((int(digits) for digits in copy.groups() if digits and digits.isdigit()), 0) if copy else 0
         return -int((before and before[1]) or 0), not exact, -number, self.name.count("/")
 
@@ -159,7 +160,7 @@ def _items(path: Path, stack: ExitStack) -> Iterator[_Item]:
         raise Refused("is neither a zip nor a folder")
     if path.stat().st_size > MOST_BYTES:
         raise Refused(f"is larger than {MOST_BYTES // MEGABYTE} MB")
-    if path.suffix.lower() in LIMITS:
+    if WORK.search(path.name):
         return iter([_item_of_file(path, path.name)])
     return _items_of_archive(stack.enter_context(path.open("rb")), stack)
 
@@ -206,10 +207,20 @@ def _items_of_archive(file: IO[bytes], stack: ExitStack) -> Iterator[_Item]:
         content = (kind_of_tar.open(file) if kind_of_tar else file).read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise Refused(f"unpacks to more than {MOST_BYTES // MEGABYTE} MB")
-        return _items_of_tar(stack.enter_context(tarfile.open(fileobj=io.BytesIO(content), mode="r:")))
+        return _items_of_tar(stack.enter_context(tarfile.TarFile(fileobj=io.BytesIO(content), tarinfo=_Member)))
     if zipfile.is_zipfile(file):
         return _items_of_zip(stack.enter_context(zipfile.ZipFile(file)))
     raise Refused("is neither a zip nor a folder" + BROKEN_OFF * (start.startswith(b"PK") or not start))
+
+
+class _Member(tarfile.TarInfo):
+    def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        # Older Pythons take hours to look for a number in a header of nothing but digits.
+        place = archive.fileobj.tell()
+        if re.search(rb"\d{100}", archive.fileobj.read(max(self.size, 0))):
+            raise Refused("has a header that no program writes")
+        archive.fileobj.seek(place)
+        return super()._proc_pax(archive)  # type: ignore[misc]
 
 
 def _items_of_tar(archive: tarfile.TarFile) -> Iterator[_Item]:
