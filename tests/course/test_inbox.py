@@ -308,3 +308,16 @@ def test_a_bulk_zip_of_odd_names_is_unpacked_whole(tmp_path):
     assert {"up.zip", "ann/labs_ann.zip", "a/labs_bob.zip"} <= set(paths)
     assert not list(tmp_path.parent.glob("up.zip"))
     assert any(entry.platform_id == "9001" for entry in inbox.find_entries(folder, []))
+
+
+def test_a_bulk_zip_that_lies_in_the_folder_is_the_class_but_no_students_zip_is(tmp_path):
+    bulk = {"alphaann_9001_70001_labs.zip": zipped(work("ann")), "betabob_9002_70002_labs.zip": zipped(work())}
+    folder, scratch = tmp_path / "in", tmp_path / "scratch"
+    folder.mkdir()
+    (folder / "submissions.zip").write_bytes(zipped(bulk))
+    (folder / ".DS_Store").write_bytes(b"\0")
+    assert [e.student for e in inbox.find_entries(inbox.class_folder(folder, scratch), [ANN, BOB])] == ["ann", "bob"]
+    (folder / "labs_cyd.zip").write_bytes(zipped(work("cyd")))
+    assert inbox.class_folder(folder, tmp_path / "new") == folder
+    (folder / "submissions.zip").unlink()
+    assert inbox.class_folder(folder, tmp_path / "new") == folder
