@@ -164,13 +164,22 @@ def test_answers_are_marked_by_keyboard_kept_in_the_browser_and_taken_back(pages
     page.goto((pages / "marking.html").as_uri())
     press, state = page.keyboard.press, page.locator("#state")
     first = page.locator("article").first
-    for key in ("j", "1", "h", "c"):
+    press("2")
+    assert "is chosen now" in state.inner_text()
+    assert first.locator("input").input_value() == ""
+    for key in ("k", "1", "h", "c"):
         press(key)
     page.keyboard.type('=more, "please": n 2')
     for key in ("Escape", "j", "9"):
         press(key)
     assert "a number from 0 to 2" in state.inner_text()
-    for key in ("x", "n", "j", "2"):
+    page.evaluate("() => scrollTo(0, document.body.scrollHeight)")
+    for key in ("x", "n"):
+        press(key)
+    assert page.locator("#text").evaluate(
+        "e => e.getBoundingClientRect().top > document.querySelector('.bar').clientHeight"
+    )
+    for key in ("j", "2"):
         press(key)
     assert "2 marks not yet in a file, kept in this browser" in state.inner_text()
     page.reload()

@@ -113,7 +113,7 @@ def grade(
         console.print(f"course {handed_out['version']}, salt {handed_out['salt']!r}")
         if not submissions.exists():
             raise FileNotFoundError(f"{submissions} does not exist; give the folder or the zip of all submissions")
-        folder = submissions if submissions.is_dir() else inbox.unpack_bulk(submissions, Path(scratch))
+        folder = inbox.class_folder(submissions, Path(scratch))
         found = inbox.find_entries(folder, people)
         if not found:
             raise FileNotFoundError(f"{submissions} holds no submissions (zips or folders)")

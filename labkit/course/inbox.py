@@ -64,6 +64,35 @@ def _label(text: str) -> _Label:
     return _Label(text, file, name, number or anonymous, int(serial), bool(late or late_too), text[: match.start(6)])
 
 
+def class_folder(path: Path, scratch: Path) -> Path:
+    """The folder of all submissions: what a platform's bulk zip holds, also if such zips are all that is in ``path``.
+
+    Raises:
+        ValueError: ``path`` is a file, and no bulk zip.
+    """
+    if not path.is_dir():
+        return unpack_bulk(path, scratch)
+    files = [file for file in path.iterdir() if not is_junk(file.name) and not NOTES.fullmatch(file.name)]
+    if not files or not all(map(_is_bulk, files)):
+        return path
+    for file in files:
+        unpack_bulk(file, scratch / file.stem)
+    return scratch
+
+
+def _is_bulk(path: Path) -> bool:
+    """Whether a platform has named everything in a zip, but not the zip, so that it is no student's."""
+    if _label(path.name).number or path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    places = list(filter(None, map(_harmless, names)))
+    return bool(places) and all(any(_label(part).number for part in parts) for parts in places)
+
+
 def unpack_bulk(path: Path, folder: Path) -> Path:
     """Put the files of a platform's bulk zip into a folder, under harmless names.
 

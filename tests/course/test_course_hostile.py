@@ -1085,8 +1085,10 @@ def copied(start):
 
 
 def test_networks_of_two_students_that_are_equal_are_told_of_at_both(few):
-    rows = by_student(few(ann=copied(base(4)), bob=copied(base(4)))[1])
-    assert all("CNN_MNIST equals that of" in rows[name]["flags"] for name in ("ann", "bob"))
+    out, rows = few(ann=copied(base(4)), bob=copied(base(4)))
+    assert all("CNN_MNIST equals that of" in by_student(rows)[name]["flags"] for name in ("ann", "bob"))
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert all(f"CNN_MNIST equals that of {name}" in page for name in ("ann", "bob"))
 
 
 def test_equal_networks_of_one_group_are_not_told_of(few, tmp_path):

@@ -350,6 +350,19 @@ def _with_a_header_of_digits():
 
 @pytest.mark.parametrize("content", [_with_a_long_name, _with_a_header_of_digits])
 def test_names_and_headers_made_to_take_minutes_take_none(collected, content):
-    started = time.monotonic()
+    started = time.process_time()
     assert [student for student, *_ in collected({"labs_ann.zip": content()})] == ["ann"]
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3
+
+
+def test_a_bulk_zip_that_lies_in_the_folder_is_the_class_but_no_students_zip_is(tmp_path):
+    bulk = {"alphaann_9001_70001_labs.zip": zipped(work("ann")), "betabob_9002_70002_labs.zip": zipped(work())}
+    folder, scratch = tmp_path / "in", tmp_path / "scratch"
+    folder.mkdir()
+    (folder / "submissions.zip").write_bytes(zipped(bulk))
+    (folder / ".DS_Store").write_bytes(b"\0")
+    assert [e.student for e in inbox.find_entries(inbox.class_folder(folder, scratch), [ANN, BOB])] == ["ann", "bob"]
+    (folder / "labs_cyd.zip").write_bytes(zipped(work("cyd")))
+    assert inbox.class_folder(folder, tmp_path / "new") == folder
+    (folder / "submissions.zip").unlink()
+    assert inbox.class_folder(folder, tmp_path / "new") == folder

@@ -96,7 +96,7 @@ def class_page(
     """
     read = [result for result in results.values() if "" not in result.refused]
     shares = {name: [result.tasks[name].points / task.points for result in read] for name, task in TASKS.items()}
-    flags, common = _flags(results)
+    flags, common = _flags(results, labels)
     return rendered(
         "class.html.j2",
         results=results,
@@ -125,16 +125,17 @@ def _needs(results: Mapping[str, Result], questions: int) -> dict[str, list[str]
     }
 
 
-def _flags(results: Mapping[str, Result]) -> tuple[dict[str, list[str]], dict[str, int]]:
+def _flags(results: Mapping[str, Result], labels: Mapping[str, str]) -> tuple[dict[str, list[str]], dict[str, int]]:
     """Pseudonym -> what was refused and what is odd, who has most first; and what half of the class has, with how many.
 
     The latter is not with each student. Flags that differ in their numbers alone are of one kind, and so are all that
-    tell of another course.
+    tell of another course. Others of the class have their labels in them.
     """
     flags: dict[str, list[str]] = {}
     for key, result in results.items():
         refused = [f"{name or 'the submission'} was refused: it {why}" for name, why in result.refused.items()]
-        flags[key] = list(dict.fromkeys([*refused, *result.flags]))
+        named = (re.sub(r"\bp[0-9a-f]{10}\b", lambda other: labels.get(other[0], other[0]), x) for x in result.flags)
+        flags[key] = list(dict.fromkeys([*refused, *named]))
     kinds = {line: re.sub(r"\d[\d.,]*", "#", line) for lines in flags.values() for line in lines}
     kinds |= {line: OTHER_COURSE for line in kinds if OTHER_COURSE in line}
     count = Counter(kind for lines in flags.values() for kind in {kinds[line] for line in lines})
