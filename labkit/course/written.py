@@ -9,7 +9,7 @@ import hashlib
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from functools import cache, lru_cache
 from itertools import pairwise
@@ -164,8 +164,20 @@ def _is_like(line: str, head: str) -> bool:
 # Cells that were handed out
 
 
-def match(cells: Sequence[Cell], given: Sequence[Spec]) -> list[Spec | None]:
-    """For each cell that which was handed out as it; None for the student's own. A split answer is there twice."""
+def _may_be_it(cell: Cell, spec: Spec) -> bool:
+    return cell["type"] == "code" and spec["role"] in ("task", "check")
+
+
+def match(
+    cells: Sequence[Cell], given: Sequence[Spec], may_be: Callable[[Cell, Spec], bool] = _may_be_it
+) -> list[Spec | None]:
+    """For each cell that which was handed out as it; None for the student's own. A split answer is there twice.
+
+    Args:
+        cells: as ``read_notebook`` gives them.
+        given: as ``course.json`` tells them.
+        may_be: whether a cell may be one that has neither its id nor its name and is changed, by its place.
+    """
     ids = {spec["id"]: spec for spec in given}
     handed_out = [ids.get(cell["id"]) for cell in cells]
     lost = {id: spec for id, spec in ids.items() if spec not in handed_out}
@@ -177,7 +189,7 @@ def match(cells: Sequence[Cell], given: Sequence[Spec]) -> list[Spec | None]:
             if spec:
                 handed_out[number] = spec
                 lost.pop(spec["id"], None)
-    _match_by_place(cells, given, handed_out, lost)
+    _match_by_place(cells, given, handed_out, lost, may_be)
     return handed_out
 
 
@@ -211,9 +223,13 @@ OF_PARTS = (_has_its_name, _has_its_question)  # a cell split in two has its nam
 
 
 def _match_by_place(
-    cells: Sequence[Cell], given: Sequence[Spec], handed_out: list[Spec | None], lost: Mapping[str, Spec]
+    cells: Sequence[Cell],
+    given: Sequence[Spec],
+    handed_out: list[Spec | None],
+    lost: Mapping[str, Spec],
+    may_be: Callable[[Cell, Spec], bool],
 ) -> None:
-    """Tasks and checks that have neither id nor name and are changed: the next code between those above and below."""
+    """What is known by nothing else: the next cell that it may be, between those above and below."""
     place = {spec["id"]: number for number, spec in enumerate(given)}
     for spec in lost.values():
         at = [(number, place[other["id"]]) for number, other in enumerate(handed_out) if other]
@@ -221,8 +237,8 @@ def _match_by_place(
         below = min(
             (number for number, other in at if number > above and other > place[spec["id"]]), default=len(cells)
         )
-        free = (n for n in range(above + 1, below) if cells[n]["type"] == "code" and handed_out[n] is None)
-        number = next(free, -1) if spec["role"] in ("task", "check") else -1
+        free = (n for n in range(above + 1, below) if handed_out[n] is None and may_be(cells[n], spec))
+        number = next(free, -1)
         if number >= 0:
             handed_out[number] = spec
 
