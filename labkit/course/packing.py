@@ -14,6 +14,7 @@ from labkit.course.course_file import handed_out
 from labkit.course.release import make_course, places
 from labkit.course.result import Result
 from labkit.course.students import checked_id, salt, who
+from labkit.course.submission.archive import is_junk, usual_name
 from labkit.course.submission.foreign import MEGABYTE, shown
 from labkit.course.submission.notebook import decoded
 from labkit.course.task import NETWORKS, NOTEBOOKS, TASKS
@@ -26,7 +27,6 @@ MOST_BYTES = 20 * MEGABYTE
 HOME = re.compile(
     r"""/(?:home|Users)/[^/\\\s"':,;<>]+|\b[A-Za-z]:\\+Users\\+(?:[^\\/:*?"'<>|\n]+(?=\\)|[^/\\\s"':,;<>]+)|(?<![\w.])/root\b"""
 )
-A_NOTEBOOK = re.compile(r"\.ipynb(\.\w+)?$", re.IGNORECASE)
 # The grader's words about one cell; the name of the cell, and what is odd about it.
 A_CELL = re.compile(
     r"cells? (\S+?(?:, \S+?)*)(?:, a (?:check|given cell),)? (was changed|(?:is|are) missing|is there \d+ times)"
@@ -97,24 +97,16 @@ def copies(notebooks: Path) -> list[str]:
     """Files that may be a student's notebook under another name, such as a browser or an editor gives, in words."""
     lines = []
     for path in sorted(notebooks.iterdir()) if notebooks.is_dir() else []:
-        plain = re.sub(r"[^a-z0-9]+", "_", path.name.casefold())
-        name = next((name for name in NOTEBOOKS if name in plain), "")
-        if (
-            not name
-            or ".before-repair" in path.name
-            or not A_NOTEBOOK.search(path.name)
-            or path.name == f"{name}.ipynb"
-            or not path.is_file()
-        ):
+        right = notebooks / usual_name(path.name, [f"{name}.ipynb" for name in NOTEBOOKS])
+        if right in (notebooks, path) or is_junk(path.name) or not path.is_file():
             continue
-        found, right = shown(path.name), notebooks / f"{name}.ipynb"
+        line = f"{shown(path.name)} found: is this your {right.name[:2]}? pack takes {right.name}"
         if not right.is_file():
-            lines.append(f"{found} found: is this your {name[:2]}? pack takes {right.name}; rename the file to that")
-            continue
-        times = [datetime.datetime.fromtimestamp(one.stat().st_mtime).astimezone() for one in (path, right)]
-        newer = "; the first one is newer ({:%Y-%m-%d %H:%M}, the second {:%Y-%m-%d %H:%M})".format(*times)
-        line = f"{found} found: is this your {name[:2]}? pack takes {right.name}"
-        lines.append(line + (newer if times[0] > times[1] else ""))
+            line += "; rename the file to that"
+        elif path.stat().st_mtime > right.stat().st_mtime:
+            times = [datetime.datetime.fromtimestamp(one.stat().st_mtime) for one in (path, right)]
+            line += "; the first one is newer ({:%Y-%m-%d %H:%M}, the second {:%Y-%m-%d %H:%M})".format(*times)
+        lines.append(line)
     return lines
 
 
