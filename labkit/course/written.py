@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from functools import cache, lru_cache
 from itertools import pairwise
-from typing import Any
 
+from labkit.course.course_file import Json, Spec
 from labkit.course.release import MINUTES_OR_POINTS, source_hash
 from labkit.course.result import WrittenAnswer
 from labkit.course.task import PROSE_STUB
@@ -26,13 +26,10 @@ MOST_COMPARED = 200  # cells, with each question that is looked for
 WORD = re.compile(r"[^\W_]+")
 MAGIC = re.compile(r"^([ \t]*)([%!].*|[\w.]+\?{1,2})$", re.MULTILINE)  # IPython's, no Python
 STUB = re.compile(rf"^[*_]{{0,3}}{PROSE_STUB.strip('*.')}\.?[*_]{{0,3}}", re.MULTILINE | re.IGNORECASE)
-Cell = Mapping[str, Any]
-Spec = Mapping[str, Any]
+Cell = Spec  # as read_notebook gives it
 
 
-def read_written(
-    notebook: Mapping[str, Any], given: Sequence[Spec], version: str
-) -> tuple[dict[str, WrittenAnswer], list[str]]:
+def read_written(notebook: Json, given: Sequence[Spec], version: str) -> tuple[dict[str, WrittenAnswer], list[str]]:
     """The answers in words, by question, and what is odd about a notebook's cells.
 
     Args:
@@ -53,16 +50,16 @@ def read_written(
             parts[question["name"]].append(text)
         elif not same:
             above.append(text)
-    heads = {spec["name"]: spec["head"] for spec in given}
     flags = [*notebook["flags"], *_about_the_cells(cells, notebook["metadata"], given, handed_out, version)]
     answers = {}
-    for name, words in parts.items():
+    for spec in filter(is_asked, given):
+        name, words = spec["name"], parts[spec["name"]]
         # Where nothing stands in or below a question, it may have been answered above.
         text = "\n\n".join(dict.fromkeys(filter(None, words if any(words) else instead.get(name, []))))
         if len(text) > MOST_ANSWER:
             flags.append(f"the answer {name} has {len(text):,} characters; the first {MOST_ANSWER:,} are shown")
         if text:
-            answers[name] = WrittenAnswer(heads[name], text[:MOST_ANSWER])
+            answers[name] = WrittenAnswer(spec["head"], text[:MOST_ANSWER])
     return answers, flags
 
 
@@ -189,7 +186,10 @@ def match(
             if spec:
                 handed_out[number] = spec
                 lost.pop(spec["id"], None)
-    _match_by_place(cells, given, handed_out, lost, may_be)
+    for spec in lost.values():
+        place = (number for number in _place_of(spec, given, handed_out) if may_be(cells[number], spec))
+        if (number := next(place, -1)) >= 0:
+            handed_out[number] = spec
     return handed_out
 
 
@@ -223,30 +223,16 @@ KINDS = {"check": "a check", "given": "a given cell"}
 OF_PARTS = (_has_its_name, _has_its_question)  # a cell split in two has its name, or its question, twice
 
 
-def _match_by_place(
-    cells: Sequence[Cell],
-    given: Sequence[Spec],
-    handed_out: list[Spec | None],
-    lost: Mapping[str, Spec],
-    may_be: Callable[[Cell, Spec], bool],
-) -> None:
-    """What is known by nothing else: the next cell that it may be, between those above and below."""
-    place = {spec["id"]: number for number, spec in enumerate(given)}
-    for spec in lost.values():
-        at = [(number, place[other["id"]]) for number, other in enumerate(handed_out) if other]
-        above = max((number for number, other in at if other < place[spec["id"]]), default=-1)
-        below = min(
-            (number for number, other in at if number > above and other > place[spec["id"]]), default=len(cells)
-        )
-        free = (n for n in range(above + 1, below) if handed_out[n] is None and may_be(cells[n], spec))
-        number = next(free, -1)
-        if number >= 0:
-            handed_out[number] = spec
+def _place_of(spec: Spec, given: Sequence[Spec], handed_out: Sequence[Spec | None]) -> range:
+    """The student's own cells between the last one that was handed out above a lost cell, and the next."""
+    above = given[: given.index(spec)]
+    start = max((number for number, other in enumerate(handed_out, 1) if other in above), default=0)
+    return range(start, next((n for n in range(start, len(handed_out)) if handed_out[n]), len(handed_out)))
 
 
 def _about_the_cells(
     cells: Sequence[Cell],
-    metadata: Mapping[str, Any],
+    metadata: Json,
     given: Sequence[Spec],
     handed_out: Sequence[Spec | None],
     version: str,
