@@ -168,7 +168,7 @@ def _item_of_file(path: Path, name: str) -> _Item:
         flag = "symbolic link, not followed"
     elif not stat.S_ISREG(status.st_mode):
         flag = "neither file nor folder"
-    return _Item(name, status.st_size, partial(path.open, "rb"), flag)
+    return _Item(name, status.st_size, lambda: path.open("rb"), flag)
 
 
 def walk(folder: Path) -> Iterator[Path]:
