@@ -22,7 +22,7 @@ from labkit.course.task import PROSE_STUB
 MOST_ANSWER = 32_000  # characters; the cell of a spreadsheet holds 32,767
 MOST_CODE = 2_500  # characters of a cell that is parsed; it takes a second for 100,000
 ALIKE = 0.85  # of a question and one that was typed anew
-MOST_COMPARED = 200  # cells, with each question that is looked for
+MOST_COMPARED = 200  # cells, with each that is looked for
 WORD = re.compile(r"[^\W_]+")
 MAGIC = re.compile(r"^([ \t]*)([%!].*|[\w.]+\?{1,2})$", re.MULTILINE)  # IPython's, no Python
 STUB = re.compile(rf"^[*_]{{0,3}}{PROSE_STUB.strip('*.')}\.?[*_]{{0,3}}", re.MULTILINE | re.IGNORECASE)
@@ -101,8 +101,7 @@ def _code(source: str) -> str | None:
         return source
     imports, others = [], []
     try:
-        with warnings.catch_warnings(action="ignore"):
-            tree = ast.parse(MAGIC.sub(lambda line: f"{line[1]}_({line[2]!r})", source))
+        tree = _tree(source)
         for node in ast.walk(tree):
             if isinstance(body := getattr(node, "body", None), list):
                 node.body = [line for line in body if not _is_text(line)]  # type: ignore[attr-defined]
@@ -118,13 +117,26 @@ def _code(source: str) -> str | None:
     return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest() if told else ""
 
 
+def _tree(source: str) -> ast.Module:
+    with warnings.catch_warnings(action="ignore"):
+        return ast.parse(MAGIC.sub(lambda line: f"{line[1]}_({line[2]!r})", source))
+
+
 def _is_text(line: ast.stmt) -> bool:
     return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
 
 
 def _computes(cell: Cell) -> bool:
     """Whether a cell holds code; prose in a code cell is no Python, or a comment."""
-    return cell["type"] == "code" and bool(_code(cell["source"]))
+    return cell["type"] == "code" and _is_code(cell["source"])
+
+
+@lru_cache(2_000)
+def _is_code(source: str) -> bool:
+    try:
+        return len(source) > MOST_CODE or not all(map(_is_text, _tree(source).body))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
 
 
 def _plain(text: str) -> str:
@@ -180,7 +192,7 @@ def match(
     lost = {id: spec for id, spec in ids.items() if spec not in handed_out}
     for is_it in (_has_its_name, _is_as_given, _has_its_question, _has_a_question_like_it):
         own = [number for number, spec in enumerate(handed_out) if spec is None]
-        for number in own[:MOST_COMPARED] if is_it is _has_a_question_like_it else own:
+        for number in own[:MOST_COMPARED] if is_it in COSTLY else own:
             parts = [spec for spec in given if spec["role"] == "answer"] if is_it in OF_PARTS else []
             spec = next((spec for spec in [*lost.values(), *parts] if is_it(cells[number], spec)), None)
             if spec:
@@ -220,6 +232,7 @@ def _has_a_question_like_it(cell: Cell, spec: Spec) -> bool:
 
 
 KINDS = {"check": "a check", "given": "a given cell"}
+COSTLY = (_is_as_given, _has_a_question_like_it)  # they parse, or look for the longest common text
 OF_PARTS = (_has_its_name, _has_its_question)  # a cell split in two has its name, or its question, twice
 
 
