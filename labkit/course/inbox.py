@@ -313,8 +313,7 @@ def _person(people: Sequence[Person], label: _Label) -> Person | None:
 
 def _letters(name: str) -> str:
     """A name as Canvas writes it: letters only."""
-    plain = unicodedata.normalize("NFKD", name).casefold()
-    return "".join(character for character in plain if character.isalnum())
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", name).casefold()))
 
 
 def _spellings(name: str) -> set[str]:

@@ -4,16 +4,16 @@ import datetime
 import json
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from labkit import runtime
 from labkit.course.answers import answer_path
-from labkit.course.course_file import handed_out
+from labkit.course.course_file import Json, Spec, handed_out
 from labkit.course.release import make_course, places
 from labkit.course.result import Result
 from labkit.course.students import checked_id, salt, who
+from labkit.course.submission.archive import is_junk, usual_name
 from labkit.course.submission.foreign import MEGABYTE, shown
 from labkit.course.submission.notebook import decoded
 from labkit.course.task import NETWORKS, NOTEBOOKS, TASKS
@@ -26,7 +26,6 @@ MOST_BYTES = 20 * MEGABYTE
 HOME = re.compile(
     r"""/(?:home|Users)/[^/\\\s"':,;<>]+|\b[A-Za-z]:\\+Users\\+(?:[^\\/:*?"'<>|\n]+(?=\\)|[^/\\\s"':,;<>]+)|(?<![\w.])/root\b"""
 )
-A_NOTEBOOK = re.compile(r"\.ipynb(\.\w+)?$", re.IGNORECASE)
 # The grader's words about one cell; the name of the cell, and what is odd about it.
 A_CELL = re.compile(
     r"cells? (\S+?(?:, \S+?)*)(?:, a (?:check|given cell),)? (was changed|(?:is|are) missing|is there \d+ times)"
@@ -39,7 +38,7 @@ def without_homes(text: str) -> str:
     return HOME.sub("~", text)
 
 
-def this_course() -> dict[str, Any]:
+def this_course() -> Json:
     """The course that this folder is: its ``course.json``, or else made from the solution notebooks."""
     return handed_out() or make_course(runtime.PROJECT / "notebooks", salt())[1]
 
@@ -97,28 +96,20 @@ def copies(notebooks: Path) -> list[str]:
     """Files that may be a student's notebook under another name, such as a browser or an editor gives, in words."""
     lines = []
     for path in sorted(notebooks.iterdir()) if notebooks.is_dir() else []:
-        plain = re.sub(r"[^a-z0-9]+", "_", path.name.casefold())
-        name = next((name for name in NOTEBOOKS if name in plain), "")
-        if (
-            not name
-            or ".before-repair" in path.name
-            or not A_NOTEBOOK.search(path.name)
-            or path.name == f"{name}.ipynb"
-            or not path.is_file()
-        ):
+        right = notebooks / usual_name(path.name, [f"{name}.ipynb" for name in NOTEBOOKS])
+        if right in (notebooks, path) or is_junk(path.name) or not path.is_file():
             continue
-        found, right = shown(path.name), notebooks / f"{name}.ipynb"
+        line = f"{shown(path.name)} found: is this your {right.name[:2]}? pack takes {right.name}"
         if not right.is_file():
-            lines.append(f"{found} found: is this your {name[:2]}? pack takes {right.name}; rename the file to that")
-            continue
-        times = [datetime.datetime.fromtimestamp(one.stat().st_mtime).astimezone() for one in (path, right)]
-        newer = "; the first one is newer ({:%Y-%m-%d %H:%M}, the second {:%Y-%m-%d %H:%M})".format(*times)
-        line = f"{found} found: is this your {name[:2]}? pack takes {right.name}"
-        lines.append(line + (newer if times[0] > times[1] else ""))
+            line += "; rename the file to that"
+        elif path.stat().st_mtime > right.stat().st_mtime:
+            times = [datetime.datetime.fromtimestamp(one.stat().st_mtime) for one in (path, right)]
+            line += "; the first one is newer ({:%Y-%m-%d %H:%M}, the second {:%Y-%m-%d %H:%M})".format(*times)
+        lines.append(line)
     return lines
 
 
-def remarks(result: Result, course: Mapping[str, Any], notebooks: Path) -> list[str]:
+def remarks(result: Result, course: Json, notebooks: Path) -> list[str]:
     """What a student should hear about a graded submission beside the points, each thing once.
 
     Args:
@@ -132,7 +123,7 @@ def remarks(result: Result, course: Mapping[str, Any], notebooks: Path) -> list[
     return list(dict.fromkeys(lines))
 
 
-def missing(result: Result, course: Mapping[str, Any]) -> list[str]:
+def missing(result: Result, course: Json) -> list[str]:
     """What a submission lacks, in words, and what to run for it."""
     lines = []
     for name, state in result.notebooks.items():
@@ -147,13 +138,13 @@ def missing(result: Result, course: Mapping[str, Any]) -> list[str]:
     return lines + [f"{name} was not read: it {why}" for name, why in others.items()]
 
 
-def _not_attempted(task: str, given: Sequence[Mapping[str, Any]]) -> str:
+def _not_attempted(task: str, given: Sequence[Spec]) -> str:
     check = next((spec for spec in given if spec["name"] == task and spec["role"] == "check"), None)
     run = f"run {_words(check, given)}" if check else "run its check cell"
     return f"{task}, {TASKS[task].title}: not attempted; do it, and {run}, which keeps it"
 
 
-def _words(spec: Mapping[str, Any], given: Sequence[Mapping[str, Any]]) -> str:
+def _words(spec: Spec, given: Sequence[Spec]) -> str:
     """A cell as a reader of the notebook finds it, such as "the second check below 'Act, by hand'"."""
     place = places(given)
     kind = {"given": "given cell", "open": "cell"}.get(spec["role"], spec["role"])
@@ -165,7 +156,7 @@ def _words(spec: Mapping[str, Any], given: Sequence[Mapping[str, Any]]) -> str:
     return f"the {nth}{kind} {named}"
 
 
-def answers_read(result: Result, course: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def answers_read(result: Result, course: Json) -> list[tuple[str, str, str]]:
     """Each question with points: its name, how the answer begins, and how many words it has."""
     rows = []
     for spec in (spec for given in course["notebooks"].values() for spec in given if is_asked(spec)):
@@ -174,7 +165,7 @@ def answers_read(result: Result, course: Mapping[str, Any]) -> list[tuple[str, s
     return rows
 
 
-def unanswered(result: Result, course: Mapping[str, Any]) -> list[str]:
+def unanswered(result: Result, course: Json) -> list[str]:
     """Questions with points whose answer is not written, in words: notebook, heading, question."""
     lines = []
     for name, given in course["notebooks"].items():
@@ -187,7 +178,7 @@ def unanswered(result: Result, course: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _flags(result: Result, course: Mapping[str, Any]) -> list[str]:
+def _flags(result: Result, course: Json) -> list[str]:
     """The grader's flags, those about cells in words that lead there; what was refused is said elsewhere."""
     lines = []
     cells: dict[str, dict[str, list[str]]] = {}

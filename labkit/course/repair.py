@@ -17,6 +17,7 @@ from labkit.course.release import places, source_hash
 from labkit.course.submission.foreign import Refused, shown
 from labkit.course.submission.notebook import decoded, read_notebook, text_of
 from labkit.course.task import NOTEBOOKS
+from labkit.course.written import match
 
 THE_STUDENTS = ("task", "answer", "open")  # roles of cells that are written by the student
 VALID_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # nbformat's rule
@@ -57,9 +58,9 @@ def repair(path: Path, course: Json) -> list[str]:
     if not all("source" in spec for spec in given):
         raise ValueError("this course.json is too old: it does not hold the cells; get the course's folder again")
     content = path.read_bytes()
-    notebook = _read(path.name, content)
+    notebook, parts = _read(path.name, content)
     before = json.dumps(notebook)
-    told = _put_back(notebook, given, str(course["version"]))
+    told = _put_back(notebook, parts, given, str(course["version"]))
     if json.dumps(notebook) == before:
         return [f"{path.name}: nothing to put back", *told]
     backup = _free_name(path)
@@ -72,9 +73,10 @@ def repair(path: Path, course: Json) -> list[str]:
     return [f"{path.name}: repaired", *told, kept]
 
 
-def _read(name: str, content: bytes) -> Json:
+def _read(name: str, content: bytes) -> tuple[Json, list[Json]]:
+    """A notebook as it is, and the parts of its cells that say which they are."""
     try:
-        read_notebook(content)
+        parts: list[Json] = read_notebook(content)["cells"]
         notebook: Json = json.loads(decoded(content))
         json.dumps(notebook, indent=1)  # deeper nesting can be read than written
     except Refused as error:
@@ -84,7 +86,7 @@ def _read(name: str, content: bytes) -> Json:
     if notebook.get("nbformat") != 4:
         form = f"{notebook.get('nbformat')!r:.20}"
         raise ValueError(f"{name} is a notebook of format {form}, not 4; open it in JupyterLab and save it first")
-    return notebook
+    return notebook, parts
 
 
 def _written(notebook: Json) -> bytes:
@@ -103,11 +105,11 @@ def _free_name(path: Path) -> Path:
 # Cells
 
 
-def _put_back(notebook: Json, given: Sequence[Spec], version: str) -> list[str]:
+def _put_back(notebook: Json, parts: Sequence[Json], given: Sequence[Spec], version: str) -> list[str]:
     """Repair in place; returns what was done."""
     cells, place = notebook["cells"], places(given)
     chosen, spare = _chosen_by_id(cells, given)
-    _find_the_others(cells, given, chosen, spare)
+    _find_the_others(cells, parts, given, chosen, spare)
     told = _about_the_version(notebook, version)
     order = [number for spec in given for number, id in chosen.items() if id == spec["id"]]
     told += ["the cells stand in their order again"] if order != sorted(order) else []
@@ -174,35 +176,20 @@ def _chosen_by_id(cells: Sequence[Json], given: Sequence[Spec]) -> tuple[dict[in
     return chosen, spare
 
 
-def _find_the_others(cells: list[Json], given: Sequence[Spec], chosen: dict[int, str], spare: set[int]) -> None:
+def _find_the_others(
+    cells: list[Json], parts: Sequence[Json], given: Sequence[Spec], chosen: dict[int, str], spare: set[int]
+) -> None:
     """Find handed-out cells that lost their id, and add them to the chosen ones."""
-    for is_it in (_has_its_name, _as_given, _has_its_question):
-        for spec in given:
-            if spec["id"] not in chosen.values():
-                free = [n for n in range(len(cells)) if n not in chosen and n not in spare]
-                fits = [n for n in free if cells[n].get("cell_type") == spec["type"] and is_it(cells[n], spec)]
-                if fits:
-                    chosen[fits[0]] = spec["id"]
-    _find_by_place(cells, given, chosen)
+    ids = [chosen.get(number, "another" if _id_of(cell) else "") for number, cell in enumerate(cells)]
+    known = [part | {"id": id} for part, id in zip(parts, ids, strict=True)]
+    for number, spec in enumerate(match(known, given, _may_be_yours)):
+        if spec and number not in spare and spec["id"] not in chosen.values():
+            chosen[number] = spec["id"]
 
 
-def _find_by_place(cells: list[Json], given: Sequence[Spec], chosen: dict[int, str]) -> None:
-    """The student's cells without ids between two known cells, where exactly as many are looked for."""
-    gaps: dict[tuple[int, int], list[Spec]] = {}
-    where = {id: number for number, id in chosen.items()}
-    at = [where.get(spec["id"]) for spec in given]
-    for place, spec in enumerate(given):
-        if at[place] is None and _is_yours(spec):
-            above = next((n for n in reversed(at[:place]) if n is not None), -1)
-            below = next((n for n in at[place:] if n is not None), len(cells))
-            gaps.setdefault((above, below), []).append(spec)
-    for (above, below), specs in gaps.items():
-        for kind in ("code", "markdown"):
-            wanted = [spec for spec in specs if spec["type"] == kind]
-            free = [n for n in range(above + 1, below) if n not in chosen and not _id_of(cells[n])]
-            free = [number for number in free if cells[number].get("cell_type") == kind]
-            if len(free) == len(wanted):
-                chosen.update({number: spec["id"] for number, spec in zip(free, wanted, strict=True)})
+def _may_be_yours(cell: Spec, spec: Spec) -> bool:
+    """Whether a changed cell in the place of another is it; one with an id of its own is left alone."""
+    return _is_yours(spec) and not cell["id"] and cell["type"] == spec["type"]
 
 
 def _in_order(
@@ -273,15 +260,6 @@ def _metadata(cell: Json) -> Json:
 
 def _text(cell: Json) -> str:
     return text_of(cell.get("source"))
-
-
-def _has_its_name(cell: Json, spec: Spec) -> bool:
-    marks = _metadata(cell).get("nbgrader")
-    return isinstance(marks, dict) and bool(spec["name"]) and marks.get("grade_id") == spec["name"]
-
-
-def _has_its_question(cell: Json, spec: Spec) -> bool:
-    return bool(spec["head"]) and _text(cell).lstrip().startswith(spec["head"])
 
 
 def _as_given(cell: Json, spec: Spec) -> bool:

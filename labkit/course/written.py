@@ -9,12 +9,12 @@ import hashlib
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from functools import cache, lru_cache
 from itertools import pairwise
-from typing import Any
 
+from labkit.course.course_file import Json, Spec
 from labkit.course.release import MINUTES_OR_POINTS, source_hash
 from labkit.course.result import WrittenAnswer
 from labkit.course.task import PROSE_STUB
@@ -22,17 +22,14 @@ from labkit.course.task import PROSE_STUB
 MOST_ANSWER = 32_000  # characters; the cell of a spreadsheet holds 32,767
 MOST_CODE = 2_500  # characters of a cell that is parsed; it takes a second for 100,000
 ALIKE = 0.85  # of a question and one that was typed anew
-MOST_COMPARED = 200  # cells, with each question that is looked for
+MOST_COMPARED = 200  # cells, with each that is looked for
 WORD = re.compile(r"[^\W_]+")
 MAGIC = re.compile(r"^([ \t]*)([%!].*|[\w.]+\?{1,2})$", re.MULTILINE)  # IPython's, no Python
 STUB = re.compile(rf"^[*_]{{0,3}}{PROSE_STUB.strip('*.')}\.?[*_]{{0,3}}", re.MULTILINE | re.IGNORECASE)
-Cell = Mapping[str, Any]
-Spec = Mapping[str, Any]
+Cell = Spec  # as read_notebook gives it
 
 
-def read_written(
-    notebook: Mapping[str, Any], given: Sequence[Spec], version: str
-) -> tuple[dict[str, WrittenAnswer], list[str]]:
+def read_written(notebook: Json, given: Sequence[Spec], version: str) -> tuple[dict[str, WrittenAnswer], list[str]]:
     """The answers in words, by question, and what is odd about a notebook's cells.
 
     Args:
@@ -53,16 +50,16 @@ def read_written(
             parts[question["name"]].append(text)
         elif not same:
             above.append(text)
-    heads = {spec["name"]: spec["head"] for spec in given}
     flags = [*notebook["flags"], *_about_the_cells(cells, notebook["metadata"], given, handed_out, version)]
     answers = {}
-    for name, words in parts.items():
+    for spec in filter(is_asked, given):
+        name, words = spec["name"], parts[spec["name"]]
         # Where nothing stands in or below a question, it may have been answered above.
         text = "\n\n".join(dict.fromkeys(filter(None, words if any(words) else instead.get(name, []))))
         if len(text) > MOST_ANSWER:
             flags.append(f"the answer {name} has {len(text):,} characters; the first {MOST_ANSWER:,} are shown")
         if text:
-            answers[name] = WrittenAnswer(heads[name], text[:MOST_ANSWER])
+            answers[name] = WrittenAnswer(spec["head"], text[:MOST_ANSWER])
     return answers, flags
 
 
@@ -104,8 +101,7 @@ def _code(source: str) -> str | None:
         return source
     imports, others = [], []
     try:
-        with warnings.catch_warnings(action="ignore"):
-            tree = ast.parse(MAGIC.sub(lambda line: f"{line[1]}_({line[2]!r})", source))
+        tree = _tree(source)
         for node in ast.walk(tree):
             if isinstance(body := getattr(node, "body", None), list):
                 node.body = [line for line in body if not _is_text(line)]  # type: ignore[attr-defined]
@@ -121,13 +117,26 @@ def _code(source: str) -> str | None:
     return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest() if told else ""
 
 
+def _tree(source: str) -> ast.Module:
+    with warnings.catch_warnings(action="ignore"):
+        return ast.parse(MAGIC.sub(lambda line: f"{line[1]}_({line[2]!r})", source))
+
+
 def _is_text(line: ast.stmt) -> bool:
     return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)
 
 
 def _computes(cell: Cell) -> bool:
     """Whether a cell holds code; prose in a code cell is no Python, or a comment."""
-    return cell["type"] == "code" and bool(_code(cell["source"]))
+    return cell["type"] == "code" and _is_code(cell["source"])
+
+
+@lru_cache(2_000)
+def _is_code(source: str) -> bool:
+    try:
+        return len(source) > MOST_CODE or not all(map(_is_text, _tree(source).body))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
 
 
 def _plain(text: str) -> str:
@@ -164,20 +173,35 @@ def _is_like(line: str, head: str) -> bool:
 # Cells that were handed out
 
 
-def match(cells: Sequence[Cell], given: Sequence[Spec]) -> list[Spec | None]:
-    """For each cell that which was handed out as it; None for the student's own. A split answer is there twice."""
+def _may_be_it(cell: Cell, spec: Spec) -> bool:
+    return cell["type"] == "code" and spec["role"] in ("task", "check")
+
+
+def match(
+    cells: Sequence[Cell], given: Sequence[Spec], may_be: Callable[[Cell, Spec], bool] = _may_be_it
+) -> list[Spec | None]:
+    """For each cell that which was handed out as it; None for the student's own. A split answer is there twice.
+
+    Args:
+        cells: as ``read_notebook`` gives them.
+        given: as ``course.json`` tells them.
+        may_be: whether a cell may be one that has neither its id nor its name and is changed, by its place.
+    """
     ids = {spec["id"]: spec for spec in given}
     handed_out = [ids.get(cell["id"]) for cell in cells]
     lost = {id: spec for id, spec in ids.items() if spec not in handed_out}
     for is_it in (_has_its_name, _is_as_given, _has_its_question, _has_a_question_like_it):
         own = [number for number, spec in enumerate(handed_out) if spec is None]
-        for number in own[:MOST_COMPARED] if is_it is _has_a_question_like_it else own:
+        for number in own[:MOST_COMPARED] if is_it in COSTLY else own:
             parts = [spec for spec in given if spec["role"] == "answer"] if is_it in OF_PARTS else []
             spec = next((spec for spec in [*lost.values(), *parts] if is_it(cells[number], spec)), None)
             if spec:
                 handed_out[number] = spec
                 lost.pop(spec["id"], None)
-    _match_by_place(cells, given, handed_out, lost)
+    for spec in lost.values():
+        place = (number for number in _place_of(spec, given, handed_out) if may_be(cells[number], spec))
+        if (number := next(place, -1)) >= 0:
+            handed_out[number] = spec
     return handed_out
 
 
@@ -187,11 +211,12 @@ def _has_its_name(cell: Cell, spec: Spec) -> bool:
 
 def _is_as_given(cell: Cell, spec: Spec) -> bool:
     """Whether a cell is as it was handed out, up to what formatters change."""
-    if cell["type"] != spec["type"] or source_hash(cell["source"]) == spec["hash"] or "source" not in spec:
-        return bool(cell["type"] == spec["type"] and source_hash(cell["source"]) == spec["hash"])
-    theirs, ours = cell["source"], spec["source"]
-    if len(theirs) > 3 * len(ours) + 200:
+    theirs, ours = cell["source"], spec.get("source", "")
+    # Length first: to compare a text of megabytes with every cell takes many seconds.
+    if cell["type"] != spec["type"] or (ours and len(theirs) > 3 * len(ours) + 200):
         return False
+    if source_hash(theirs) == spec["hash"] or not ours:
+        return bool(source_hash(theirs) == spec["hash"])
     if spec["type"] != "code":
         return bool(_plain(ours)) and _plain(theirs) == _plain(ours)
     return (_code(theirs) or theirs.split()) == (_code(ours) or ours.split())
@@ -207,29 +232,20 @@ def _has_a_question_like_it(cell: Cell, spec: Spec) -> bool:
 
 
 KINDS = {"check": "a check", "given": "a given cell"}
+COSTLY = (_is_as_given, _has_a_question_like_it)  # they parse, or look for the longest common text
 OF_PARTS = (_has_its_name, _has_its_question)  # a cell split in two has its name, or its question, twice
 
 
-def _match_by_place(
-    cells: Sequence[Cell], given: Sequence[Spec], handed_out: list[Spec | None], lost: Mapping[str, Spec]
-) -> None:
-    """Tasks and checks that have neither id nor name and are changed: the next code between those above and below."""
-    place = {spec["id"]: number for number, spec in enumerate(given)}
-    for spec in lost.values():
-        at = [(number, place[other["id"]]) for number, other in enumerate(handed_out) if other]
-        above = max((number for number, other in at if other < place[spec["id"]]), default=-1)
-        below = min(
-            (number for number, other in at if number > above and other > place[spec["id"]]), default=len(cells)
-        )
-        free = (n for n in range(above + 1, below) if cells[n]["type"] == "code" and handed_out[n] is None)
-        number = next(free, -1) if spec["role"] in ("task", "check") else -1
-        if number >= 0:
-            handed_out[number] = spec
+def _place_of(spec: Spec, given: Sequence[Spec], handed_out: Sequence[Spec | None]) -> range:
+    """The student's own cells between the last one that was handed out above a lost cell, and the next."""
+    above = given[: given.index(spec)]
+    start = max((number for number, other in enumerate(handed_out, 1) if other in above), default=0)
+    return range(start, next((n for n in range(start, len(handed_out)) if handed_out[n]), len(handed_out)))
 
 
 def _about_the_cells(
     cells: Sequence[Cell],
-    metadata: Mapping[str, Any],
+    metadata: Json,
     given: Sequence[Spec],
     handed_out: Sequence[Spec | None],
     version: str,

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 from labkit.course.submission.foreign import MEGABYTE, Refused, shown, unreadable
 from labkit.course.task import NOTEBOOKS, TASKS
@@ -53,8 +53,6 @@ def usual_name(base: str, wanted: Collection[str] | None = None) -> str:
     if len(base) > LONGEST or not WORK.search(base):
         return ""
     wanted = wanted_files() if wanted is None else wanted
-    if base in wanted:
-        return base
     plain = BEFORE.sub("", unicodedata.normalize("NFKC", base).casefold().strip(), count=1)
     stem, ending = WORK.sub("", plain), WORK.findall(plain)[0]
     folded = {name.casefold(): name for name in wanted}
@@ -94,7 +92,7 @@ class _Item:
 
     name: str
     size: int
-    open: Callable[[], IO[Any] | None]
+    open: Callable[[], IO[bytes] | None]
     flag: str = ""
     refusal: str = ""
 
@@ -171,7 +169,7 @@ def _item_of_file(path: Path, name: str) -> _Item:
         flag = "symbolic link, not followed"
     elif not stat.S_ISREG(status.st_mode):
         flag = "neither file nor folder"
-    return _Item(name, status.st_size, partial(path.open, "rb"), flag)
+    return _Item(name, status.st_size, lambda: path.open("rb"), flag)
 
 
 def walk(folder: Path) -> Iterator[Path]:
