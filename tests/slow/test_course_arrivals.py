@@ -70,22 +70,18 @@ def test_the_set_has_every_kind(everybody):
     assert [name for name in every if name not in kinds] == []
 
 
-@pytest.mark.xfail(strict=True, reason="kinds of issue 14 that are not mended")
 def test_no_honest_work_is_lost_or_anothers(everybody):
     assert those(everybody, " points", " rows", "the run ended") == {}
 
 
-@pytest.mark.xfail(strict=True, reason="kinds of issue 14 that are not mended")
 def test_no_written_answer_is_lost(everybody):
     assert those(everybody, "answer ") == {}
 
 
-@pytest.mark.xfail(strict=True, reason="kinds of issue 14 that are not mended")
 def test_flags_only_where_they_are_expected(everybody):
     assert those(everybody, "flag: ", "no flag like") == {}
 
 
-@pytest.mark.xfail(strict=True, reason="kinds of issue 14 that are not mended")
 def test_nobody_is_made_of_what_lies_about(classes):
     assert [flags for _, _, nobody in classes for flags in nobody] == []
 

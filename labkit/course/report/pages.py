@@ -141,7 +141,8 @@ def _flags(results: Mapping[str, Result], labels: Mapping[str, str]) -> tuple[di
     count = Counter(kind for lines in flags.values() for kind in {kinds[line] for line in lines})
     half = len(results) / 2
     common = {kind for kind in count if count[kind] >= (half if kind == OTHER_COURSE else max(2, half))}
-    own = {key: [line for line in lines if kinds[line] not in common] for key, lines in flags.items()}
+    shared = {kind for kind in common if count[kind] > 1}  # of a class of one, everything is said with that one
+    own = {key: [line for line in lines if kinds[line] not in shared] for key, lines in flags.items()}
     examples = {kinds[line]: line for line in kinds if kinds[line] in common - {OTHER_COURSE}}
     shown = {line: count[kind] for kind, line in examples.items()}
     ordered = sorted(filter(own.get, own), key=lambda key: -len(own[key]))
