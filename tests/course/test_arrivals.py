@@ -1,7 +1,6 @@
 """The class as it really arrives: each kind of honest submission is found, read and counted.
 
-What fails today is marked, strictly: whoever mends a kind takes its mark off. All kinds at once, varied, are in
-``tests/slow/test_course_arrivals.py``.
+All kinds at once, varied, are in ``tests/slow/test_course_arrivals.py``.
 """
 
 import csv
@@ -49,17 +48,6 @@ pytestmark = pytest.mark.full
 
 FEW = ("02_random_pruning", "09_mask_detective")
 lean = partial(make_work, tasks=("01-prediction", "02-mask"))
-# What fails today: take a line out when it is mended.
-FAILS = {}
-
-
-def kinds(names, place=""):
-    """Parameters, those that fail today marked; a mark may be for one place only, or for all."""
-    marked = []
-    for name in names:
-        why = FAILS.get(f"{place}{name}", FAILS.get(name))
-        marked.append(pytest.param(name, marks=[pytest.mark.xfail(strict=True, reason=why)] if why else []))
-    return marked
 
 
 def grade(*arguments):
@@ -147,7 +135,7 @@ def edited(tmp_path_factory, table):
     return class_of(tmp_path_factory, table, "by mail", works)
 
 
-@pytest.mark.parametrize("name", kinds(EDITORS))
+@pytest.mark.parametrize("name", EDITORS)
 def test_answers_and_points_do_not_depend_on_the_editor(edited, name):
     fine(edited, name)
 
@@ -169,7 +157,7 @@ def worded(tmp_path_factory, table):
     return class_of(tmp_path_factory, table, "by mail", works)
 
 
-@pytest.mark.parametrize("words", kinds(SAID))
+@pytest.mark.parametrize("words", SAID)
 def test_answers_are_found_in_every_language_and_length(worded, words):
     fine(worded, words)
 
@@ -211,14 +199,14 @@ def class_named(tmp_path_factory, table):
     [
         pytest.param(name, *place.values, marks=place.marks)
         for name, (family, bulk) in CLASSES.items()
-        for place in kinds(PLATFORMS[family], "zip: " * bulk)
+        for place in PLATFORMS[family]
     ],
 )
 def test_what_a_platform_hands_out_is_graded(class_named, name, place):
     fine(class_named(name), place)
 
 
-@pytest.mark.parametrize("name", kinds(CLASSES, "nobody: "))
+@pytest.mark.parametrize("name", CLASSES)
 def test_nobody_is_made_of_junk(class_named, name):
     rows, arrivals = class_named(name)
     assert {row["student"] for row in rows} - {arrival.person.student for arrival in arrivals.values()} == set()
@@ -251,12 +239,12 @@ def named_by_moodle(tmp_path_factory, table):
     return class_of(tmp_path_factory, table, "Moodle", works, bulk=True)
 
 
-@pytest.mark.parametrize("name", kinds([f"{number} {name}" for number, name in enumerate(NAMES)], "Canvas: "))
+@pytest.mark.parametrize("name", [f"{number} {name}" for number, name in enumerate(NAMES)])
 def test_canvas_name_of_any_language_is_whose_it_is(named_by_canvas, name):
     fine(named_by_canvas, name)
 
 
-@pytest.mark.parametrize("name", kinds([f"{number} {name}" for number, name in enumerate(NAMES)], "Moodle: "))
+@pytest.mark.parametrize("name", [f"{number} {name}" for number, name in enumerate(NAMES)])
 def test_moodle_name_of_any_language_is_whose_it_is(named_by_moodle, name):
     fine(named_by_moodle, name)
 
@@ -270,7 +258,7 @@ def with_ids(tmp_path_factory, table):
     return class_of(tmp_path_factory, table, "by mail", works)
 
 
-@pytest.mark.parametrize("form", kinds(IDS))
+@pytest.mark.parametrize("form", IDS)
 def test_id_of_any_form_is_found_in_the_name_of_the_file(with_ids, form):
     fine(with_ids, form)
 
@@ -288,7 +276,7 @@ def right(task):
 TYPED = ("01-prediction", "01-work", "02-mask", "03-masks", "04-masks")
 
 
-@pytest.mark.parametrize("name", kinds(TYPES))
+@pytest.mark.parametrize("name", TYPES)
 def test_right_answer_of_any_type_gets_full_points_and_is_kept(name):
     lost = []
     for task in TYPED:
@@ -315,15 +303,12 @@ def networked(tmp_path_factory, table):
     return class_of(tmp_path_factory, table, "by mail", works)
 
 
-@pytest.mark.parametrize("name", kinds(NETWORKS))
+@pytest.mark.parametrize("name", NETWORKS)
 def test_saved_network_is_read_or_named(networked, name):
     fine(networked, name)
 
 
 # The same kinds of trouble elsewhere: tables, people, limits
-
-
-TODAY = partial(pytest.mark.xfail, strict=True)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ import time
 import zipfile
 from contextlib import suppress
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import course_work
@@ -377,8 +376,6 @@ def pickle_in_place_of_a_zip(_, __):
 
 # All of them in one class
 
-TODAY = partial(pytest.mark.xfail, strict=True)  # what fails today: take the mark off when it is mended
-
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -449,12 +446,7 @@ def test_the_honest_one_keeps_points_and_answers(finished):
     assert all(row[f"answer {name}"] for name in done.answers)
 
 
-NOT_TOLD: dict[str, str] = {}
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(x, marks=[TODAY(reason=NOT_TOLD[x])] if x in NOT_TOLD else []) for x in MAKERS]
-)
+@pytest.mark.parametrize("name", MAKERS)
 def test_it_has_a_row_and_is_told_of_where_it_must_be(finished, name):
     rows = [row for row in rows_of(finished[0]) if name in (row["student"], row["name"]) or name in row["flags"]]
     assert rows
@@ -467,7 +459,7 @@ def test_no_cell_holds_a_control_character_or_a_formula(finished):
     assert not {"\0", "\x1b", "\x07", "\u202e"} & set(text)
 
 
-# After SIGKILL no worker stays (41)
+# After SIGKILL no worker stays
 
 
 def test_after_sigkill_no_worker_stays(tmp_path):
