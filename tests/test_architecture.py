@@ -2,8 +2,8 @@
 
 The limits are not raised. What does not fit is cut, merged or moved to another floor. Where the code is still above a
 limit, ``TODAY`` holds the present number, so that nobody adds to it by accident: it went up once, when classes were
-read as they really arrive, and goes down otherwise. ``python tests/test_architecture.py`` prints all measures, and ``TODAY``
-anew.
+read as they really arrive, and goes down otherwise. ``python tests/test_architecture.py`` prints all measures, and
+``TODAY`` anew.
 """
 
 import ast
