@@ -117,15 +117,17 @@ class Pool:
 
 
 def _varied(value: Any, dice: random.Random) -> Any:
-    """A mask as somebody else would write it: of another type, in another order."""
+    """An answer as somebody else would write it: of another type, in another order, another guess."""
     if isinstance(value, torch.Tensor):
-        return value.to(dice.choice([torch.float32, torch.bool, torch.int64, torch.float64, torch.uint8]))
+        decimal = [torch.float32, torch.float64]
+        is_mask = bool(((value == 0) | (value == 1)).all())
+        return value.to(dice.choice([*decimal, torch.bool, torch.int64, torch.uint8] if is_mask else decimal))
     if isinstance(value, dict):
         names = list(value)
         dice.shuffle(names)
         return {name: _varied(value[name], dice) for name in names}
     if isinstance(value, float):
-        return dice.choice([0.1, 1, 25.0, 65.13, -3, 1e9])
+        return round(value * dice.uniform(0.2, 1), 3)
     return value
 
 
