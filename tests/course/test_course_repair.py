@@ -225,7 +225,7 @@ def test_picture_of_a_changed_cell_is_kept_and_a_lost_one_told(repaired, worked)
     assert cell(made, pictures[0])["attachments"] == kept
     assert "attachment:expected.png" in source(made, pictures[0])
     assert pictures[1] not in ids(made)
-    assert "the authors' figure below 'Twenty throws of the dice' is lost; the course's folder has it" in told
+    assert "the authors' figure below 'Twenty random draws' is lost; the course's folder has it" in told
 
 
 def test_repaired_notebook_has_no_flag_of_the_grader(repaired):
