@@ -45,7 +45,7 @@ def save_network(model: nn.Module, name: str | Path, **metadata: str | int | flo
     Raises:
         ValueError: no CNN, one that ``load_network`` could not load, weights that are not finite numbers, or metadata
             that is not plain.
-        OSError: the folder can not be written; an older file stays as it was.
+        OSError: the folder cannot be written; an older file stays as it was.
     """
     for key, value in metadata.items():
         # Exactly these types: a NumPy float or torch's version string would not load with weights_only=True.

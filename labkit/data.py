@@ -161,7 +161,7 @@ class Loader:
                 X = augment(X, draw_augmentation(len(X), X.shape[1], generator))
             X = X.unsqueeze(1).float().div_(255)  # (B, 1, side, side)
             # Convolutions on the CPU are faster on channels-last batches; the weights stay as they are, since
-            # torch.nn.utils.prune can not handle channels-last weights.
+            # torch.nn.utils.prune cannot handle channels-last weights.
             yield X.to(memory_format=torch.channels_last), self.labels[chosen]
         self.epoch += 1
 

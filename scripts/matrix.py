@@ -233,7 +233,7 @@ def python_of(setting: Setting) -> Path:
     """The interpreter of a setting, its environment made if need be.
 
     Raises:
-        ValueError: its packages can not be resolved or installed.
+        ValueError: its packages cannot be resolved or installed.
     """
     if not setting.own_packages:
         return Path(sys.executable)
@@ -252,7 +252,7 @@ def python_of(setting: Setting) -> Path:
         for step in steps:
             done = subprocess.run(step, capture_output=True, text=True)
             if done.returncode:
-                raise ValueError(f"its packages can not be installed: {' '.join(done.stderr.split())[-400:]}")
+                raise ValueError(f"its packages cannot be installed: {' '.join(done.stderr.split())[-400:]}")
         stamp.write_text(wanted, encoding="utf-8")
     return python
 
@@ -272,7 +272,7 @@ def requirements(setting: Setting, python: str) -> str:
     command += [f"--torch-backend={backend}"] if backend else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise ValueError(f"its packages can not be resolved: {' '.join(done.stderr.split())[-400:]}")
+        raise ValueError(f"its packages cannot be resolved: {' '.join(done.stderr.split())[-400:]}")
     return done.stdout
 
 
@@ -454,7 +454,7 @@ def main() -> None:
         try:
             digest(path)
         except Exception as error:  # whatever nbformat says of a file that is no notebook
-            parser.error(f"{path} can not be read as a notebook ({type(error).__name__})")
+            parser.error(f"{path} cannot be read as a notebook ({type(error).__name__})")
     BUILD.mkdir(parents=True, exist_ok=True)
     missing = 0
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):

@@ -38,7 +38,7 @@ def save_answer(task: str, value: Any, before: Weights | None = None) -> None:
     """Keep an answer, whole or not at all; whatever is neither tensor, number nor text is kept as None.
 
     Raises:
-        OSError: the folder can not be written.
+        OSError: the folder cannot be written.
     """
     with runtime.written_whole(answer_path(task)) as temporary:
         torch.save(content_of(task, value, before), temporary)
@@ -91,7 +91,7 @@ def keep_points(task: str, reached: Reached) -> None:
     """Keep what a check said. One that saw nothing leaves what an earlier one saw, as it leaves the work that it kept.
 
     Raises:
-        OSError: the folder can not be written.
+        OSError: the folder cannot be written.
     """
     runtime.check_writable(points_path())
     with FileLock(points_path().with_suffix(".lock"), timeout=10):  # two notebooks may check at once

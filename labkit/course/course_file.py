@@ -24,7 +24,7 @@ def handed_out() -> Json | None:
     """``course.json`` of the release that this folder is, or nothing in the project itself.
 
     Raises:
-        ValueError: there is one, and it can not be read.
+        ValueError: there is one, and it cannot be read.
     """
     path = next((path for path in course_files() if path.is_file()), None)
     return read_course(path) if path else None

@@ -87,7 +87,7 @@ def _records(path: Path) -> list[tuple[int, list[str]]]:
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8, but Windows-1252, UTF-16 or the like; {SAVE}") from None
     except csv.Error as error:
-        raise ValueError(f"{path} can not be read ({error}); is there a quotation mark without its partner?") from None
+        raise ValueError(f"{path} cannot be read ({error}); is there a quotation mark without its partner?") from None
     finally:
         csv.field_size_limit(usual)
     cells = [[as_written(cell) if cell.strip() else "" for cell in row] for row in rows]

@@ -54,7 +54,7 @@ class Pruned:
 
     Attributes:
         zero: layer -> bool tensor of the weight's shape, True where the network computes with zero.
-        before: layer -> the weights before pruning, or None where they can not be known.
+        before: layer -> the weights before pruning, or None where they cannot be known.
         origin: name of the network that it was made from; "" if it was none of the candidates. Then the weights before
             are those that the masks kept, and may have been trained since.
     """

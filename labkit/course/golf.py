@@ -129,7 +129,7 @@ def _scored(path: Path, player: str, salt: str) -> Score:
     with in_mode(network, training=False), torch.no_grad():
         logits = torch.cat([network(X) for X in images.split(100)])  # among probabilities small ones would tie
     if not logits.isfinite().all():
-        raise ValueError(f"{path} can not be scored: some of its answers are not numbers; train it again")
+        raise ValueError(f"{path} cannot be scored: some of its answers are not numbers; train it again")
     weights = sum(row.weights - row.zeros for row in sparsity_report(network))
     accuracy = float((logits.argmax(dim=1) == labels).double().mean())
     return Score(player, weights, path.stat().st_size, accuracy, _digest(path), course_of(salt))
@@ -175,7 +175,7 @@ def submit(path: Path, player: str, salt: str, board: Path) -> tuple[Score, list
     Raises:
         FileNotFoundError: no such file.
         ValueError: as ``score``; or a board that is damaged, or of another course: it is left as it was.
-        OSError: the folder can not be written, or somebody else keeps the board locked.
+        OSError: the folder cannot be written, or somebody else keeps the board locked.
     """
     table = board / "golf.csv"
     runtime.check_writable(table)

@@ -96,7 +96,7 @@ def _is_bulk(path: Path) -> bool:
 def unpack_bulk(path: Path, folder: Path) -> Path:
     """Put the files of a platform's bulk zip into a folder, under harmless names.
 
-    What can not be read, or is no archive and no part of the labs, is left empty: whose it is, is known then.
+    What cannot be read, or is no archive and no part of the labs, is left empty: whose it is, is known then.
 
     Raises:
         ValueError: it is no bulk zip.

@@ -198,7 +198,7 @@ def rest_untouched(pruned: Pruned) -> Finding:
 
 
 def if_known(holds: bool | None, amount: Finding) -> bool | None:
-    """Whether the right weights went; where that can not be known, the amount has to be right at least."""
+    """Whether the right weights went; where that cannot be known, the amount has to be right at least."""
     return False if holds is None and not amount.holds else holds
 
 

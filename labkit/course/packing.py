@@ -131,7 +131,7 @@ def missing(result: Result, course: Json) -> list[str]:
         if state == "read":
             lines += [_not_attempted(task, course["notebooks"][name]) for task in tasks]
         else:
-            refused = f"can not be read: it {result.refused.get(f'{name}.ipynb', '')}"
+            refused = f"cannot be read: it {result.refused.get(f'{name}.ipynb', '')}"
             why = refused if state == "refused" else "is missing"
             lines.append(f"{name}.ipynb {why}" + (f"; not attempted: {', '.join(tasks)}" if tasks else ""))
     others = {name: why for name, why in result.refused.items() if name.removesuffix(".ipynb") not in NOTEBOOKS}

@@ -88,7 +88,7 @@ def _wish(cell: NotebookNode, where: str) -> str:
     if wish and ("nbgrader" in cell.metadata or BEGIN in cell.source or END in cell.source):
         raise ValueError(f"{where}: a cell with release: {wish!r} has neither a solution nor nbgrader's metadata")
     if wish == "fold" and cell.cell_type != "markdown":
-        raise ValueError(f"{where}: a {cell.cell_type} cell can not be folded, only prose")
+        raise ValueError(f"{where}: a {cell.cell_type} cell cannot be folded, only prose")
     return str(wish)
 
 
@@ -212,7 +212,7 @@ def make_course(folder: Path, course_salt: str = DEFAULT_SALT) -> tuple[dict[str
 
     Raises:
         FileNotFoundError: there is no notebook of the series.
-        ValueError: a notebook can not be released; the message says which and why.
+        ValueError: a notebook cannot be released; the message says which and why.
     """
     paths = [folder / f"{name}.ipynb" for name in NOTEBOOKS if (folder / f"{name}.ipynb").is_file()]
     if not paths:
@@ -245,7 +245,7 @@ def write_release(
 
     Raises:
         FileExistsError: ``out`` holds something.
-        ValueError: a notebook can not be released.
+        ValueError: a notebook cannot be released.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not empty; give another folder, or move it away")

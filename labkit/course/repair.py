@@ -50,7 +50,7 @@ def repair(path: Path, course: Json) -> list[str]:
 
     Raises:
         ValueError: the file is damaged or of no notebook of this course, or ``course.json`` does not hold the cells.
-        OSError: the folder can not be written. In each case the file is as it was.
+        OSError: the folder cannot be written. In each case the file is as it was.
     """
     given = course["notebooks"].get(path.stem)
     if given is None:

@@ -134,7 +134,7 @@ def write_start(folder: Path) -> Path:
     Raises:
         FileExistsError: there is a file of this name that is no such page.
         FileNotFoundError: there is no such folder.
-        OSError: the folder can not be written.
+        OSError: the folder cannot be written.
     """
     path = folder / NAME
     if not folder.is_dir():

@@ -33,7 +33,7 @@ def salt() -> str:
     """The course's salt, from its ``course.json``; without one, the salt of a course that nobody named.
 
     Raises:
-        ValueError: the file can not be read.
+        ValueError: the file cannot be read.
     """
     course = handed_out()
     return str(course["salt"]) if course else DEFAULT_SALT

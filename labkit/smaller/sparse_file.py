@@ -44,7 +44,7 @@ def save_sparse(model: CNN, path: str | Path, bits: int = 8) -> Path:
 
     Raises:
         ValueError: not a ``labkit.CNN``, bits out of range, or weights that are not finite.
-        OSError: the folder can not be written; an older file stays as it was.
+        OSError: the folder cannot be written; an older file stays as it was.
     """
     if type(model) is not CNN:
         raise ValueError(f"the model is a {type(model).__name__}; a sparse file holds a plain labkit.CNN")
@@ -66,7 +66,7 @@ def load_sparse(path: str | Path) -> CNN:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file; save_sparse writes such files")
-    # A network's file can not be longer than its numbers: read no more than that of a wrong file.
+    # A network's file cannot be longer than its numbers: read no more than that of a wrong file.
     with path.open("rb") as file:
         content = file.read(min(8 * MOST_PARAMETERS, path.stat().st_size))
     if content[:4] != SIGNATURE:
@@ -80,7 +80,7 @@ def load_sparse(path: str | Path) -> CNN:
 
 
 def pack_sparse(model: nn.Module, bits: int = 8) -> bytes:
-    """The bytes of a sparse file; of a network that is no ``CNN`` they tell the size and can not be loaded."""
+    """The bytes of a sparse file; of a network that is no ``CNN`` they tell the size and cannot be loaded."""
     if type(bits) is not int or not 2 <= bits <= 8:
         raise ValueError(f"bits is {bits!r}; it must be a whole number from 2 to 8")
     sizes = (*model.input_shape, model.num_of_cls, *model.channels) if isinstance(model, CNN) else (0,) * 7

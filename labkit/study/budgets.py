@@ -80,7 +80,7 @@ def layer_budgets(shapes: Mapping[str, Sequence[int]], kept: int, scope: str) ->
     if kept > sum(sizes.values()):
         raise ValueError(f"kept is {kept}; it must be at most {sum(sizes.values()):,} (all)")
     exact: dict[str, float] = {}
-    # What a full layer can not take goes to the others, which may fill a further one.
+    # What a full layer cannot take goes to the others, which may fill a further one.
     while wishes:
         rest = kept - sum(exact.values())
         full = {name for name, wish in wishes.items() if rest * wish / sum(wishes.values()) >= sizes[name]}

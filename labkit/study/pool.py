@@ -58,7 +58,7 @@ def run_plan(
     Raises:
         ValueError: quick mode is on; or the file of records is damaged, of another sort, or has records of another
             torch or precision, which are not to be mixed.
-        OSError: no such scheduler, a folder can not be written, the disk is full, or another run writes this file.
+        OSError: no such scheduler, a folder cannot be written, the disk is full, or another run writes this file.
         RuntimeError: a worker died, or the scheduler went away. What was finished is in the file, and the same call
             goes on.
     """
@@ -197,7 +197,7 @@ def _of_cluster(
     problem = f"there is no Dask scheduler at {scheduler!r}"
     advice = "start one with: dask scheduler, and give its address as tcp://HOST:PORT"
     try:
-        # A Client that can not connect leaves threads behind, on which the next one may hang: so this knocks first.
+        # A Client that cannot connect leaves threads behind, on which the next one may hang: so this knocks first.
         host, _, port = scheduler.removeprefix("tcp://").rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), SECONDS_FOR_THE_SCHEDULER).close()
         client = Client(scheduler, timeout=SECONDS_FOR_THE_SCHEDULER)
@@ -211,7 +211,7 @@ def _of_cluster(
         futures = {client.submit(_and_where, attempt, point, device, scratch, pure=False): point for point in points}
         for future in as_completed(list(futures)):
             point = futures.pop(future)
-            if future.status == "error":  # it killed its workers, or they can not import labkit
+            if future.status == "error":  # it killed its workers, or they cannot import labkit
                 problem = future.exception()
                 yield point, f"{type(problem).__name__}: {problem}", b""
             else:

@@ -131,7 +131,7 @@ def add_record(path: Path, record: Record) -> None:
 
     Raises:
         ValueError: the file is damaged, of another sort, or has a record of this point; it is not touched.
-        OSError: the folder can not be written or is full; the file is as it was.
+        OSError: the folder cannot be written or is full; the file is as it was.
     """
     records = read_records(path, protocol=None)
     if any((old.point, old.protocol) == (record.point, record.protocol) for old in records):

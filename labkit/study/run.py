@@ -64,7 +64,7 @@ def run_point(point: Point, device: str = "cpu", scratch: Path | None = None, ne
     Raises:
         ValueError: the budget leaves a layer without weights, or quick mode is on.
         FloatingPointError: the loss was not a number.
-        OSError: a folder can not be written. The epochs that were kept stay.
+        OSError: a folder cannot be written. The epochs that were kept stay.
     """
     refuse_quick_mode()
     run = _Run(point, runtime.pick_device(device), scratch)

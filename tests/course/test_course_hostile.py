@@ -296,7 +296,7 @@ def zip_of_text(_, path):
     path.write_text("My dog ate it.", encoding="utf-8")
 
 
-@hostile("can not be read")
+@hostile("cannot be read")
 def zip_name_not_utf8(files, path):
     content = zipped(files | {"nämé.txt": b"x"})
     path.write_bytes(content.replace("nämé.txt".encode(), b"n\xff\xfem\xff\xfe.txt"))

@@ -1633,7 +1633,7 @@ def test_check_never_raises_whatever_the_base(task, kind, capsys):
     assert lines[-1] == f"{points:g} of {TASKS[task].points:g} points"
     assert any(line[0] in "✓✗–" for line in lines)
     if kind in ("None", "text", "linear layer"):
-        assert points == TASKS[task].points  # what can not be decided costs nothing
+        assert points == TASKS[task].points  # what cannot be decided costs nothing
 
 
 def test_check_says_what_kind_of_thing_it_got(capsys):

@@ -614,7 +614,7 @@ def test_text_in_a_folded_box_is_shown_as_markdown():
         (marked("x", "drop", nbgrader=CODE["nbgrader"]), "neither a solution nor nbgrader's metadata"),
         (marked(f"**a**\n{BEGIN}\nx\n{END}", "fold"), "neither a solution nor nbgrader's metadata"),
         (marked(f"{BEGIN}\nx\n{END}", "drop", new_code_cell), "neither a solution nor nbgrader's metadata"),
-        (marked("**a**", "fold", new_code_cell), "a code cell can not be folded"),
+        (marked("**a**", "fold", new_code_cell), "a code cell cannot be folded"),
         (marked("no bold line, **or** one inside", "fold"), "begins with a bold line"),
     ],
 )
@@ -978,7 +978,7 @@ def test_pack_says_nothing_twice(whole, tmp_path):
     assert len([line for line in said if "02_random_pruning" in line]) == 1
     assert len([line for line in said if "CNN_MNIST_L1.pth" in line]) == 1
     assert "missing: 03_l1_pruning.ipynb is missing; not attempted: 03-prediction, 03-masks" in said
-    line = "missing: 02_random_pruning.ipynb can not be read: it is not JSON (Expecting property name enclosed in "
+    line = "missing: 02_random_pruning.ipynb cannot be read: it is not JSON (Expecting property name enclosed in "
     assert any(one.startswith(line) for one in said)
 
 

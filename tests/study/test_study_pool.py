@@ -241,7 +241,7 @@ def test_folder_that_can_not_be_written_is_told(broken, tmp_path, path, no_work)
     (tmp_path / "file").touch()
     bad = tmp_path / "file" / "in"
     no_work()
-    with pytest.raises(OSError, match="can not be written"):
+    with pytest.raises(OSError, match="cannot be written"):
         run_plan(of_seeds(0), *([bad] if broken == "path" else [path]), **({} if broken == "path" else {broken: bad}))
 
 

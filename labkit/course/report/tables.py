@@ -46,7 +46,7 @@ def write_all(
         written: the questions that are answered in words, and the marks for them.
 
     Raises:
-        ValueError: ``grades.csv`` can not be read, or contradicts the marks; nothing is overwritten then.
+        ValueError: ``grades.csv`` cannot be read, or contradicts the marks; nothing is overwritten then.
     """
     marks = written.summed(read_marks(out / "grades.csv"))
     columns = _columns(results, read_table(out / "grades.csv")[0], marks)

@@ -93,7 +93,7 @@ class _Reader(pickle._Unpickler):  # the one in Python: no huge tables on reques
     def load_reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, _Global) or type(arguments) is not tuple or len(arguments) > MOST_ARGUMENTS:
-            raise Refused("calls what can not be called")
+            raise Refused("calls what cannot be called")
         called = function.module, function.name
         if called == DICT and not arguments:
             self.stack.append({})
