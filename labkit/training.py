@@ -339,7 +339,7 @@ def _start(state: RunState, weights: str, history: History) -> str:
         print(f"going on after epoch {content['epoch']}, from {name}")
         return str(content["counts"]["start"])
     if state.path is not None and state.path.exists():
-        print(f"{name} is of a run with other weights or settings: starting afresh")
+        print(f"{name} is of a run with other weights or settings: starting from the beginning")
     state.keep(0, history=history, start=weights)
     return weights
 

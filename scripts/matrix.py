@@ -475,10 +475,10 @@ def main() -> None:
         console.print("another matrix runs in this folder; wait for it", style="red")
         sys.exit(2)
     except KeyboardInterrupt:
-        console.print(f"interrupted; what is finished is kept in {asked.out}, the same command goes on", style="red")
+        console.print(f"interrupted; finished runs stay in {asked.out}; run the same command to go on", style="red")
         sys.exit(130)
     except (OSError, ValueError) as error:
-        goes_on = "; what is finished is kept, the same command goes on" if isinstance(error, OSError) else ""
+        goes_on = "; what is finished is kept, run the same command to go on" if isinstance(error, OSError) else ""
         console.print(f"{error}{goes_on}", style="red")
         sys.exit(2)
     now = {(path.stem, setting.name, digest(path, setting)) for path in paths for setting in chosen}

@@ -561,7 +561,9 @@ def test_checkpoint_of_another_run_starts_afresh(tiny, small, tmp_path, capsys, 
     options = {"early_stopping_accuracy": other.get("early_stopping_accuracy")}
     model, loader, *rest = start()
     _, history = run(model, loader, *rest, **options, checkpoint=file)
-    assert capsys.readouterr().out == "run.pth is of a run with other weights or settings: starting afresh\n"
+    assert (
+        capsys.readouterr().out == "run.pth is of a run with other weights or settings: starting from the beginning\n"
+    )
     fresh, loader, *rest = start()
     _, expected = run(fresh, loader, *rest, **options)
     assert same(model, fresh)

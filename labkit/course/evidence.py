@@ -224,7 +224,7 @@ def looks_random(before: Weights | None, zero: Weights, layers: Sequence[str]) -
             return f"{name}: one end of the layer was preferred"
         gaps = gone.flatten().nonzero().flatten().diff()
         if len(gaps) > 20 and not gone.all() and len(gaps.unique()) == 1:
-            return f"{name}: the zeros stand at equal distances"
+            return f"{name}: the zeros are at equal distances"
     return ""
 
 

@@ -174,7 +174,7 @@ class _Reading:
                 for layer in prunable_layers(bare).values():
                     getattr(layer, "weight_mask", torch.ones(1)).fill_(1)
                 if _accuracy(bare, SCREEN) < USEFUL:
-                    flags.append(f"{name}: its weights tell no digits even without the mask; were they ever trained?")
+                    flags.append(f"{name}: its weights know no digits even without the mask; were they ever trained?")
         return flags
 
 
@@ -216,7 +216,7 @@ def _prediction(task: str, submission: Submission) -> float | None:
 
 def _about_the_seed(claimed: Any, seed: int, verdict: Verdict) -> list[str]:
     if not verdict.attempted:
-        return ["CNN_MNIST is untrained: the work does not start from a training of one's own"]
+        return ["CNN_MNIST is untrained: the work does not start from the student's own training"]
     if type(claimed) is int and claimed == seed:
         return []
     # Only these kinds: small nested tuples can be endless when spelt out.

@@ -24,7 +24,7 @@ WELCOME = """# Pruning labs
 Train a small network, prune it in every classic way, and measure what that does. Open a notebook by its link below;
 run the cell to see your points as they are now.
 
-This page is made anew by `make lab` and `labkit start`: keep no notes here."""
+`make lab` and `labkit start` make this page again: keep no notes here."""
 POINTS = re.compile(r"\(\d+ points?\)")  # what an answer in words is worth
 TITLE = re.compile(r"^# +(.+?)(?: +\(([^()]*\bmin\b[^()]*)\))? *$", re.MULTILINE)
 

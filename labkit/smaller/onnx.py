@@ -118,7 +118,7 @@ def export_onnx(model: CNN, path: str | Path) -> Path:
             check_parity(baked, OnnxNetwork(temporary), [(images, None)])
         except ValueError as error:
             problem = str(error).partition(": ")[2]
-            raise ValueError(f"onnxruntime computes something else than this network: {problem}") from None
+            raise ValueError(f"onnxruntime does not compute the same as this network: {problem}") from None
     return Path(path)
 
 

@@ -166,7 +166,7 @@ def _unpacked_weight(content: "_Reader", rows: int, each: int, most: int) -> np.
     where = (places + is_weight).cumsum()[is_weight] - 1
     whole = content.numbers(np.int8, len(where)).astype(np.float32)
     if len(where) and where[-1] >= rows * each:
-        raise ValueError(f"a weight stands at place {where[-1]} of {rows * each}")
+        raise ValueError(f"a weight is at place {where[-1]} of {rows * each}")
     if (np.abs(whole) > most).any():
         raise ValueError(f"a weight is {whole[np.abs(whole).argmax()]:.0f} of at most {most} steps")
     values = np.zeros(rows * each, np.float32)

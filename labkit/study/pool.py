@@ -108,7 +108,7 @@ def _stopped_in_words(path: Path, points: Sequence[Point], left: Collection[Poin
         yield
     except (TerminatedWorkerError, CancelledError, OSError) as error:
         finished = len(points) - len(left)
-        kept = f"{finished} points finished and kept in {path}, {len(left)} left; the same command goes on"
+        kept = f"{finished} points finished and kept in {path}, {len(left)} left; run the same command to go on"
         if not isinstance(error, OSError):
             cause = f"{scheduler} went away" if scheduler else "a worker died (was there memory enough?)"
             raise RuntimeError(f"{cause}: {kept} ({type(error).__name__})") from error

@@ -587,7 +587,7 @@ def mask_with_a_gradient(files, _):
     files["models/CNN_MNIST_L1.pth"] = network_file(state)
 
 
-@hostile("its weights tell no digits even without the mask")
+@hostile("its weights know no digits even without the mask")
 def forged_network(files, _):
     labkit.set_seed(7)
     files["models/CNN_MNIST_L1.pth"] = network_file(_l1(labkit.CNN()).state_dict())

@@ -572,9 +572,7 @@ def test_places_of_a_large_network_take_no_more_memory_than_its_weights(tmp_path
     ],
 )
 def test_places_beyond_the_layer_are_refused(tmp_path, part):
-    refuses(
-        tmp_path / "net.lks", tensors_of(smallest(), conv1__weight=part), "a weight stands at place .* of 9|9 weights"
-    )
+    refuses(tmp_path / "net.lks", tensors_of(smallest(), conv1__weight=part), "a weight is at place .* of 9|9 weights")
 
 
 def test_last_place_is_accepted(tmp_path):
