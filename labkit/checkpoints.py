@@ -133,7 +133,7 @@ def state_in(content: Mapping[Any, Any], path: Path) -> Mapping[Any, Any]:
 
 
 def load_metadata(name: str | Path) -> dict[str, Any]:
-    """What ``save_network`` was told about a network, by name or path as in ``load_network``.
+    """The metadata that ``save_network`` was given for a network, by name or path as in ``load_network``.
 
     Empty for a plain ``state_dict``.
     """
@@ -154,7 +154,7 @@ def load_optimizer(optimizer: Optimizer, name: str | Path = "optimizer") -> None
     """
     path = _saved(name)
     content = _read(path)
-    # A scheduler adds initial_lr to an optimizer's settings; all other names tell which optimizer it was.
+    # A scheduler adds initial_lr to an optimizer's settings; all other names identify the optimizer.
     own, theirs = optimizer.state_dict()["param_groups"], content.get("param_groups")
     groups = [group for group in theirs if isinstance(group, dict)] if isinstance(theirs, list) else []
     if [group.keys() - {"initial_lr"} for group in groups] != [group.keys() - {"initial_lr"} for group in own]:

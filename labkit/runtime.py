@@ -229,7 +229,7 @@ def hardware(device: torch.device) -> str:
 
 
 def footer() -> str:
-    """The line that ends each notebook. Versions and hardware stand in the notebook's record (``versions``)."""
+    """The line that ends each notebook. Versions and hardware are in the notebook's record (``versions``)."""
     return f"labkit †{version('labkit')}, training in †{precision(pick_device())}; more: labkit.versions()"
 
 

@@ -40,7 +40,7 @@ from labkit.rerun import comparison, execution, marks
 BUILD = runtime.PROJECT / "build" / "matrix"
 RECORDS = runtime.PROJECT / "data" / "results" / "reexecution.csv"
 CHOOSING = ("LABKIT_BF16", "LABKIT_QUICK", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
-# What decides the numbers beside the notebook itself; a change of these makes old rows old.
+# What decides the numbers, apart from the notebook itself; a change of these makes rows out of date.
 COMPUTING = ("labkit/cnn.py", "labkit/data.py", "labkit/training.py", "models/reference/**/*.pth")
 # Errors of a machine, and not of a notebook.
 ACCIDENTS = ("OSError", "MemoryError", "OutOfMemoryError", "KeyboardInterrupt")

@@ -27,7 +27,7 @@ def answer_path(task: str) -> Path:
 
 
 def fingerprint(weights: Weights) -> str:
-    """SHA-256 over the weights of all layers, to tell later which network an answer belongs to."""
+    """SHA-256 over the weights of all layers, to know later which network an answer belongs to."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
@@ -111,7 +111,7 @@ def content_of(task: str, value: Any, before: Weights | None = None) -> dict[str
 
 def _plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        # Masks of ones and zeros fit into a byte a weight; any other value is kept as it is, to be told of.
+        # Masks of ones and zeros fit into a byte a weight; any other value is kept as it is, and reported.
         value = value.detach().cpu().as_subclass(torch.Tensor).contiguous()
         # Copies: a slice would take the whole tensor that it was cut from along.
         return value.to(torch.uint8, copy=True) if bool(((value == 0) | (value == 1)).all()) else value.clone()

@@ -12,7 +12,7 @@ from labkit import runtime
 
 FORMAT = "labkit course 1"
 Json = dict[str, Any]  # an object of JSON: a course, a notebook, a cell, its metadata
-Spec = Mapping[str, Any]  # a cell, as course.json tells it
+Spec = Mapping[str, Any]  # a cell, as course.json describes it
 
 
 def course_files() -> list[Path]:

@@ -11,7 +11,7 @@ from labkit import runtime
 from labkit.course.submission.foreign import shown, visible
 
 SAVE = 'save it as CSV UTF-8 (Excel: "CSV UTF-8"; LibreOffice: "Text CSV", character set "Unicode (UTF-8)")'
-# Where a cell may begin for whoever reads with another separator, and what makes a formula of it.
+# Where a cell may begin for programs that read with another separator, and what turns it into a formula.
 BEGINNING = re.compile(r"((?:^|[;\t\n])[\s\"]*'*)([=+\-@|%＝＋－＠﹢﹣﹦﹫]?)")
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 Table = tuple[list[str], list[tuple[int, dict[str, str]]]]  # headings; number of a row, and heading -> text

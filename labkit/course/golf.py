@@ -1,9 +1,9 @@
-"""Pruning golf: the fewest weights that still tell the digits apart.
+"""Pruning golf: the fewest weights that still recognise the digits.
 
 A player hands in a sparse file. It is scored on the test images under one transform that follows from the course's
 salt. A network fitted to the plain test images gains less by that, and no more is kept from anybody: images and salt
 are on every player's machine, and the board prints the transform. It is a game of honour. Par for a number of weights
-is what the project's own networks reach there. The board is a CSV file beside a page of HTML.
+is what the project's own networks reach there. The board is a CSV file and a page of HTML.
 """
 
 import csv
@@ -152,7 +152,7 @@ def _check_sizes(network: CNN, path: Path) -> None:
 
 
 def course_of(salt: str) -> str:
-    """A course's short name on its board, which does not show its salt; whoever guesses the salt can confirm it."""
+    """A course's short name on its board, which does not show its salt; a guess of the salt can be confirmed."""
     return hashlib.sha256(f"golf board\n{salt}".encode()).hexdigest()[:8]
 
 

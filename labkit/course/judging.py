@@ -124,7 +124,7 @@ def check_shapes(network: CNN) -> None:
 
 
 def accurate(reached: float, level: float, hint: str, points: float = 1) -> Finding:
-    """Whether a network tells enough images right."""
+    """Whether a network gets enough images right."""
     return Finding(reached >= level, f"at least {level:.0%} of the images right", hint, points)
 
 
@@ -228,7 +228,7 @@ def _was_trained(network: CNN, pruned: Pruned, candidates: Mapping[str, Weights]
 
 
 def _still_useful(network: CNN, evidence: Evidence) -> Finding:
-    """Whether the network tells digits after its last round."""
+    """Whether the network recognises digits after its last round."""
     hint = "does every round train after pruning, with the gradients of this network?"
     useful = evidence.accuracy(network) >= USEFUL
     return Finding(useful, f"at least {USEFUL:.0%} of the images right after the last round", hint)
@@ -245,7 +245,7 @@ def _run_again(findings: list[Finding], task: Task) -> list[Finding]:
 
 
 def _hint_for_rounds(share: float) -> str:
-    """What a share of zeros tells of the number of rounds."""
+    """What a share of zeros says about the number of rounds."""
     if share < 0.01:
         return (
             "hardly any weight is zero: did each round prune, or were the masks removed before training? "

@@ -110,7 +110,7 @@ def copies(notebooks: Path) -> list[str]:
 
 
 def remarks(result: Result, course: Json, notebooks: Path) -> list[str]:
-    """What a student should hear about a graded submission beside the points, each thing once.
+    """What a student should know about a graded submission in addition to the points, each thing once.
 
     Args:
         result: what ``grading.grade`` found.

@@ -18,7 +18,7 @@ from labkit.course.submission.notebook import read_notebook
 from labkit.course.task import NOTEBOOKS, PROSE_STUB, TASKS
 
 NAME = "START.ipynb"
-MARK = "labkit_start"  # in the metadata of a page that may be written anew
+MARK = "labkit_start"  # in the metadata of a page that may be written again
 WELCOME = """# Pruning labs
 
 Train a small network, prune it in every classic way, and measure what that does. Open a notebook by its link below;
@@ -86,7 +86,7 @@ def _row(path: Path, kept: dict[str, Reached]) -> Row:
 
 
 def _points(reached: Reached | None, most: float) -> float:
-    """Points of a task; the file that keeps them may tell more than there are."""
+    """Points of a task; the file that keeps them may claim more than there are."""
     return min(reached.points, most) if reached else 0.0
 
 

@@ -1,6 +1,6 @@
 """Who works here, and the seed that follows from it.
 
-Graded work starts from a training of one's own: the seed comes from the student's ID and the course's salt, so that
+Graded work starts from the student's own training: the seed comes from the student's ID and the course's salt, so that
 networks of two students differ unless one is a copy of the other.
 """
 
@@ -96,6 +96,6 @@ def who() -> str:
 
 
 def seed() -> int:
-    """The seed for the work of whoever is signed in; 0 if nobody is."""
+    """The seed for the student who is signed in; 0 if nobody is."""
     student = who()
     return seed_of(student, salt()) if student else 0

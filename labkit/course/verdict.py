@@ -15,7 +15,7 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        holds: whether it is so; None if the files cannot tell, which costs nothing.
+        holds: whether it is so; None if the files do not show it, which costs nothing.
         text: what was looked at, and what was found.
         hint: where to look if it does not hold.
         points: what it is worth.
@@ -35,7 +35,7 @@ class Verdict:
         task: the task.
         findings: what was looked at; empty if the task was not attempted.
         flags: questions for the instructor; they never cost a point.
-        remarks: lines for whoever runs the check that belong to no finding.
+        remarks: lines for the person who runs the check that belong to no finding.
     """
 
     task: "Task"

@@ -38,7 +38,7 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
         raise ValueError(f"kept is {kept}; it must be from {len(masks)} (one weight a layer) to {weights:,} (all)")
     if scope not in ("global", "local", "erk"):
         raise ValueError(f"scope is {scope!r}; it must be 'global', 'local' or 'erk'")
-    # On the processor, where dice are thrown too: a tie must not fall otherwise on a GPU.
+    # On the processor, where random numbers come from, too: a tie must not be resolved differently on a GPU.
     masks = {name: mask.cpu() for name, mask in masks.items()}
     ranked = {name: score.cpu().double().flatten() for name, score in scores.items()}
     alive = {name: masks[name].flatten() > 0 for name in ranked}

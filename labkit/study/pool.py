@@ -118,7 +118,7 @@ def _stopped_in_words(path: Path, points: Sequence[Point], left: Collection[Poin
 
 
 def _check_before(waiting: Sequence[Point], done: Sequence[Record], path: Path, device: str) -> None:
-    """What would otherwise be told after hours: no images, or records that are not to be mixed."""
+    """What would otherwise show only after hours: no images, or records that are not to be mixed."""
     for name in sorted({point.dataset for point in waiting}):
         load_images(name, train=False)
     ours = software_of(torch.__version__, runtime.hardware(runtime.pick_device(device)))

@@ -71,7 +71,7 @@ class Record:
 
     @property
     def software(self) -> str:
-        """What the last digits depend on beside the processor: torch's version and the precision of training."""
+        """What the last digits depend on, apart from the processor: torch's version and the precision of training."""
         return software_of(self.torch, self.hardware)
 
 

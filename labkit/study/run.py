@@ -54,11 +54,11 @@ def run_point(point: Point, device: str = "cpu", scratch: Path | None = None, ne
         point: what to run.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         scratch: folder that keeps the state after each epoch, the last one too, until ``forget`` removes it; without
-            one, a killed run starts anew.
+            one, a killed run starts again.
         networks: folder for the network, as ``NAME.lks``; without one, it is thrown away.
 
     Returns:
-        What was found. The trained weights are rounded to 8 bits, the statistics of batch norm measured anew on
+        What was found. The trained weights are rounded to 8 bits, the statistics of batch norm measured again on
         training images, and all is measured on the network as loaded from its sparse file.
 
     Raises:
@@ -105,7 +105,7 @@ class _Run:
         self.begin()
         try:
             self.take_up(self.state.read())
-        except Exception:  # damaged in any of many ways: the run starts anew
+        except Exception:  # damaged in any of many ways: the run starts again
             self.begin()
 
     def begin(self) -> None:

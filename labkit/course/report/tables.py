@@ -53,7 +53,7 @@ def write_all(
     if (out / "grades.csv").exists():
         shutil.copyfile(out / "grades.csv", out / "grades.csv.before")
     possible = sum(task.points for task in TASKS.values()) + sum(most for _, most in written.questions.values())
-    order = sorted if anonymous else list  # that of IDs tells who is who
+    order = sorted if anonymous else list  # the order of IDs shows who is who
     results = {key: gradebook.checked(results[key], marks.get(key, {}), possible) for key in order(results)}
     keys = {entry.student: key for key, entry in entries.items() if entry.student}
     covered = _covered_by_group(keys, people)

@@ -105,7 +105,7 @@ class _Reader(pickle._Unpickler):  # the one in Python: no huge tables on reques
             raise Refused(f"calls {function.module}.{function.name}")
 
     def load_build(self) -> None:
-        # torch would let a tensor be told another size.
+        # torch would let a tensor get another size.
         if type(self.stack[-2]) is not dict:
             raise Refused("tells an object what it is")
         self.stack.pop()
@@ -174,7 +174,7 @@ def _members(archive: zipfile.ZipFile) -> tuple[bytes, dict[str, bytes]]:
     """The pickle, and the other members by their names beside it."""
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
-    if len({name.casefold() for name in names}) < len(names):  # torch does not tell upper from lower case
+    if len({name.casefold() for name in names}) < len(names):  # torch does not distinguish upper and lower case
         raise Refused("has two entries of one name")
     if sum(entry.file_size for entry in entries) > LIMITS[".pth"]:
         raise Refused(f"unpacks to more than {LIMITS['.pth'] // MEGABYTE} MB")

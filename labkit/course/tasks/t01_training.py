@@ -76,7 +76,7 @@ def _trained(task: Task, network: CNN, evidence: Evidence) -> Verdict:
 
 
 def _hint_for_training(batches: int, reached: float) -> str:
-    """Only the network is known; the number of batches that it has seen tells how far the training ran."""
+    """Only the network is known; the number of batches that it has seen shows how far the training ran."""
     optimizer = "did the optimizer get the parameters of this network"
     steps = "LinearLR counts steps, not epochs: total_iters=EPOCHS * len(train_loader)"
     if batches < 400:  # five epochs of quick mode have 430

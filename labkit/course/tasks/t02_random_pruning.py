@@ -9,7 +9,7 @@ from labkit.plots import VERMILION
 
 
 def _random_mask(task: Task, mask: object, evidence: Evidence) -> Verdict:
-    """02: exactly a quarter of conv1, chosen by dice."""
+    """02: exactly a quarter of conv1, chosen at random."""
     before, zero = evidence.before, {"conv1": judging.zeros_of(mask, "conv1", "mask_by_hand")}
     count = int(zero["conv1"].sum())
     if count == 0:
@@ -29,7 +29,7 @@ def _random_mask(task: Task, mask: object, evidence: Evidence) -> Verdict:
 
 
 def _random_zeros(pruned: Pruned) -> list[Finding]:
-    """02: 25 % of each convolution, chosen by dice."""
+    """02: 25 % of each convolution, chosen at random."""
     amounts = judging.quarters(pruned)
     why = looks_random(pruned.before, pruned.zero, CONVOLUTIONS)
     shares = [pruned.share([name]) for name in CONVOLUTIONS]
