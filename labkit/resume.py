@@ -82,7 +82,7 @@ class RunState:
         except Exception:  # what a broken file raises depends on where it is broken
             form, whole = "", False
         if not whole and (form == FORMAT or not form.startswith("labkit run ")):
-            raise ValueError(f"checkpoint is {self.path}, which is no unfinished run; give another name, or delete it")
+            raise ValueError(f"checkpoint is {self.path}, not an unfinished run; give another name, or delete it")
         return content if whole and content["settings"] == self.settings else None
 
     def take_up(self, content: dict[str, Any]) -> None:

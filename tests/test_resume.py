@@ -79,7 +79,7 @@ def test_file_of_another_sort_is_refused_with_its_name(tmp_path, change):
     state = resume.RunState({"counter": Counter(5)}, "as told", path)
     state.keep(1)
     torch.save({**state.content, **change}, path)
-    with pytest.raises(ValueError, match=r"a\.run, which is no unfinished run"):
+    with pytest.raises(ValueError, match=r"a\.run, not an unfinished run"):
         state.read()
 
 

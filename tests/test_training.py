@@ -621,7 +621,7 @@ def test_file_that_is_no_unfinished_run_is_refused_and_kept(tiny, small, tmp_pat
     file = tmp_path / "run.pth"
     write(file)
     before, model, untouched = file.read_bytes(), tiny(), tiny()
-    with pytest.raises(ValueError, match=r"run\.pth, which is no unfinished run"):
+    with pytest.raises(ValueError, match=r"run\.pth, not an unfinished run"):
         run(model, small(), sgd(model), 1, checkpoint=file)
     assert file.read_bytes() == before
     assert same(model, untouched)
@@ -630,7 +630,7 @@ def test_file_that_is_no_unfinished_run_is_refused_and_kept(tiny, small, tmp_pat
 def test_finished_network_is_never_taken_for_an_unfinished_run(tiny, small):
     file = labkit.save_network(labkit.CNN(channels=(4, 6, 8)), "CNN_MNIST")
     before, model = file.read_bytes(), tiny()
-    with pytest.raises(ValueError, match="no unfinished run"):
+    with pytest.raises(ValueError, match="not an unfinished run"):
         run(model, small(), sgd(model), 1, checkpoint=file)
     assert file.read_bytes() == before
 

@@ -206,12 +206,12 @@ def _about_the_entry(entry: Entry, people: Sequence[Person], submitted: Mapping[
     if entry.older:
         yield f"{len(entry.older) + 1} submissions; the newest counts, not {', '.join(entry.older)}"
     if entry.late:
-        yield "late, says the platform"
+        yield "late, according to the platform"
     if people and entry.student not in {person.student for person in people}:
-        yield f"{entry.student or 'nobody that could be told'} is not on the roster"
+        yield f"{entry.student or 'somebody unknown'} is not on the roster"
     if not entry.student:
-        number = f", and {entry.platform_id} is no number of the roster" if entry.platform_id and people else ""
-        yield f"whose is {shown(entry.path.name)}? No ID in it, none in its name{number}"
+        number = f", and {entry.platform_id} is not in the roster" if entry.platform_id and people else ""
+        yield f"who made {shown(entry.path.name)}? There is no ID in it or in its name{number}"
     elif submitted[entry.student] > 1:
         yield f"another submission says that it is by {entry.student}, too"
     if entry.student and entry.named not in ("", entry.student):

@@ -44,7 +44,7 @@ def read_course(path: Path) -> Json:
             raise ValueError("its version is no text, or its notebooks are no lists of cells")
         return {**course, "salt": checked_salt(course["salt"])}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is no course.json of a release ({error}); get the course's folder again") from None
+        raise ValueError(f"{path} is not a course.json of a release ({error}); get the folder again") from None
 
 
 def _are_cells(cells: Any) -> bool:

@@ -119,7 +119,7 @@ def _without_solutions(cell: NotebookNode, where: str) -> str:
                 raise ValueError(f"{where}: {END} without {BEGIN}")
             inside = False
         elif LOOKS_LIKE.search(line):
-            raise ValueError(f"{where}: {line.strip()!r} is no marker; write {BEGIN} or {END}")
+            raise ValueError(f"{where}: {line.strip()!r} is not a marker; write {BEGIN} or {END}")
         elif not inside:
             lines.append(line)
     if inside:

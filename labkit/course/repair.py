@@ -34,7 +34,7 @@ def find_notebook(name: str, folder: Path) -> Path:
     if not path.is_file():
         alike = ", ".join(sorted(one.name for one in path.parent.glob(f"*{path.stem[:6]}*.ipynb")))
         mine = f"is {alike} yours? Rename it to {path.name}" if alike else "give a number such as 03, or a notebook"
-        raise FileNotFoundError(f"{path} is no file; {mine}")
+        raise FileNotFoundError(f"{path} is not a file; {mine}")
     return path
 
 
@@ -54,7 +54,7 @@ def repair(path: Path, course: Json) -> list[str]:
     """
     given = course["notebooks"].get(path.stem)
     if given is None:
-        raise ValueError(f"{path.name} is no notebook of this course; its names are {', '.join(course['notebooks'])}")
+        raise ValueError(f"{path.name} is not in this course; its notebooks are {', '.join(course['notebooks'])}")
     if not all("source" in spec for spec in given):
         raise ValueError("this course.json is too old: it does not hold the cells; get the course's folder again")
     content = path.read_bytes()

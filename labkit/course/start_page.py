@@ -138,7 +138,7 @@ def write_start(folder: Path) -> Path:
     """
     path = folder / NAME
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder")
+        raise FileNotFoundError(f"{folder} is not a folder")
     if (path.exists() or path.is_symlink()) and not _is_ours(path):
         raise FileExistsError(f"{path} was not made by labkit start; move it away to get a new one")
     text = json.dumps(_notebook(_shown(page(folder))), indent=1, ensure_ascii=False) + "\n"

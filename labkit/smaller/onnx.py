@@ -39,7 +39,7 @@ class OnnxNetwork(nn.Module):
         super().__init__()
         self.path = Path(path)
         if not self.path.is_file():
-            raise FileNotFoundError(f"{self.path} is no file; export_onnx writes such files")
+            raise FileNotFoundError(f"{self.path} is not a file; export_onnx writes such files")
         self._sessions: dict[int, Any] = {}  # one for each number of threads: onnxruntime cannot change it later
         takes, gives = self._session().get_inputs(), self._session().get_outputs()
         if len(takes) != 1 or len(gives) != 1 or len(takes[0].shape) != 4 or takes[0].type != "tensor(float)":

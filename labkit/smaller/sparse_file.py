@@ -65,7 +65,7 @@ def load_sparse(path: str | Path) -> CNN:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file; save_sparse writes such files")
+        raise FileNotFoundError(f"{path} is not a file; save_sparse writes such files")
     # A network's file cannot be longer than its numbers: read no more than that of a wrong file.
     with path.open("rb") as file:
         content = file.read(min(8 * MOST_PARAMETERS, path.stat().st_size))

@@ -766,22 +766,22 @@ def _nameless(files, path, told):
     zipped(files | {"manifest.json": json.dumps(manifest).encode()}, path)
 
 
-@hostile(r"whose is labs_<img src=x onerror=alert", alone=False)
+@hostile(r"who made labs_<img src=x onerror=alert", alone=False)
 def id_of_markup(files, path):
     _nameless(files, path.with_name("labs_<img src=x onerror=alert(3)>.zip"), "<img src=x onerror=alert(3)>")
 
 
-@hostile(r"whose is =HYPERLINK", alone=False)
+@hostile(r"who made =HYPERLINK", alone=False)
 def id_of_a_formula(files, path):
     _nameless(files, path.with_name('=HYPERLINK("x").zip'), '=HYPERLINK("x")')
 
 
-@hostile(r"whose is labs_\.\.", alone=False)
+@hostile(r"who made labs_\.\.", alone=False)
 def id_of_a_path(files, path):
     _nameless(files, path.with_name("labs_..\\..\\x.zip"), "../../x")
 
 
-@hostile(r"whose is labs_.*<U\+DCFF>", alone=False)
+@hostile(r"who made labs_.*<U\+DCFF>", alone=False)
 def name_of_a_zip_not_utf8(files, path):
     _nameless(files, Path(os.fsdecode(os.fsencode(path.parent) + b"/labs_\xff\xfe!.zip")), "")
 
@@ -1322,7 +1322,7 @@ def test_names_of_canvas_tell_the_student_the_attempt_and_that_it_is_late(few, t
     assert set(rows) == {"jd1", "kk2"}
     assert (rows["jd1"]["name"], rows["jd1"]["attempts"]) == ("Jane Doe", "2")
     assert (rows["jd1"]["days_late"], rows["jd1"]["late_days_allowed"]) == ("2", "2")
-    assert "late, says the platform" in rows["jd1"]["flags"]
+    assert "late, according to the platform" in rows["jd1"]["flags"]
     assert "the newest counts, not doejane_LATE_12345_678_labs_x.zip" in rows["jd1"]["flags"]
     assert (rows["kk2"]["flags"], rows["kk2"]["days_late"]) == ("", "0")
 

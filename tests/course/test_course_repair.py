@@ -429,7 +429,7 @@ def test_course_of_before_there_was_a_repair_is_told(tmp_path, worked):
 
 def test_notebook_of_no_course_is_told(tmp_path, worked):
     path = write(tmp_path, worked).rename(tmp_path / "mine.ipynb")
-    with pytest.raises(ValueError, match=r"mine\.ipynb is no notebook of this course; its names are 01_training, "):
+    with pytest.raises(ValueError, match=r"mine\.ipynb is not in this course; its notebooks are 01_training, "):
         repair.repair(path, course_work.course())
 
 
@@ -488,7 +488,7 @@ def test_labkit_repair_of_several_goes_on_after_one_that_can_not_be(labs):
     done = labkit("repair", "03", "07", "02", "--notebooks", "notebooks")
     assert done.exit_code == 2
     assert "03_l1_pruning.ipynb is not JSON" in done.output
-    assert "07_smaller_and_faster.ipynb is no file" in done.output
+    assert "07_smaller_and_faster.ipynb is not a file" in done.output
     assert f"{FILE}: repaired" in done.output
     assert "Traceback" not in done.output
 

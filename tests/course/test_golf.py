@@ -158,7 +158,7 @@ REFUSED = {
     of_the_project: r"is MNIST_\S+_s0\.lks, the project's own",
     truncated: "is damaged or truncated",
     text: "is not a sparse file of labkit",
-    str: "is no file",  # writes none
+    str: "is not a file",  # writes none
 }
 
 

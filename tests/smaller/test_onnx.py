@@ -348,9 +348,9 @@ def test_parity_of_a_network_of_double_precision_can_be_checked(little):
 
 def test_missing_file_and_folder_are_named(tmp_path):
     for path in (tmp_path / "net.onnx", tmp_path):
-        with pytest.raises(FileNotFoundError, match=f"{path.name} is no file; export_onnx writes such files"):
+        with pytest.raises(FileNotFoundError, match=f"{path.name} is not a file; export_onnx writes such files"):
             labkit.OnnxNetwork(path)
-        with pytest.raises(FileNotFoundError, match=f"{path.name} is no file"):
+        with pytest.raises(FileNotFoundError, match=f"{path.name} is not a file"):
             labkit.quantize_onnx(path, tmp_path / "q.onnx", [])
 
 

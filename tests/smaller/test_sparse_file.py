@@ -374,7 +374,7 @@ def test_reference_network_is_as_accurate_in_8_bits(tmp_path, digits):
 
 
 def test_missing_file_and_folder_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"net\.lks is no file; save_sparse writes such files"):
+    with pytest.raises(FileNotFoundError, match=r"net\.lks is not a file; save_sparse writes such files"):
         labkit.load_sparse(tmp_path / "net.lks")
     with pytest.raises((FileNotFoundError, IsADirectoryError, ValueError), match=str(tmp_path)):
         labkit.load_sparse(tmp_path)
