@@ -934,7 +934,7 @@ def test_changed_cells_are_named_by_their_headings_with_the_way_back(whole, tmp_
         "compared; to repair that: labkit repair 04",
         "02_random_pruning: the given cell below 'Look: the network before', the check below 'Act, by hand: one mask' "
         "were changed; the first given cell below 'Look again: are some weights zero?' is there 2 times; the task "
-        "below 'Predict' is missing; the given cells are in another order; to get back what was handed out: "
+        "below 'Predict' is missing; the given cells are in another order; to restore what was handed out: "
         "labkit repair 02",
         "03_l1_pruning: the given cells are in another order; to restore what was handed out: labkit repair 03",
     ]
