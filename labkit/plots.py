@@ -17,6 +17,7 @@ import torch
 from IPython import get_ipython
 from IPython.display import display
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -68,18 +69,22 @@ def _description(ax: Axes) -> str:
         x, y = (np.asarray(values, dtype=float) for values in line.get_data())
         drawn = np.flatnonzero(np.isfinite(y))
         if len(drawn) and not str(line.get_label()).startswith("_"):
-            ends = " to ".join(f"{about(y[i])} at {x[i]:.4g}" for i in drawn[[0, -1]])
+            ends = " to ".join(f"{about(y[i])} at {x[i]:{',.0f' if x[i] >= 1000 else '.4g'}}" for i in drawn[[0, -1]])
             parts.append(f"{line.get_label()} {f'from {ends}' if np.ptp(y[drawn]) else about(y[drawn])}")
     for bars in ax.containers:
         if isinstance(bars, BarContainer):
             parts.append(f"{len(bars)} bars, {about(np.asarray(bars.datavalues, dtype=float))}")
+    for dots in ax.collections:
+        if isinstance(dots, PathCollection) and not str(dots.get_label()).startswith("_"):
+            parts.append(f"{len(np.asarray(dots.get_offsets()))} points, {dots.get_label()}")
     title = f"{ax.get_title()}: " if ax.get_title() else ""
-    return f"{title}{ax.get_ylabel() or 'y'} against {ax.get_xlabel() or 'x'}: {'; '.join(parts)}."
+    return f"{title}chart of {ax.get_ylabel() or 'y'} against {ax.get_xlabel() or 'x'}: {'; '.join(parts)}."
 
 
 def about(values: npt.ArrayLike) -> str:
     """Measured values in three digits, marked as such: ≈0.985, or from the smallest to the largest."""
-    return " to ".join(dict.fromkeys(f"≈{value:.3g}" for value in (np.min(values), np.max(values))))
+    array = np.asarray(values)  # NumPy's min takes no tensor
+    return " to ".join(dict.fromkeys(f"≈{value:.3g}" for value in (array.min(), array.max())))
 
 
 def draw_loss_test(
@@ -237,12 +242,14 @@ def draw_accuracy_sparsity(
         label = name if fallen is not None else f"{name} (never)"
         for ax, key, scale in zip(axes, ("accuracy", "loss"), (100, 1), strict=True):
             x = [scale * point[key] for point in points]
+            ends = " to ".join(f"{about(x[i])} at {height[i]:.3g} %" for i in (0, -1))
+            ax.set_label(f"{ax.get_label()}{'; ' if number else f'{key} at each sparsity: '}{label} from {ends}")
             ax.plot(x, height, label=label, markersize=5, **style(number))
             if fallen is not None:
                 ring = COLOURS[number % 6]
                 ax.plot(x[fallen], height[fallen], "o", color=ring, fillstyle="none", ms=15, markeredgewidth=1.8)
     for ax, label in zip(axes, ("accuracy [%]", "loss [nats]"), strict=True):
-        tidy(ax, xlabel=f"validation {label}", ylabel="sparsity [%]")
+        tidy(ax, xlabel=f"validation {label}", ylabel="sparsity [%]", label=f"Validation {ax.get_label()}.")
     title = f"○ first more than {100 * drop:g} percentage point below its start"
     axes[1].legend(fontsize=8, title=title, title_fontsize=8)
     return axes
@@ -276,7 +283,7 @@ def draw_groups(groups: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | N
         ax.plot([middle, middle], [row - 0.3, row + 0.3], color="black", linewidth=2)
         text = f"median {middle:.{1 if middle >= 1 else 2}f}"
         ax.annotate(text, (middle, row - 0.32), ha="center", va="bottom", fontsize=8)
-        sentences.append(f"{name}: median {about(middle)} of {len(values)}, {about(values)}")
+        sentences.append(f"{name}: median {about(middle)}, from {about(values)}, n = {len(values)}")
     ax.set_yticks(range(len(groups)), list(groups))
     tidy(ax, xlabel=xlabel, ylim=(len(groups) - 0.4, -0.75), label=f"{xlabel}. {'; '.join(sentences)}.")
     return ax
