@@ -283,7 +283,7 @@ def draw_groups(groups: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | N
         ax.plot([middle, middle], [row - 0.3, row + 0.3], color="black", linewidth=2)
         text = f"median {middle:.{1 if middle >= 1 else 2}f}"
         ax.annotate(text, (middle, row - 0.32), ha="center", va="bottom", fontsize=8)
-        sentences.append(f"{name}: median {about(middle)}, from {about(values)}, n = {len(values)}")
+        sentences.append(f"{name}: median {about(middle)} ({about(values)}, n = {len(values)})")
     ax.set_yticks(range(len(groups)), list(groups))
     tidy(ax, xlabel=xlabel, ylim=(len(groups) - 0.4, -0.75), label=f"{xlabel}. {'; '.join(sentences)}.")
     return ax
