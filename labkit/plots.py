@@ -14,7 +14,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 import torch
-from IPython import get_ipython
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
@@ -24,6 +23,7 @@ from matplotlib.patches import Patch
 from tabulate import tabulate
 from torch import nn
 
+from labkit.progress import notebook
 from labkit.sparsity import effective_weight, prunable_layers, sparsity_report
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
@@ -45,7 +45,7 @@ def show(axes: Axes | Iterable[Axes] | Figure, alt: str = "") -> None:
     """
     first = axes if isinstance(axes, Figure) else np.ravel(np.asarray(axes, dtype=object))[0]
     figure, text = first.figure, alt or alternative(first.figure)
-    if get_ipython() is None:  # a script
+    if notebook() is None:  # a script or a terminal
         plt.show()
     else:
         # Under the type is where nbconvert and IPython look, on top where Jupyter's proposal wants it.
@@ -243,7 +243,7 @@ def draw_accuracy_sparsity(
         for ax, key, scale in zip(axes, ("accuracy", "loss"), (100, 1), strict=True):
             x = [scale * point[key] for point in points]
             ends = " to ".join(f"{about(x[i])} at {height[i]:.3g} %" for i in (0, -1))
-            ax.set_label(f"{ax.get_label()}{'; ' if number else f'{key} at each sparsity: '}{label} from {ends}")
+            ax.set_label(f"{ax.get_label()}{'; ' if number else f'{key} at each sparsity: '}{name} from {ends}")
             ax.plot(x, height, label=label, markersize=5, **style(number))
             if fallen is not None:
                 ring = COLOURS[number % 6]

@@ -397,7 +397,7 @@ def test_sensitivity_of_any_number_of_layers_is_drawn(count):
 def shown(monkeypatch, *arguments):
     """The text that ``show`` stores, in a notebook."""
     calls = []
-    monkeypatch.setattr(plots, "get_ipython", lambda: True)
+    monkeypatch.setattr(plots, "notebook", lambda: True)
     monkeypatch.setattr(plots, "display", lambda _, metadata: calls.append(metadata))
     before = plt.get_fignums()
     labkit.show(*arguments)

@@ -63,7 +63,7 @@ def draw_bars(names: Sequence[str], panels: Mapping[str, Sequence[float]], axes:
         bars = ax.barh(range(len(values)), values, color=[COLOURS[i % 6] for i in range(len(values))], height=0.7)
         numbers = [_compared(value, values[0]) for value in values]
         ax.bar_label(bars, numbers, fontsize=8, padding=6)
-        pairs = (f"{' '.join(name.split())} ≈{number}" for name, number in zip(names, numbers, strict=True))
+        pairs = (" ".join(f"{name} ≈{number}".split()) for name, number in zip(names, numbers, strict=True))
         ax.set_label(f"{label}: {', '.join(pairs)}.")
         ax.set(xlabel=label, xlim=(0, 1.55 * max(values) or 1), yticks=[])
         ax.invert_yaxis()
