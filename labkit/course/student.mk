@@ -14,7 +14,7 @@ UV := $(BIN) -m uv
 unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help lab html pack clean FORCE
+.PHONY: help lab pack clean FORCE
 
 help:  ## this list
 	@echo 'make <target>, such as: make lab'
@@ -25,11 +25,6 @@ help:  ## this list
 lab: .venv/installed  ## open JupyterLab with a page of all notebooks, your points, and what is next
 	@$(BIN) -m labkit.cli start || true
 	cd notebooks && ../$(BIN) -m jupyterlab $$(ls START.ipynb 2>/dev/null) $(ARGS)
-
-html: .venv/installed  ## one page for each notebook as it is now, to print or to have read aloud: build/html
-	@$(BIN) -m nbconvert --to html --template accessible --TemplateExporter.extra_template_basedirs=labkit/rerun/templates \
-	  --log-level=WARN --output-dir build/html notebooks/[0-9]*.ipynb
-	@echo 'open build/html'
 
 pack: .venv/installed  ## make the zip to hand in: make pack STUDENT=ab1234
 	@$(BIN) -m labkit.cli pack --student "$(STUDENT)" $(ARGS)
