@@ -69,10 +69,11 @@ test-course: .venv/installed  ## blank notebooks, 500 honest and 200 timed submi
 	$(UV) pip install --quiet --python $(BIN) -c requirements.lock 'nbgrader==0.9.6'
 	OMP_NUM_THREADS=1 $(PYTEST) tests/slow $(ARGS)
 
-lint: .venv/installed  ## ruff and mypy, over code and notebooks
+lint: .venv/installed  ## ruff, mypy and codespell, over code, notebooks and pages
 	$(BIN) -m ruff check
 	$(BIN) -m ruff format --check
 	$(BIN) -m mypy
+	$(BIN) -m codespell_lib
 
 matrix: .venv/installed  ## re-execute every notebook under ten settings, recorded in data/results/reexecution.csv (hours; resumes)
 	@$(BIN) scripts/matrix.py $(ARGS)

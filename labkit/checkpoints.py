@@ -45,7 +45,7 @@ def save_network(model: nn.Module, name: str | Path, **metadata: str | int | flo
     Raises:
         ValueError: no CNN, one that ``load_network`` could not load, weights that are not finite numbers, or metadata
             that is not plain.
-        OSError: the folder can not be written; an older file stays as it was.
+        OSError: the folder cannot be written; an older file stays as it was.
     """
     for key, value in metadata.items():
         # Exactly these types: a NumPy float or torch's version string would not load with weights_only=True.
@@ -133,7 +133,7 @@ def state_in(content: Mapping[Any, Any], path: Path) -> Mapping[Any, Any]:
 
 
 def load_metadata(name: str | Path) -> dict[str, Any]:
-    """What ``save_network`` was told about a network, by name or path as in ``load_network``.
+    """The metadata that ``save_network`` was given for a network, by name or path as in ``load_network``.
 
     Empty for a plain ``state_dict``.
     """
@@ -154,7 +154,7 @@ def load_optimizer(optimizer: Optimizer, name: str | Path = "optimizer") -> None
     """
     path = _saved(name)
     content = _read(path)
-    # A scheduler adds initial_lr to an optimizer's settings; all other names tell which optimizer it was.
+    # A scheduler adds initial_lr to an optimizer's settings; all other names identify the optimizer.
     own, theirs = optimizer.state_dict()["param_groups"], content.get("param_groups")
     groups = [group for group in theirs if isinstance(group, dict)] if isinstance(theirs, list) else []
     if [group.keys() - {"initial_lr"} for group in groups] != [group.keys() - {"initial_lr"} for group in own]:

@@ -25,7 +25,7 @@ def main() -> None:
     """The pruning labs from the command line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can not show ends nothing
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends nothing
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def make_table(title: str, texts: Sequence[str], numbers: Sequence[str], caption
 
 
 def make_bar(console: Console, title: str, column: ProgressColumn, seconds: float) -> Progress:
-    """A bar of progress that looks back so many seconds to tell how many are left."""
+    """A bar of progress that estimates the time left from so many past seconds."""
     columns = (TextColumn(title), BarColumn(), column, TimeElapsedColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, speed_estimate_period=seconds)
 

@@ -140,7 +140,7 @@ class Loader:
         if images.ndim != 3 or images.shape[1] != images.shape[2] or images.dtype != torch.uint8:
             raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; they must be uint8 (N, side, side)")
         if labels.shape != images.shape[:1]:
-            raise ValueError(f"labels are {tuple(labels.shape)} for {len(images)} images; they must be one a image")
+            raise ValueError(f"labels are {tuple(labels.shape)} for {len(images)} images; they must be one per image")
         if type(self.batch_size) is not int or self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size!r}; it must be a whole number >= 1")
         if type(self.seed) is not int or self.seed < 0:
@@ -161,7 +161,7 @@ class Loader:
                 X = augment(X, draw_augmentation(len(X), X.shape[1], generator))
             X = X.unsqueeze(1).float().div_(255)  # (B, 1, side, side)
             # Convolutions on the CPU are faster on channels-last batches; the weights stay as they are, since
-            # torch.nn.utils.prune can not handle channels-last weights.
+            # torch.nn.utils.prune cannot handle channels-last weights.
             yield X.to(memory_format=torch.channels_last), self.labels[chosen]
         self.epoch += 1
 

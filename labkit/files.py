@@ -26,7 +26,7 @@ def save_record(
 
     Raises:
         ValueError: a number is missing or out of range.
-        OSError: the folder can not be written.
+        OSError: the folder cannot be written.
     """
     if not re.fullmatch(r"\w[\w.-]*", str(notebook)):
         raise ValueError(f"notebook is {notebook!r}; it must be a plain name such as '02_random_pruning'")

@@ -1,4 +1,4 @@
-"""What the labs show: figures, tables, predictions beside measurements, claims.
+"""What the labs show: figures, tables, predictions and measurements, claims.
 
 A figure is drawn on the axes that are given, or on new ones, and returns the axes; only ``show`` shows one. What names
 and lines do not tell somebody who cannot see them, a sentence tells that the axes carry as their label. The colours are
@@ -375,7 +375,7 @@ def check_claims(*claims: Claim) -> None:
     """Print ✓ or ✗ for each claim of a notebook, with the reason to look for where it does not hold.
 
     Args:
-        claims: (the claim, a function without arguments that tells whether it holds, where to look if not). An error
+        claims: (the claim, a function without arguments that returns whether it holds, where to look if not). An error
             in the function counts as ✗ and is named.
     """
     for claim, holds, reason in claims:

@@ -1,6 +1,6 @@
 """How far a long computation is: tqdm, which a notebook shows as one line for a cell, however many loops are open.
 
-The line counts the outer loops (``round 3 of 10``), tells the time that is left of the outermost one, and what the
+The line counts the outer loops (``round 3 of 10``), shows the time that is left for the outermost loop, and what the
 innermost said last. At the end of the cell it says what was done and how long it took, or where it stopped. It is plain
 HTML, and needs no widget that a saved notebook would miss.
 """
@@ -26,10 +26,10 @@ def progress(steps: Sized, name: str, done: int = 0, colour: str = "") -> "tqdm[
         steps: what to loop over.
         name: of one step, such as ``"round"``.
         done: steps of the same work that were done earlier, and are only counted.
-        colour: of the bar; a loop with a colour of its own is told in percent.
+        colour: of the bar; a loop with its own colour is shown in percent.
 
     Returns:
-        A tqdm: to loop over, and a context that closes it; ``set_postfix_str`` says something beside the count.
+        A tqdm: to loop over, and a context that closes it; ``set_postfix_str`` adds something to the count.
     """
     off = not (runtime.bars_are_on() and sys.stderr)  # a program may have no stderr
     shown: dict[str, Any] = {"desc": name, "colour": colour or None, "disable": off}
@@ -45,7 +45,7 @@ class _CellLine(tqdm):  # type: ignore[type-arg]
     id = ""  # of the cell's line, once it is shown
     stopped = last = ""  # where a loop of the cell ended early, and where the last loop ended
     began = 0.0  # when the cell's first loop began; then the end of the cell is waited for
-    share = 0.0  # the most steps of a bar that were seen done: a second loop within a step starts anew, the step not
+    share = 0.0  # the most steps of a bar that were done: a second loop within a step starts again, the step does not
     total: Any
 
     def __init__(self, *arguments: Any, **named: Any) -> None:

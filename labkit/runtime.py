@@ -151,7 +151,7 @@ def check_writable(path: Path) -> None:
     """Make sure, before long work, that a file can be written there.
 
     Raises:
-        OSError: it is a folder, or its folder can not be made or written.
+        OSError: it is a folder, or its folder cannot be made or written.
     """
     if path.is_dir():
         raise OSError(f"{path} is a folder; it must be a file")
@@ -159,7 +159,7 @@ def check_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
-        raise OSError(f"{path.parent} can not be written ({error.strerror}); it must be a writable folder") from None
+        raise OSError(f"{path.parent} cannot be written ({error.strerror}); it must be a writable folder") from None
 
 
 def load_tensors(path: Path) -> Any:
@@ -184,7 +184,7 @@ def save_tensors(path: Path, content: object, check: Callable[[Path], object] = 
         check: reads what was written before it takes its place; an error of it leaves an older file as it was.
 
     Raises:
-        OSError: the folder can not be made or written, or the disk is full.
+        OSError: the folder cannot be made or written, or the disk is full.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -199,7 +199,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place only when the block ends without an error.
 
     Raises:
-        OSError: the folder can not be made or written; ``path`` is as it was.
+        OSError: the folder cannot be made or written; ``path`` is as it was.
     """
     check_writable(path)
     # Not made by tempfile: what that makes is readable for others only after a chmod, which network drives refuse.
@@ -229,7 +229,7 @@ def hardware(device: torch.device) -> str:
 
 
 def footer() -> str:
-    """The line that ends each notebook. Versions and hardware stand in the notebook's record (``versions``)."""
+    """The line that ends each notebook. Versions and hardware are in the notebook's record (``versions``)."""
     return f"labkit †{version('labkit')}, training in †{precision(pick_device())}; more: labkit.versions()"
 
 

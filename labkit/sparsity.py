@@ -165,7 +165,7 @@ def _masks(model: nn.Module) -> list[tuple[nn.Module, prune.BasePruningMethod]]:
 def refresh_weights(model: nn.Module) -> None:
     """Make ``layer.weight`` of every pruned layer the product of its weights and its mask again, in place.
 
-    Needed after ``optimizer.step()`` and ``load_state_dict`` by whoever reads ``layer.weight`` itself.
+    Needed after ``optimizer.step()`` and ``load_state_dict`` by code that reads ``layer.weight`` itself.
     """
     for layer, hook in _masks(model):
         setattr(layer, hook._tensor_name, hook.apply_mask(layer))

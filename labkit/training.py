@@ -160,7 +160,7 @@ def test_or_train(
         scheduler: stepped after every optimizer step.
         checkpoint: a file that keeps every finished epoch until the run ends. An interrupted run (or a dead kernel)
             called again with the same arguments goes on after the last finished epoch, and ends bit for bit as if it
-            had never stopped. A run with other arguments starts afresh.
+            had never stopped. A run with other arguments starts from the beginning.
 
     Returns:
         (model, history), history with the keys loss_train, acc_train, loss_test, acc_test: one number an epoch, or
@@ -280,7 +280,7 @@ def before_and_after(
         prune_layer: prunes one layer in place; called with each convolution and the amount, if there is one.
         loader: the images that the accuracies are measured on.
         tuning: the images that the statistics of BatchNorm are measured on.
-        amount: what ``prune_layer`` is to be told.
+        amount: what ``prune_layer`` gets.
 
     Raises:
         ValueError: an empty loader.
@@ -296,7 +296,7 @@ def before_and_after(
 
 @torch.no_grad()
 def reestimate_batchnorm(model: nn.Module, loader: Batches, device: torch.device) -> None:
-    """Measure the means and variances of all BatchNorm layers anew on the loader's images, in place; no weight changes.
+    """Measure the means and variances of all BatchNorm layers again on a loader's images, in place; no weight changes.
 
     Each becomes the plain average, over the batches, of the batch's own mean or variance (Wu and Johnson 2021,
     "Rethinking 'Batch' in BatchNorm", call it PreciseBN).
@@ -339,7 +339,7 @@ def _start(state: RunState, weights: str, history: History) -> str:
         print(f"going on after epoch {content['epoch']}, from {name}")
         return str(content["counts"]["start"])
     if state.path is not None and state.path.exists():
-        print(f"{name} is of a run with other weights or settings: starting afresh")
+        print(f"{name} is of a run with other weights or settings: starting from the beginning")
     state.keep(0, history=history, start=weights)
     return weights
 

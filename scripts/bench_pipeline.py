@@ -1,9 +1,9 @@
 """Measure labkit's pipeline beside the original's, in one process, taking turns.
 
 It fails (exit status 1) only if the precision that labkit chooses is over 10 % slower than the other one: both are
-measured, also where bfloat16 must be emulated. What else a library decides without a word it only reports: kernels of
+measured, also where bfloat16 must be emulated. It only reports what else a library decides silently: kernels of
 oneDNN that are its slow reference, the cost of denormal numbers, and one thread beside two. (How many threads is left
-to torch, or to who runs it: two are faster alone, and far slower beside another process.)
+to torch, or to the person who runs it: two are faster alone, and far slower beside another process.)
 
     make bench                    # or: python scripts/bench_pipeline.py --steps 200
 

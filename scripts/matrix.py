@@ -40,7 +40,7 @@ from labkit.rerun import comparison, execution, marks
 BUILD = runtime.PROJECT / "build" / "matrix"
 RECORDS = runtime.PROJECT / "data" / "results" / "reexecution.csv"
 CHOOSING = ("LABKIT_BF16", "LABKIT_QUICK", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
-# What decides the numbers beside the notebook itself; a change of these makes old rows old.
+# What decides the numbers, apart from the notebook itself; a change of these makes rows out of date.
 COMPUTING = ("labkit/cnn.py", "labkit/data.py", "labkit/training.py", "models/reference/**/*.pth")
 # Errors of a machine, and not of a notebook.
 ACCIDENTS = ("OSError", "MemoryError", "OutOfMemoryError", "KeyboardInterrupt")
@@ -233,7 +233,7 @@ def python_of(setting: Setting) -> Path:
     """The interpreter of a setting, its environment made if need be.
 
     Raises:
-        ValueError: its packages can not be resolved or installed.
+        ValueError: its packages cannot be resolved or installed.
     """
     if not setting.own_packages:
         return Path(sys.executable)
@@ -252,7 +252,7 @@ def python_of(setting: Setting) -> Path:
         for step in steps:
             done = subprocess.run(step, capture_output=True, text=True)
             if done.returncode:
-                raise ValueError(f"its packages can not be installed: {' '.join(done.stderr.split())[-400:]}")
+                raise ValueError(f"its packages cannot be installed: {' '.join(done.stderr.split())[-400:]}")
         stamp.write_text(wanted, encoding="utf-8")
     return python
 
@@ -272,7 +272,7 @@ def requirements(setting: Setting, python: str) -> str:
     command += [f"--torch-backend={backend}"] if backend else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise ValueError(f"its packages can not be resolved: {' '.join(done.stderr.split())[-400:]}")
+        raise ValueError(f"its packages cannot be resolved: {' '.join(done.stderr.split())[-400:]}")
     return done.stdout
 
 
@@ -454,7 +454,7 @@ def main() -> None:
         try:
             digest(path)
         except Exception as error:  # whatever nbformat says of a file that is no notebook
-            parser.error(f"{path} can not be read as a notebook ({type(error).__name__})")
+            parser.error(f"{path} cannot be read as a notebook ({type(error).__name__})")
     BUILD.mkdir(parents=True, exist_ok=True)
     missing = 0
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
@@ -475,10 +475,10 @@ def main() -> None:
         console.print("another matrix runs in this folder; wait for it", style="red")
         sys.exit(2)
     except KeyboardInterrupt:
-        console.print(f"interrupted; what is finished is kept in {asked.out}, the same command goes on", style="red")
+        console.print(f"interrupted; finished runs stay in {asked.out}; run the same command to go on", style="red")
         sys.exit(130)
     except (OSError, ValueError) as error:
-        goes_on = "; what is finished is kept, the same command goes on" if isinstance(error, OSError) else ""
+        goes_on = "; what is finished is kept, run the same command to go on" if isinstance(error, OSError) else ""
         console.print(f"{error}{goes_on}", style="red")
         sys.exit(2)
     now = {(path.stem, setting.name, digest(path, setting)) for path in paths for setting in chosen}

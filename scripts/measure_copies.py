@@ -43,7 +43,7 @@ def train(network: CNN, seed: int, rate: float) -> CNN:
 
 
 def from_scratch(seed: int) -> CNN:
-    """Seeds of one's own."""
+    """Its own seeds."""
     runtime.set_seed(seed)
     return train(CNN(), seed, 0.1)
 

@@ -4,7 +4,7 @@
     python scripts/train_references.py --softmax-twice    # data/results/softmax_twice.csv
     python scripts/train_references.py --learning-rates   # data/results/learning_rates.csv (validation only)
 
-Rows that a CSV already has are skipped, so an interrupted run goes on; delete the file to start anew.
+Rows that a CSV already has are skipped, so an interrupted run goes on; delete the file to start again.
 """
 
 import argparse

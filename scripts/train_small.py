@@ -6,7 +6,7 @@
 
 Every network is trained by one recipe: SGD with Nesterov momentum 0.9, rate 0.1 after one epoch of warm-up, falling as
 a cosine to zero, weight decay 5e-4, batches of 128, label smoothing 0.05. The dense control trains as long as base and
-fine-tuning together. A run that was interrupted goes on; delete its files in models/small/ to start anew.
+fine-tuning together. A run that was interrupted goes on; delete its files in models/small/ to start again.
 """
 
 import argparse

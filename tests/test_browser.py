@@ -385,7 +385,7 @@ def looked_at(notebook, path, shots):
     assert page.evaluate(TOO_WIDE) == []
     notebook.do("apputils:change-theme", theme="JupyterLab Dark")
     page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
-    notebook.wait_until_drawn()  # what the picture covers can not be judged
+    notebook.wait_until_drawn()  # what the picture covers cannot be judged
     notebook.show_all()
     page.screenshot(path=shots / f"{path.stem}_dark.png")
     assert pale_or_dark(page) == []
@@ -394,7 +394,7 @@ def looked_at(notebook, path, shots):
 
 
 def pale_or_dark(page):
-    """Outputs of ours whose text can not be told from its ground; tracebacks have JupyterLab's own colours."""
+    """Outputs of ours whose text cannot be told from its ground; tracebacks have JupyterLab's own colours."""
     found = axe(page, [[".jp-OutputArea-output"]], ["color-contrast"])
     return [text for text in found.get("color-contrast", []) if "ansi-" not in text]
 

@@ -391,7 +391,7 @@ def test_save_leaves_no_temporary_file(tiny, tmp_path):
 def test_folder_that_can_not_be_written_is_named(tiny, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("LABKIT_MODELS", str(tmp_path / "file" / "models"))
-    with pytest.raises(OSError, match="can not be written") as error:
+    with pytest.raises(OSError, match="cannot be written") as error:
         labkit.save_network(tiny(), "net")
     assert str(tmp_path / "file" / "models") in str(error.value)
 

@@ -80,7 +80,7 @@ def test_unknown_data_set_is_refused_with_the_known_ones():
 
 @pytest.fixture
 def raw(tmp_path, monkeypatch):
-    """A folder with copies of the two test files, and mirrors that can not be reached."""
+    """A folder with copies of the two test files, and mirrors that cannot be reached."""
     folder = tmp_path / "data" / "MNIST" / "raw"
     folder.mkdir(parents=True)
     for file in FILES[:2]:
@@ -171,7 +171,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
-    """A folder that a server on this machine offers as a mirror, after one that can not be reached."""
+    """A folder that a server on this machine offers as a mirror, after one that cannot be reached."""
     folder = tmp_path / "mirror"
     folder.mkdir()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))

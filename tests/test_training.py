@@ -356,7 +356,7 @@ def test_early_stopping_looks_at_the_test_accuracy_in_mode_test(tiny, small):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"mode": "trian"}, "mode is 'trian'; it must be 'train', 'test' or 'both'"),
+        ({"mode": "trian"}, "mode is 'trian'; it must be 'train', 'test' or 'both'"),  # codespell:ignore
         ({"epoch_max": 0}, "epoch_max is 0; it must be a whole number >= 1"),
         ({"epoch_max": 1.5}, "epoch_max is 1.5; it must be a whole number >= 1"),
         ({"update_period": 0}, "update_period is 0; it must be a whole number >= 1"),
@@ -561,7 +561,9 @@ def test_checkpoint_of_another_run_starts_afresh(tiny, small, tmp_path, capsys, 
     options = {"early_stopping_accuracy": other.get("early_stopping_accuracy")}
     model, loader, *rest = start()
     _, history = run(model, loader, *rest, **options, checkpoint=file)
-    assert capsys.readouterr().out == "run.pth is of a run with other weights or settings: starting afresh\n"
+    assert (
+        capsys.readouterr().out == "run.pth is of a run with other weights or settings: starting from the beginning\n"
+    )
     fresh, loader, *rest = start()
     _, expected = run(fresh, loader, *rest, **options)
     assert same(model, fresh)

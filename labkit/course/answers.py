@@ -27,7 +27,7 @@ def answer_path(task: str) -> Path:
 
 
 def fingerprint(weights: Weights) -> str:
-    """SHA-256 over the weights of all layers, to tell later which network an answer belongs to."""
+    """SHA-256 over the weights of all layers, to know later which network an answer belongs to."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
@@ -38,7 +38,7 @@ def save_answer(task: str, value: Any, before: Weights | None = None) -> None:
     """Keep an answer, whole or not at all; whatever is neither tensor, number nor text is kept as None.
 
     Raises:
-        OSError: the folder can not be written.
+        OSError: the folder cannot be written.
     """
     with runtime.written_whole(answer_path(task)) as temporary:
         torch.save(content_of(task, value, before), temporary)
@@ -91,7 +91,7 @@ def keep_points(task: str, reached: Reached) -> None:
     """Keep what a check said. One that saw nothing leaves what an earlier one saw, as it leaves the work that it kept.
 
     Raises:
-        OSError: the folder can not be written.
+        OSError: the folder cannot be written.
     """
     runtime.check_writable(points_path())
     with FileLock(points_path().with_suffix(".lock"), timeout=10):  # two notebooks may check at once
@@ -111,7 +111,7 @@ def content_of(task: str, value: Any, before: Weights | None = None) -> dict[str
 
 def _plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        # Masks of ones and zeros fit into a byte a weight; any other value is kept as it is, to be told of.
+        # Masks of ones and zeros fit into a byte a weight; any other value is kept as it is, and reported.
         value = value.detach().cpu().as_subclass(torch.Tensor).contiguous()
         # Copies: a slice would take the whole tensor that it was cut from along.
         return value.to(torch.uint8, copy=True) if bool(((value == 0) | (value == 1)).all()) else value.clone()

@@ -106,7 +106,7 @@ def grade_all(
 
 
 def _graded(waiting: Mapping[str, Entry], course: Mapping[str, Any], jobs: int) -> Iterator[tuple[str, Result, bool]]:
-    """Results as they come, each with whether its process ended over it; another one takes that one's place."""
+    """Results as they come, each with whether its process ended over it; then a new process takes its place."""
     left = list(waiting)
     workers: dict[Connection, BaseProcess] = {}  # by the parent's end of their pipes
     busy: dict[Connection, tuple[str, float]] = {}

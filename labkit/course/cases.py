@@ -59,7 +59,7 @@ def seed_of_check(student_seed: int, last: object = None) -> int:
 
 
 def _drawn(names: list[str], dice: random.Random) -> list[Case]:
-    """Networks pruned by these methods, in an order, by amounts and from bases drawn by the dice."""
+    """Networks pruned by these methods, in an order, by amounts and from bases chosen at random."""
     load = cache(load_network)
     dice.shuffle(names)
     found = []

@@ -19,7 +19,7 @@ from labkit.training import accuracy
 
 BASE_HAS_ZEROS = (
     "CNN_MNIST itself has zeros: run the cell that loads it again, then the steps below it; "
-    "if it is so again, your code prunes CNN_MNIST where it should prune the copy (network, model or layer)"
+    "if it happens again, your code prunes CNN_MNIST where it should prune the copy (network, model or layer)"
 )
 COLOURS = {"✓": "0;158;115", "✗": "213;94;0", "–": "127;127;127"}  # green, vermilion, grey
 
@@ -60,7 +60,7 @@ def check(task: str, work: object, base: object = None, *, trained_with: int | N
         print(f"✗ task is {task!r:.40}; the tasks are {', '.join(TASKS)}")
         return Points(0, 1)
     if known.dense and (models_dir() / f"{known.network}.unfinished").exists():
-        print("– the training was stopped before its end: run its cell again, it goes on")
+        print("– the training was stopped before its end: run its cell again, and it goes on")
     if known.dense and trained_with is None:
         trained_with = seed()
     plain, verdict = _judged(known, work, base)
@@ -106,8 +106,8 @@ def _keep(verdict: Verdict, plain: object, base: object, trained_with: int | Non
         keep_points(task.name, Reached(verdict.points, task.points, verdict.attempted or spoilt))
     except Exception as error:
         kind = "answer" if network is None else "network"
-        return [f"the {kind} could not be kept for labkit pack ({in_words(error)})"]
-    return ["a network with zeros is not kept: the notebooks that follow start from this one"] if spoilt else []
+        return [f"the {kind} could not be saved for labkit pack ({in_words(error)})"]
+    return ["a network with zeros is not saved: the next notebooks start from this network"] if spoilt else []
 
 
 def _better_work(verdict: Verdict) -> str:

@@ -33,7 +33,7 @@ def release(
 
 
 def pack(
-    student: Annotated[str, typer.Option(help="Your ID; default: whoever has signed in.")] = "",
+    student: Annotated[str, typer.Option(help="Your ID; default: the ID that has signed in.")] = "",
     notebooks: Annotated[Path, typer.Option(help="Folder of your notebooks.")] = runtime.PROJECT / "notebooks",
     out: Annotated[Path, typer.Option(help="Folder for the zip.")] = Path(),
 ) -> None:
@@ -96,11 +96,11 @@ def grade(
     submissions: Annotated[Path, typer.Argument(help="Folder of zips or folders, or a platform's bulk zip.")],
     out: Annotated[Path, typer.Option(help="Folder for the grades.")] = Path("grades"),
     course: Annotated[Path | None, typer.Option(help="course.json of the release that was handed out.")] = None,
-    roster: Annotated[Path | None, typer.Option(help="CSV: student, and name, group, late_days, canvas_id …")] = None,
+    roster: Annotated[Path | None, typer.Option(help="CSV: student (name, group, late_days, canvas_id …)")] = None,
     due: Annotated[str, typer.Option(help="Deadline, such as 2026-11-30T23:59+01:00.")] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     anonymous: Annotated[bool, typer.Option(help="No names and no IDs on the marking pages.")] = False,
-    marks: Annotated[Path | None, typer.Option(help="marks.csv, as marking.html has saved it.")] = None,
+    marks: Annotated[Path | None, typer.Option(help="marks.csv, saved by marking.html.")] = None,
 ) -> None:
     """Grade a class from what was handed in, without running any of it."""
     console = make_console()
@@ -121,7 +121,7 @@ def grade(
         names = batch.pseudonyms(out, list(dict.fromkeys([*owners, *(person.student for person in people)])))
         written = report.read_marking(out, handed_out, marks, names.values(), table)
         entries = {names[owner]: entry for owner, entry in zip(owners, found, strict=True)}
-        so_far = f"what is graded is kept in {out}, the same command goes on"
+        so_far = f"what is graded is saved in {out}, run the same command to go on"
         with make_bar(console, "grading", MofNCompleteColumn(), 600) as bars, interrupts_in_one_line(console, so_far):
             bar = bars.add_task("grading", total=len(entries))
             results = batch.grade_all(entries, handed_out, out, jobs, lambda done: bars.update(bar, completed=done))
@@ -134,10 +134,10 @@ def grade(
 @golf_app.command("submit")
 @mistakes_in_one_line
 def golf_submit(
-    file: Annotated[Path, typer.Argument(help="Sparse file, such as labkit.save_sparse writes.")],
-    player: Annotated[str, typer.Option(help="Name on the board; default: who has signed in.")] = "",
+    file: Annotated[Path, typer.Argument(help="Sparse file, as labkit.save_sparse writes it.")],
+    player: Annotated[str, typer.Option(help="Name on the board; default: the ID that has signed in.")] = "",
     board: Annotated[Path, typer.Option(help="Folder of the board.")] = Path("build/golf"),
-    course: Annotated[Path | None, typer.Option(help="course.json that the transform follows from.")] = None,
+    course: Annotated[Path | None, typer.Option(help="course.json of the release; it decides the transform.")] = None,
 ) -> None:
     """Score a sparse file, and put it on the board."""
     console = make_console()
@@ -145,7 +145,7 @@ def golf_submit(
     new, scores = golf.submit(file, player or students.who() or "anonymous", salt, board)
     front = golf.on_the_front(scores)
     line = next(one for one in scores if (one.player, one.weights) == (new.player, new.weights))
-    title = "The front: nobody is better in weights or accuracy and at least as good in the other"
+    title = "The front: no player is better in weights or accuracy and at least as good in the other"
     table = make_table(title, ["player"], ["weights", "bytes", "accuracy %"])
     for one in front:
         row = (f"{one.weights:,}", f"{one.bytes:,}", f"{100 * one.accuracy:.2f}")
@@ -157,7 +157,7 @@ def golf_submit(
     if line != new:
         old = f"{line.player}'s line with as many weights, {100 * line.accuracy:.2f} % right"
         console.print(f"not better: {old}, stays on the board")
-    beaten = "not on the front: somebody has at most as many weights and at least the accuracy"
+    beaten = "not on the front: somebody has no more weights and at least the same accuracy"
     console.print("on the front" if line in front else beaten)
     console.print(table, soft_wrap=False)
     console.print(f"board: {board / 'golf.html'}")

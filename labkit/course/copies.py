@@ -3,7 +3,7 @@
 Networks are compared by distance: a copy with a little noise, or one that was saved in half precision, is still a copy.
 Each output channel is brought to norm 1 first, since BatchNorm undoes what a channel is multiplied with, and the order
 of the channels does not count. The distance of two networks is the second-smallest of those of their four layers, as a
-share of the weights' norm, so that other biases and two layers of one's own do not hide a copy.
+share of the weights' norm, so that other biases and two new layers do not hide a copy.
 """
 
 import base64
@@ -71,7 +71,7 @@ def origins(networks: Mapping[str, CNN]) -> dict[str, Origin]:
 
 
 def _part(weights: Weights, whole: Weights) -> dict[str, torch.Tensor]:
-    """What stands in another network where these weights are not zero; nothing if that is zero somewhere."""
+    """What another network has where these weights are not zero; nothing if that is zero somewhere."""
     kept = {name: weight != 0 for name, weight in weights.items()}
     fits = all(whole[x].shape == kept[x].shape and bool(whole[x][kept[x]].all()) for x in kept)
     return {name: whole[name] * kept[name] for name in kept} if fits else {}
@@ -139,7 +139,7 @@ def sketches_of(name: str, network: CNN, pruned: Pruned, method: str, *, known: 
         network: with its masks, if it has some.
         pruned: how it was pruned.
         method: by which method; "" if it was trained since.
-        known: whether it is known whose it is. Prunings of one reference are equal but for the dice.
+        known: whether it is known whose it is. Prunings of one reference differ only in the random choice.
     """
     made = {} if known else {name: _sketch(effective_weights(network), network)}
     if method and pruned.before is not None and not known:

@@ -12,7 +12,7 @@ from labkit import runtime
 
 FORMAT = "labkit course 1"
 Json = dict[str, Any]  # an object of JSON: a course, a notebook, a cell, its metadata
-Spec = Mapping[str, Any]  # a cell, as course.json tells it
+Spec = Mapping[str, Any]  # a cell, as course.json describes it
 
 
 def course_files() -> list[Path]:
@@ -24,7 +24,7 @@ def handed_out() -> Json | None:
     """``course.json`` of the release that this folder is, or nothing in the project itself.
 
     Raises:
-        ValueError: there is one, and it can not be read.
+        ValueError: there is one, and it cannot be read.
     """
     path = next((path for path in course_files() if path.is_file()), None)
     return read_course(path) if path else None

@@ -11,7 +11,7 @@ from labkit import runtime
 from labkit.course.submission.foreign import shown, visible
 
 SAVE = 'save it as CSV UTF-8 (Excel: "CSV UTF-8"; LibreOffice: "Text CSV", character set "Unicode (UTF-8)")'
-# Where a cell may begin for whoever reads with another separator, and what makes a formula of it.
+# Where a cell may begin for programs that read with another separator, and what turns it into a formula.
 BEGINNING = re.compile(r"((?:^|[;\t\n])[\s\"]*'*)([=+\-@|%＝＋－＠﹢﹣﹦﹫]?)")
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 Table = tuple[list[str], list[tuple[int, dict[str, str]]]]  # headings; number of a row, and heading -> text
@@ -87,7 +87,7 @@ def _records(path: Path) -> list[tuple[int, list[str]]]:
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8, but Windows-1252, UTF-16 or the like; {SAVE}") from None
     except csv.Error as error:
-        raise ValueError(f"{path} can not be read ({error}); is there a quotation mark without its partner?") from None
+        raise ValueError(f"{path} cannot be read ({error}); is there a quotation mark without its partner?") from None
     finally:
         csv.field_size_limit(usual)
     cells = [[as_written(cell) if cell.strip() else "" for cell in row] for row in rows]

@@ -1,4 +1,4 @@
-"""What a judge gets beside the work, and how a network was pruned, read from its weights.
+"""What a judge gets in addition to the work, and how a network was pruned, read from its weights.
 
 A network that was pruned and not trained holds the proof of what was done to it: an L1 mask zeroes exactly the
 smallest |w| of a layer, a global one the smallest over all layers, a structured one whole channels of least norm, and a
@@ -31,13 +31,13 @@ Weights = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a judge gets beside the work.
+    """What a judge gets in addition to the work.
 
     Attributes:
         candidates: name -> weights of the networks that a network may have been made from.
         before: weights of the network that an answer belongs to; None if they are not known.
         references: name -> weights of the networks that are committed with the project.
-        accuracy: share of images that a network tells right, in [0, 1].
+        accuracy: share of images that a network gets right, in [0, 1].
         seed: the student's.
     """
 
@@ -54,7 +54,7 @@ class Pruned:
 
     Attributes:
         zero: layer -> bool tensor of the weight's shape, True where the network computes with zero.
-        before: layer -> the weights before pruning, or None where they can not be known.
+        before: layer -> the weights before pruning, or None where they cannot be known.
         origin: name of the network that it was made from; "" if it was none of the candidates. Then the weights before
             are those that the masks kept, and may have been trained since.
     """
@@ -208,7 +208,7 @@ def looks_random(before: Weights | None, zero: Weights, layers: Sequence[str]) -
 
     Looks at |w| and at the position; an honest random mask fails at most once in a million. The |w| of ``conv1`` is not
     looked at where its mask follows the signs: one drawn with the seed of the training draws again the very numbers
-    that ``conv1`` was initialised from, though dice were thrown (see ``follows_the_start``).
+    that ``conv1`` was initialised from, although the choice was random (see ``follows_the_start``).
     """
     limit = limit_of_chance(tests=2 * len(layers))
     for name in layers:
@@ -224,12 +224,12 @@ def looks_random(before: Weights | None, zero: Weights, layers: Sequence[str]) -
             return f"{name}: one end of the layer was preferred"
         gaps = gone.flatten().nonzero().flatten().diff()
         if len(gaps) > 20 and not gone.all() and len(gaps.unique()) == 1:
-            return f"{name}: the zeros stand at equal distances"
+            return f"{name}: the zeros are at equal distances"
     return ""
 
 
 def _too_many_empty_channels(gone: torch.Tensor) -> bool:
-    """Whether so many channels are empty as dice leave less than once in a million (at most: a union bound)."""
+    """Whether a random choice leaves so many channels empty less than once in a million (at most: a union bound)."""
     empty, share = int(empty_channels(gone).sum()), float(gone.float().mean())
     chance = math.comb(len(gone), empty) * share ** (empty * gone[0].numel())
     return empty > 0 and share < 1 and chance < WRONG_REJECTIONS
@@ -241,7 +241,7 @@ def follows_the_start(before: Weights | None, zero: Weights) -> bool:
 
 
 def name_method(pruned: Pruned) -> str:
-    """The method that made these zeros, as far as the weights tell, "not pruned" or "undecided".
+    """The method that made these zeros, as far as the weights show, "not pruned" or "undecided".
 
     "A or B" for whole channels that have the least norm by L1 and by L2.
     """

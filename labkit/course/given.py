@@ -1,4 +1,4 @@
-"""What a student gives to a check, made plain: numbers, tensors on the CPU, a network of one's own.
+"""What a student gives to a check, in a plain form: numbers, tensors on the CPU, a network.
 
 Whatever is plainly meant is taken; what is not stays as it is, and the judges say what they need.
 """
@@ -63,7 +63,7 @@ def numbers(work: object) -> object:
 
 
 def _of_each(work: object, layers: Sequence[str], plain: Callable[[str, object], object]) -> object:
-    """Layer -> what belongs to it, made plain, of a dict, or of one thing for each layer in their order."""
+    """Layer -> what belongs to it, in a plain form, of a dict, or of one thing for each layer in their order."""
     if hasattr(work, "items"):
         pairs = list(work.items())
     elif isinstance(work, Iterable) and not isinstance(work, (str, Set)) and getattr(work, "ndim", None) != 0:

@@ -1,9 +1,9 @@
-"""Pruning golf: the fewest weights that still tell the digits apart.
+"""Pruning golf: the fewest weights that still recognise the digits.
 
 A player hands in a sparse file. It is scored on the test images under one transform that follows from the course's
 salt. A network fitted to the plain test images gains less by that, and no more is kept from anybody: images and salt
 are on every player's machine, and the board prints the transform. It is a game of honour. Par for a number of weights
-is what the project's own networks reach there. The board is a CSV file beside a page of HTML.
+is what the project's own networks reach there. The board is a CSV file and a page of HTML.
 """
 
 import csv
@@ -129,7 +129,7 @@ def _scored(path: Path, player: str, salt: str) -> Score:
     with in_mode(network, training=False), torch.no_grad():
         logits = torch.cat([network(X) for X in images.split(100)])  # among probabilities small ones would tie
     if not logits.isfinite().all():
-        raise ValueError(f"{path} can not be scored: some of its answers are not numbers; train it again")
+        raise ValueError(f"{path} cannot be scored: some of its answers are not numbers; train it again")
     weights = sum(row.weights - row.zeros for row in sparsity_report(network))
     accuracy = float((logits.argmax(dim=1) == labels).double().mean())
     return Score(player, weights, path.stat().st_size, accuracy, _digest(path), course_of(salt))
@@ -152,7 +152,7 @@ def _check_sizes(network: CNN, path: Path) -> None:
 
 
 def course_of(salt: str) -> str:
-    """A course's short name on its board, which does not show its salt; whoever guesses the salt can confirm it."""
+    """A course's short name on its board, which does not show its salt; a guess of the salt can be confirmed."""
     return hashlib.sha256(f"golf board\n{salt}".encode()).hexdigest()[:8]
 
 
@@ -175,7 +175,7 @@ def submit(path: Path, player: str, salt: str, board: Path) -> tuple[Score, list
     Raises:
         FileNotFoundError: no such file.
         ValueError: as ``score``; or a board that is damaged, or of another course: it is left as it was.
-        OSError: the folder can not be written, or somebody else keeps the board locked.
+        OSError: the folder cannot be written, or somebody else keeps the board locked.
     """
     table = board / "golf.csv"
     runtime.check_writable(table)

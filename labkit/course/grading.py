@@ -128,7 +128,7 @@ class _Reading:
         if name not in self.measured:
             self.measured[name] = _accuracy(self.networks[name], SCREEN), SCREEN
         score, images = self.measured[name]
-        # Half the width of what 2,000 of 10,000 images tell, in three standard deviations.
+        # Half the width of an estimate from 2,000 of 10,000 images: three standard deviations.
         width = 3 * math.sqrt(max(score * (1 - score), 1e-3) / SCREEN * (1 - SCREEN / ALL_IMAGES))
         doubtful = claimed is not None and abs(score - claimed) > width
         near = any(abs(score + IN_FAVOUR - level) <= width for level in NETWORKS[name].levels)
@@ -144,7 +144,7 @@ class _Reading:
         return self.prunings[name]
 
     def row(self, name: str, claim: Claim | None) -> MeasuredNetwork:
-        """What a network is, measured, beside what the notebook said."""
+        """What a network is, measured, compared with what the notebook said."""
         network, pruned = self.networks[name], self.pruning(name)
         method = name_method(pruned) if NETWORKS[name].untrained else ""
         return MeasuredNetwork(
@@ -164,7 +164,7 @@ class _Reading:
         return next((weights for weights in known.values() if fingerprint(weights) == base), None)
 
     def forged(self) -> list[str]:
-        """Networks whose weights, without the masks, tell no digits: nothing that was ever trained."""
+        """Networks whose weights, without the masks, recognise no digits: they were never trained."""
         flags = []
         for name, network in self.networks.items():
             pruned = self.pruning(name)
@@ -174,7 +174,7 @@ class _Reading:
                 for layer in prunable_layers(bare).values():
                     getattr(layer, "weight_mask", torch.ones(1)).fill_(1)
                 if _accuracy(bare, SCREEN) < USEFUL:
-                    flags.append(f"{name}: its weights tell no digits even without the mask; were they ever trained?")
+                    flags.append(f"{name}: its weights know no digits even without the mask; were they ever trained?")
         return flags
 
 
@@ -216,7 +216,7 @@ def _prediction(task: str, submission: Submission) -> float | None:
 
 def _about_the_seed(claimed: Any, seed: int, verdict: Verdict) -> list[str]:
     if not verdict.attempted:
-        return ["CNN_MNIST is untrained: the work does not start from a training of one's own"]
+        return ["CNN_MNIST is untrained: the work does not start from the student's own training"]
     if type(claimed) is int and claimed == seed:
         return []
     # Only these kinds: small nested tuples can be endless when spelt out.

@@ -96,7 +96,7 @@ def _is_bulk(path: Path) -> bool:
 def unpack_bulk(path: Path, folder: Path) -> Path:
     """Put the files of a platform's bulk zip into a folder, under harmless names.
 
-    What can not be read, or is no archive and no part of the labs, is left empty: whose it is, is known then.
+    What cannot be read, or is no archive and no part of the labs, is left empty: whose it is, is known then.
 
     Raises:
         ValueError: it is no bulk zip.
@@ -147,7 +147,7 @@ def _shortened(name: str) -> str:
 
 
 def find_entries(folder: Path, people: Sequence[Person]) -> list[Entry]:
-    """All submissions in a folder, one a student: the newest, with the others' names in ``older``.
+    """All submissions in a folder, one for each student: the newest, with the others' names in ``older``.
 
     Raises:
         ValueError: the folder is itself a submission.
@@ -164,7 +164,7 @@ def find_entries(folder: Path, people: Sequence[Person]) -> list[Entry]:
             # Two say that they are by one; the other name keeps them apart.
             key, entry.student = f"{entry.named} {entry.student}", entry.named
         several.setdefault(key, []).append(entry)
-    # Where two claim one ID, the last counts in the tables: one's own, and rather a platform's.
+    # Where two claim one ID, the last counts in the tables: the student's own, and preferably a platform's.
     newest = [_newest(several[key]) for key in sorted(several, key=lambda key: " " not in key)]
     return sorted(newest, key=lambda entry: (entry.student, bool(entry.platform_id)))
 
@@ -180,9 +180,9 @@ def _newest(attempts: list[Entry]) -> Entry:
 
 
 def owners_of(entries: Sequence[Entry], folder: Path) -> list[str]:
-    """A name for each submission: its student's ID; where nobody can tell, or two claim one ID, also its place.
+    """A name for each submission: its student's ID; if that is unknown, or two claim one ID, also its place.
 
-    A blank, which is in no ID, tells such names from IDs.
+    A blank, which is in no ID, distinguishes such names from IDs.
     """
     claimed = [entry.student for entry in entries]
     return [
@@ -227,7 +227,7 @@ def _pieces_within(folder: Path, label: _Label, ids: Collection[str]) -> Iterato
     try:
         files = list(walk(folder))
     except (Refused, OSError):
-        files = []  # whoever reads it will say why
+        files = []  # the reader will say why
     archives = [path for path in files if ARCHIVE.search(path.name)]
     facts = [path.parent for path in files if path.name in ("manifest.json", "student.json")]
     roots = {place.parent if place.name == "models" and place != folder else place for place in facts}
@@ -293,7 +293,7 @@ def _what_it_says(path: Path) -> tuple[str, datetime | None]:
 
 
 def _id_in(name: str, ids: Collection[str]) -> str:
-    """The ID that stands in a name between signs that are no letters and digits; "" if it is none, or one of two."""
+    """The ID in a name, between signs that are not letters or digits; "" if there is none, or more than one."""
     text = unicodedata.normalize("NFKC", ARCHIVE.sub("", name)).casefold()
     words = list(re.finditer(r"[^\W_]+", text))
     parts = {text[a.start() : b.end()] for at, a in enumerate(words) for b in words[at : at + 5]}

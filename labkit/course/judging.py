@@ -40,14 +40,14 @@ PIXELS = {"conv1": 28 * 28, "conv2": 14 * 14, "conv3": 5 * 5, "fc": 1}  # that e
 WORK = {name: SIZES[name] * pixels for name, pixels in PIXELS.items()}  # multiply-adds of each layer of CNN()
 LAYER = 'a layer is network.conv1 or getattr(network, "conv1"), not its name alone'
 FULL_LOOP = "run the cell that makes {} and the loop again (a loop whose rounds are all done does nothing more)"
-CELL_WRITTEN = "if {} is written by now, run its cell and the one that makes {} again"
-PRUNING_WRITTEN = f"if the pruning is written by now, run the cell that makes {{}} again; {LAYER}"
-LOOP_WRITTEN = f"if prune_and_train is written by now: {FULL_LOOP}"
-FC_HAS_ZEROS = "fc has zeros: which layers were asked for?"
-EQUAL_SHARES = "every layer gave the same share"  # ... as thresholds of their own do
+CELL_WRITTEN = "if you have written {}, run its cell and the cell that makes {} again"
+PRUNING_WRITTEN = f"if you have written the pruning, run the cell that makes {{}} again; {LAYER}"
+LOOP_WRITTEN = f"if you have written prune_and_train: {FULL_LOOP}"
+FC_HAS_ZEROS = "fc has zeros: which layers does the task name?"
+EQUAL_SHARES = "every layer lost the same share"  # ... as thresholds of their own do
 SMALL_WENT = "small weights went"
-NOT_SMALL = "the zeroed weights are no smaller than the kept ones; was it the L1 method?"
-PRUNED_TWICE = "that is what two prunings make, the second of what the first has left; start from a clone"
+NOT_SMALL = "the zeroed weights are not smaller than the kept ones; did you use L1?"
+PRUNED_TWICE = "that comes from pruning twice, the second time what the first has left; start from a clone"
 ALL_GONE = "nothing is left of {}: a decimal amount is a share, and 1.0 is all of it"
 Findings = Callable[[Pruned], list[Finding]]
 
@@ -124,7 +124,7 @@ def check_shapes(network: CNN) -> None:
 
 
 def accurate(reached: float, level: float, hint: str, points: float = 1) -> Finding:
-    """Whether a network tells enough images right."""
+    """Whether a network gets enough images right."""
     return Finding(reached >= level, f"at least {level:.0%} of the images right", hint, points)
 
 
@@ -135,7 +135,7 @@ def off_by(count: int, right: int, head: str = "; ", most: int = 3) -> str:
         return ""
     words = ("one", "two", "three")[distance - 1]
     more = "more" if count > right else "fewer"
-    why = "perhaps > instead of >= (or the other way), a coin, or rounding"
+    why = "perhaps > instead of >= (or the opposite), a coin, or rounding"
     return f"{head}{count:,}, {words} {more} than the library's {right:,}: {why}"
 
 
@@ -164,21 +164,21 @@ def _hint_for_quarters(pruned: Pruned, zeros: Mapping[str, int], layer: str) -> 
     count, share, first = zeros[layer], zeros[layer] / SIZES[layer], zeros["conv1"]
     pruned_twice = abs(share - 0.4375) < 0.002 or abs(share - 15 / 64) < 0.002
     hints = {
-        f"{layer} has no zeros to speak of: was it pruned, on this very network, and is its mask still there?": (
+        f"{layer} has almost no zeros: did you prune this network, and does it still have its mask?": (
             not something_went(pruned)
         ),
         f"{first} zeros in each layer: a whole number as amount counts weights, 0.25 is a quarter": (
             {*zeros.values()} == {first} and 0 < first < SIZES["conv1"]
         ),
-        f"{layer} has no zero: was it pruned, on this very network? {REACH.format(layer)}": count == 0,
+        f"{layer} has no zeros: did you prune this network? {REACH.format(layer)}": count == 0,
         ALL_GONE.format(layer): count == SIZES[layer],
-        f"{layer}: a whole number as amount counts weights, a decimal one is a share": count in (1, 2, 25),
+        f"{layer}: a whole number as amount counts weights, a decimal number is a share": count in (1, 2, 25),
         f"{layer}: {PRUNED_TWICE}": pruned_twice,
         f"{layer} has {share:.2%} zeros: an amount is the share that goes; a 0 in a mask drops a weight": (
             abs(share - 0.75) < 0.01
         ),
     }
-    return first_hint(hints, f"{layer} has {share:.2%} zeros: is it the amount that was asked for, taken once?")
+    return first_hint(hints, f"{layer} has {share:.2%} zeros: did you use the amount in the task, and only once?")
 
 
 def something_went(pruned: Pruned, layers: Sequence[str] = CONVOLUTIONS) -> bool:
@@ -198,7 +198,7 @@ def rest_untouched(pruned: Pruned) -> Finding:
 
 
 def if_known(holds: bool | None, amount: Finding) -> bool | None:
-    """Whether the right weights went; where that can not be known, the amount has to be right at least."""
+    """Whether the right weights went; where that cannot be known, the amount has to be right at least."""
     return False if holds is None and not amount.holds else holds
 
 
@@ -222,14 +222,14 @@ def _was_trained(network: CNN, pruned: Pruned, candidates: Mapping[str, Weights]
     left = {name: ~pruned.zero[name] for name in CONVOLUTIONS}
     own = {name: effective_weight(getattr(network, name))[left[name]] for name in CONVOLUTIONS}
     same = any(all(torch.equal(own[x], weights[x][left[x]]) for x in CONVOLUTIONS) for weights in candidates.values())
-    hint = "the weights that are left are exactly those before: whose parameters did the optimizer get?"
+    hint = "the remaining weights have not changed: whose parameters did the optimizer get?"
     holds = not same and int(network.batch1.num_batches_tracked or 0) > 0
-    return Finding(holds, "the weights that are left have been trained", hint)
+    return Finding(holds, "the remaining weights were trained", hint)
 
 
 def _still_useful(network: CNN, evidence: Evidence) -> Finding:
-    """Whether the network tells digits after its last round."""
-    hint = "does every round train after it has pruned, with the gradients of this network?"
+    """Whether the network recognises digits after its last round."""
+    hint = "does every round train after pruning, with the gradients of this network?"
     useful = evidence.accuracy(network) >= USEFUL
     return Finding(useful, f"at least {USEFUL:.0%} of the images right after the last round", hint)
 
@@ -245,14 +245,14 @@ def _run_again(findings: list[Finding], task: Task) -> list[Finding]:
 
 
 def _hint_for_rounds(share: float) -> str:
-    """What a share of zeros tells of the number of rounds."""
+    """What a share of zeros says about the number of rounds."""
     if share < 0.01:
         return (
-            "hardly any weight is zero: was anything pruned in each round, or were the masks removed before training? "
-            "It revives what no mask holds down"
+            "hardly any weight is zero: did each round prune, or were the masks removed before training? "
+            "Without a mask, training brings weights back"
         )
     if share > 0.99:
-        return "nearly nothing is left: each round takes a tenth of what is left, not of all"
+        return "almost nothing is left: each round takes a tenth of what is left, not of all"
     rounds = math.log(1 - share) / math.log(0.9)
     hint = f"{share:.2%} of the convolutions: that is about {rounds:.1f} rounds of 10 % of what is left in each"
     stopped = rounds < ROUNDS - 0.5 and abs(rounds - round(rounds)) < 0.05
@@ -355,7 +355,7 @@ def prediction_task(
             return Verdict(task)
         hint = f"write a plain number: {asked}; this is a {kind_of(value)}"
         if not is_number(value) or not abs(value) < 1e15:  # NaN: no
-            return Verdict(task, [Finding(False, "no number was written down", hint)])
+            return Verdict(task, [Finding(False, "there is no number", hint)])
         if least <= value <= most:
             return Verdict(task, [Finding(True, "a number was written down", hint)])
         return Verdict(task, [Finding(False, f"{value:g} was written down", asked)])

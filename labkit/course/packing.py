@@ -67,7 +67,7 @@ def pack(student: str, notebooks: Path, out: Path) -> Path:
     files |= {f"models/answers/{name}.pth": answer_path(name) for name, task in TASKS.items() if not task.network}
     there = {name: path for name, path in files.items() if path.is_file()}
     if not there:
-        nothing = f"neither {notebooks} nor {runtime.models_dir()} holds anything to hand in"
+        nothing = f"neither {notebooks} nor {runtime.models_dir()} has anything to hand in"
         raise FileNotFoundError("; ".join([nothing, *copies(notebooks)]))
     manifest = {
         "format": FORMAT,
@@ -110,7 +110,7 @@ def copies(notebooks: Path) -> list[str]:
 
 
 def remarks(result: Result, course: Json, notebooks: Path) -> list[str]:
-    """What a student should hear about a graded submission beside the points, each thing once.
+    """What a student should know about a graded submission in addition to the points, each thing once.
 
     Args:
         result: what ``grading.grade`` found.
@@ -131,7 +131,7 @@ def missing(result: Result, course: Json) -> list[str]:
         if state == "read":
             lines += [_not_attempted(task, course["notebooks"][name]) for task in tasks]
         else:
-            refused = f"can not be read: it {result.refused.get(f'{name}.ipynb', '')}"
+            refused = f"cannot be read: it {result.refused.get(f'{name}.ipynb', '')}"
             why = refused if state == "refused" else "is missing"
             lines.append(f"{name}.ipynb {why}" + (f"; not attempted: {', '.join(tasks)}" if tasks else ""))
     others = {name: why for name, why in result.refused.items() if name.removesuffix(".ipynb") not in NOTEBOOKS}
@@ -141,7 +141,7 @@ def missing(result: Result, course: Json) -> list[str]:
 def _not_attempted(task: str, given: Sequence[Spec]) -> str:
     check = next((spec for spec in given if spec["name"] == task and spec["role"] == "check"), None)
     run = f"run {_words(check, given)}" if check else "run its check cell"
-    return f"{task}, {TASKS[task].title}: not attempted; do it, and {run}, which keeps it"
+    return f"{task}, {TASKS[task].title}: not attempted; do it, and {run}, which saves it"
 
 
 def _words(spec: Spec, given: Sequence[Spec]) -> str:
@@ -193,12 +193,12 @@ def _flags(result: Result, course: Json) -> list[str]:
         elif name in course["notebooks"] and said == IN_ANOTHER_ORDER:
             cells.setdefault(name, {})["in another order"] = ["the given cells are"]
         elif name in course["notebooks"] and said.startswith("of another course version"):
-            lines.append(f"{flag}; to put that right: labkit repair {name[:2]}")
+            lines.append(f"{flag}; to repair that: labkit repair {name[:2]}")
         elif not any(flag.startswith(f"{file} was refused: ") for file in result.refused):
             lines.append(flag)
     for name, found_cells in cells.items():
         said = "; ".join(f"{', '.join(words)} {_plural(what, len(words))}" for what, words in found_cells.items())
-        lines.append(f"{name}: {said}; to get back what was handed out: labkit repair {name[:2]}")
+        lines.append(f"{name}: {said}; to restore what was handed out: labkit repair {name[:2]}")
     return lines
 
 

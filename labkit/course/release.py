@@ -25,7 +25,7 @@ from labkit.course.task import CODE_STUB, NOTEBOOKS, PROSE_STUB
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 LOOKS_LIKE = re.compile(r"#\s*(begin|end)\s*(solution|hidden|mark)", re.IGNORECASE)
-# What a folder needs to be worked in, beside the notebooks: no solution of a notebook, but labkit, which can judge.
+# What a folder needs in addition to the notebooks: no solution of a notebook, but labkit, which can judge.
 COPIED = (
     "labkit/**/*.py",
     "labkit/**/*.j2",
@@ -88,12 +88,12 @@ def _wish(cell: NotebookNode, where: str) -> str:
     if wish and ("nbgrader" in cell.metadata or BEGIN in cell.source or END in cell.source):
         raise ValueError(f"{where}: a cell with release: {wish!r} has neither a solution nor nbgrader's metadata")
     if wish == "fold" and cell.cell_type != "markdown":
-        raise ValueError(f"{where}: a {cell.cell_type} cell can not be folded, only prose")
+        raise ValueError(f"{where}: a {cell.cell_type} cell cannot be folded, only prose")
     return str(wish)
 
 
 def _folded(source: str, where: str) -> str:
-    """Prose in a box to open, named by its first bold words; what stands above them stays in front of the box."""
+    """Prose in a box to open, named by its first bold words; what is above them stays in front of the box."""
     found = FIRST_BOLD.search(source)
     if not found:
         raise ValueError(f"{where}: prose to fold begins with a bold line, such as **What the figure shows.**")
@@ -164,10 +164,10 @@ def role_of(cell: Json) -> str:
 
 
 def places(given: Sequence[Spec]) -> dict[str, str]:
-    """Cell id -> the heading that a cell stands below, or has itself; "" where there is none.
+    """Cell id -> the heading above a cell, or in it; "" where there is none.
 
     Args:
-        given: the cells of one notebook, as ``course.json`` tells them.
+        given: the cells of one notebook, as ``course.json`` describes them.
     """
     found, heading = {}, ""
     for spec in given:
@@ -184,7 +184,7 @@ def course_of(notebooks: Mapping[str, NotebookNode], course_salt: str) -> Json:
 
     Args:
         notebooks: name -> the student's form, before the version is written into it.
-        course_salt: what the students' seeds depend on, beside their ID.
+        course_salt: what the students' seeds depend on, together with their ID.
     """
     cells = {
         name: [
@@ -212,7 +212,7 @@ def make_course(folder: Path, course_salt: str = DEFAULT_SALT) -> tuple[dict[str
 
     Raises:
         FileNotFoundError: there is no notebook of the series.
-        ValueError: a notebook can not be released; the message says which and why.
+        ValueError: a notebook cannot be released; the message says which and why.
     """
     paths = [folder / f"{name}.ipynb" for name in NOTEBOOKS if (folder / f"{name}.ipynb").is_file()]
     if not paths:
@@ -237,7 +237,7 @@ def write_release(
     Args:
         folder: the solution notebooks.
         out: the new folder; it must not exist, or be empty.
-        course_salt: what the students' seeds depend on, beside their ID.
+        course_salt: what the students' seeds depend on, together with their ID.
         notebooks_only: leave out labkit, the data and the reference networks.
 
     Returns:
@@ -245,7 +245,7 @@ def write_release(
 
     Raises:
         FileExistsError: ``out`` holds something.
-        ValueError: a notebook can not be released.
+        ValueError: a notebook cannot be released.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not empty; give another folder, or move it away")

@@ -50,7 +50,7 @@ def repair(path: Path, course: Json) -> list[str]:
 
     Raises:
         ValueError: the file is damaged or of no notebook of this course, or ``course.json`` does not hold the cells.
-        OSError: the folder can not be written. In each case the file is as it was.
+        OSError: the folder cannot be written. In each case the file is as it was.
     """
     given = course["notebooks"].get(path.stem)
     if given is None:
@@ -62,14 +62,14 @@ def repair(path: Path, course: Json) -> list[str]:
     before = json.dumps(notebook)
     told = _put_back(notebook, parts, given, str(course["version"]))
     if json.dumps(notebook) == before:
-        return [f"{path.name}: nothing to put back", *told]
+        return [f"{path.name}: nothing to restore", *told]
     backup = _free_name(path)
     with runtime.written_whole(backup) as temporary:
         temporary.write_bytes(content)
     with runtime.written_whole(path) as temporary:
         temporary.write_bytes(_written(notebook))
     kept = f"as it was: {backup.name}; if {path.name} is open in JupyterLab: File, Reload Notebook from Disk; what was"
-    kept += " not saved there before the repair is lost by that, so copy it first"
+    kept += " not saved there before the repair will be lost, so copy it first"
     return [f"{path.name}: repaired", *told, kept]
 
 
@@ -112,17 +112,17 @@ def _put_back(notebook: Json, parts: Sequence[Json], given: Sequence[Spec], vers
     _find_the_others(cells, parts, given, chosen, spare)
     told = _about_the_version(notebook, version)
     order = [number for spec in given for number, id in chosen.items() if id == spec["id"]]
-    told += ["the cells stand in their order again"] if order != sorted(order) else []
+    told += ["the cells are in their order again"] if order != sorted(order) else []
     told += _line("removed", "there twice", [place[_id_of(cells[number])] for number in sorted(spare)])
     changed, written_in = _restore(cells, given, chosen)
     told += _line("put back", "changed", [place[id] for id in changed])
     told += [f"what you wrote into a given cell below {place[id]!r} is kept in a note under it" for id in written_in]
     notebook["cells"], missing = _in_order(cells, given, chosen, spare, written_in)
     told += _line("put back", "missing", [place[spec["id"]] for spec in missing if not _is_yours(spec)])
-    blank = _line("put back blank", "missing", [place[spec["id"]] for spec in missing if _is_yours(spec)])
-    told += [f"{line}; copy your work into it if it stands elsewhere" for line in blank]
+    blank = _line("restored as blank", "missing", [place[spec["id"]] for spec in missing if _is_yours(spec)])
+    told += [f"{line}; copy your work into it if it is somewhere else" for line in blank]
     renamed = _with_ids(notebook, cells, chosen)
-    told += [f"{_count(renamed)} got an id of its own again"] if renamed else []
+    told += [f"{_count(renamed)} got its own id again"] if renamed else []
     lost = [spec["id"] for spec in given if _is_picture(spec) and spec["id"] not in chosen.values()]
     return told + [f"the authors' figure below {place[id]!r} is lost; the course's folder has it" for id in lost]
 
@@ -150,7 +150,7 @@ def _restore(cells: list[Json], given: Sequence[Spec], chosen: Mapping[int, str]
 def _as_a_note(text: str, spec: Spec) -> Json:
     """What stood in a changed cell, to be read and copied from, and never run."""
     fenced = f"```python\n{text}\n```" if spec["type"] == "code" else text
-    source = f"*What stood in the cell above before it was put back:*\n\n{fenced}"
+    source = f"*What was in the cell above before it was restored:*\n\n{fenced}"
     return {"cell_type": "markdown", "id": uuid.uuid4().hex[:8], "metadata": {}, "source": source}
 
 

@@ -19,7 +19,7 @@ class GradedTask:
 
 @dataclass(frozen=True)
 class MeasuredNetwork:
-    """What a network is, beside what its notebook says.
+    """What a network is, compared with what its notebook says.
 
     Attributes:
         sparsity: in the layers that its notebook prunes.
@@ -55,7 +55,7 @@ class Result:
     """Everything that can be said about a submission.
 
     Attributes:
-        student: whose it is; "" if nobody can tell.
+        student: whose it is; "" if that is unknown.
         worked: who worked on it, as the files say; in a pair one of the two hands in.
         refused: base name (or "" for the whole submission) -> why it was not read.
         tasks: task -> its points.
@@ -84,7 +84,7 @@ class Result:
 
     @property
     def only_notebooks(self) -> bool:
-        """Whether nothing but notebooks was handed in; whoever has only the first may not have trained yet."""
+        """Whether only notebooks were handed in; a student who has only the first may not have trained yet."""
         later = any(state == "read" for name, state in self.notebooks.items() if not name.startswith("01"))
         return later and not (self.networks or self.refused or any(task.attempted for task in self.tasks.values()))
 

@@ -46,7 +46,7 @@ class Entry:
 
     Attributes:
         path: zip or folder.
-        student: whose it is; "" if nobody can tell.
+        student: whose it is; "" if that is unknown.
         name: of the student, as far as known.
         attempt: a number that grows from one to the next: the platform's, or that of a copy; 0 for the first.
         late: the platform called it late.

@@ -18,13 +18,13 @@ from labkit.course.submission.notebook import read_notebook
 from labkit.course.task import NOTEBOOKS, PROSE_STUB, TASKS
 
 NAME = "START.ipynb"
-MARK = "labkit_start"  # in the metadata of a page that may be written anew
+MARK = "labkit_start"  # in the metadata of a page that may be written again
 WELCOME = """# Pruning labs
 
 Train a small network, prune it in every classic way, and measure what that does. Open a notebook by its link below;
 run the cell to see your points as they are now.
 
-This page is made anew by `make lab` and `labkit start`: keep no notes here."""
+`make lab` and `labkit start` make this page again: keep no notes here."""
 POINTS = re.compile(r"\(\d+ points?\)")  # what an answer in words is worth
 TITLE = re.compile(r"^# +(.+?)(?: +\(([^()]*\bmin\b[^()]*)\))? *$", re.MULTILINE)
 
@@ -86,7 +86,7 @@ def _row(path: Path, kept: dict[str, Reached]) -> Row:
 
 
 def _points(reached: Reached | None, most: float) -> float:
-    """Points of a task; the file that keeps them may tell more than there are."""
+    """Points of a task; the file that keeps them may claim more than there are."""
     return min(reached.points, most) if reached else 0.0
 
 
@@ -134,7 +134,7 @@ def write_start(folder: Path) -> Path:
     Raises:
         FileExistsError: there is a file of this name that is no such page.
         FileNotFoundError: there is no such folder.
-        OSError: the folder can not be written.
+        OSError: the folder cannot be written.
     """
     path = folder / NAME
     if not folder.is_dir():

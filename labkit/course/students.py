@@ -1,6 +1,6 @@
 """Who works here, and the seed that follows from it.
 
-Graded work starts from a training of one's own: the seed comes from the student's ID and the course's salt, so that
+Graded work starts from the student's own training: the seed comes from the student's ID and the course's salt, so that
 networks of two students differ unless one is a copy of the other.
 """
 
@@ -33,7 +33,7 @@ def salt() -> str:
     """The course's salt, from its ``course.json``; without one, the salt of a course that nobody named.
 
     Raises:
-        ValueError: the file can not be read.
+        ValueError: the file cannot be read.
     """
     course = handed_out()
     return str(course["salt"]) if course else DEFAULT_SALT
@@ -61,7 +61,7 @@ def sign_in(student: str = "") -> None:
         with runtime.written_whole(path) as temporary:
             temporary.write_text(json.dumps({"student": student}) + "\n", encoding="utf-8")
     name = who()
-    print(f"{name}: your seed is {seed()}" if name else "no ID: seed 0 is used, as by the authors")
+    print(f"{name}: your seed is {seed()}" if name else "no ID: seed 0 is used, the authors' seed")
     trained_with = _seed_of_the_training()
     if trained_with not in (None, seed()):
         print(f"– your CNN_MNIST was trained with seed {trained_with}: run the cell of SEED and train it again")
@@ -82,7 +82,7 @@ def _hint_for_id(student: object) -> str:
         said = str(student) if type(student) in (int, float) else "ab1234"
         return f'write the ID in quotes: course.sign_in("{said[:64]}")'
     if len(student.split()) > 1:
-        return "the ID that the course knows you by, without blanks; your name is not needed"
+        return "the ID that your course gave you, without blanks; your name is not needed"
     return 'such as course.sign_in("ab1234")'
 
 
@@ -96,6 +96,6 @@ def who() -> str:
 
 
 def seed() -> int:
-    """The seed for the work of whoever is signed in; 0 if nobody is."""
+    """The seed for the student who is signed in; 0 if nobody is."""
     student = who()
     return seed_of(student, salt()) if student else 0

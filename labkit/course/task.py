@@ -15,7 +15,7 @@ from labkit.course.evidence import CONVOLUTIONS, Evidence
 from labkit.course.result import MeasuredNetwork
 from labkit.course.verdict import Verdict
 
-CODE_STUB, PROSE_STUB = "# YOUR CODE HERE", "*Your answer here.*"  # what stands in a release for a solution
+CODE_STUB, PROSE_STUB = "# YOUR CODE HERE", "*Your answer here.*"  # what replaces a solution in a release
 Rows = Mapping[str, MeasuredNetwork]  # network -> what the grader measured of it
 
 
@@ -39,7 +39,7 @@ class Prediction:
         least: the least that it may be.
         most: the most that it may be.
         shown: the most that the class page shows.
-        measured: what came out: a number for all, or what the networks of a student tell (None: nothing).
+        measured: what came out: a number for all, or one from a student's networks (None: nothing).
     """
 
     question: str
@@ -51,7 +51,7 @@ class Prediction:
     measured: float | Callable[[Rows], float | None]
 
 
-Judging = Callable[["Task", Any, Evidence], Verdict]  # of a task, the work and what is known beside it
+Judging = Callable[["Task", Any, Evidence], Verdict]  # of a task, the work and what else is known
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Task:
         title: what was asked for, in a few words.
         points: the most that can be reached.
         judging: (task, work, evidence) -> verdict.
-        plain: makes what a student gives to the check plain: numbers, tensors, a network of one's own.
+        plain: brings what a student gives to the check into a plain form: numbers, tensors, a network.
         network: name of the saved network that is judged, or "" if a small file of answers is.
         bonus: whether its points come on top of the total.
         again: what to do if the check sees nothing done, though it was: which cells to run, and in which order.
@@ -72,9 +72,9 @@ class Task:
         prediction: what is predicted, if the task is a prediction.
         dense: whether the network is the one that others start from: kept with its seed, and never with zeros.
         untrained: whether the network was pruned and not trained since.
-        layers: that its notebook prunes, whose sparsity is told.
+        layers: that its notebook prunes, whose sparsity is shown.
         narrower: whether its layers may have fewer channels than those of ``CNN()``.
-        committed: whether a network that is committed with the project would do: copies of those are told.
+        committed: whether a network that is committed with the project would do: copies of those are reported.
         newest_counts: whether later work replaces earlier work that had more points.
     """
 
@@ -154,7 +154,7 @@ class _Notebooks(Sequence[str]):
         return len(notebooks())
 
 
-TASKS, NETWORKS, NOTEBOOKS = _Tasks(all_tasks), _Tasks(networks), _Notebooks()  # read anew at each use
+TASKS, NETWORKS, NOTEBOOKS = _Tasks(all_tasks), _Tasks(networks), _Notebooks()  # read again at each use
 
 
 def __getattr__(name: str) -> float:

@@ -15,7 +15,7 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        holds: whether it is so; None if the files can not tell, which costs nothing.
+        holds: whether it is so; None if the files do not show it, which costs nothing.
         text: what was looked at, and what was found.
         hint: where to look if it does not hold.
         points: what it is worth.
@@ -35,7 +35,7 @@ class Verdict:
         task: the task.
         findings: what was looked at; empty if the task was not attempted.
         flags: questions for the instructor; they never cost a point.
-        remarks: lines for whoever runs the check that belong to no finding.
+        remarks: lines for the person who runs the check that belong to no finding.
     """
 
     task: "Task"
@@ -50,17 +50,17 @@ class Verdict:
 
     @property
     def points(self) -> float:
-        """Points: what holds, and what can not be decided."""
+        """Points: what holds, and what cannot be decided."""
         return float(sum(finding.points for finding in self.findings if finding.holds is not False))
 
 
 def no_points(task: "Task", text: str, reason: str) -> Verdict:
-    """The verdict on work that can not be judged."""
+    """The verdict on work that cannot be judged."""
     return Verdict(task, [Finding(False, text, reason, task.points)])
 
 
 class Unfit(ValueError):
-    """An answer of a kind that can not be judged; its message says what was received and what is needed."""
+    """An answer of a kind that cannot be judged; its message says what was received and what is needed."""
 
 
 def first_hint(hints: Mapping[str, bool | None], general: str) -> str:
@@ -76,7 +76,7 @@ def lines_of(verdict: Verdict, *, hints: bool = True) -> list[str]:
     lines: list[str] = []
     for finding in verdict.findings:
         mark = MARKS[finding.holds]
-        lines.append(f"{mark} {finding.text}" + (" (can not be decided from the weights)" if mark == "–" else ""))
+        lines.append(f"{mark} {finding.text}" + (" (cannot be decided from the weights)" if mark == "–" else ""))
         hint = f"  {finding.hint}"
         if hints and finding.holds is False and finding.hint and hint not in lines:  # once is enough
             lines.append(hint)

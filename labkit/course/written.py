@@ -1,7 +1,7 @@
 """What a student wrote in words, and how the given cells of a notebook differ from those that were handed out.
 
 A cell is known by its id; where an editor took that away, by nbgrader's name for it, its text, its question or its
-place. What stands in cells of the student's own belongs to the question above them.
+place. What is in the student's own cells belongs to the question above them.
 """
 
 import ast
@@ -21,7 +21,7 @@ from labkit.course.task import PROSE_STUB
 
 MOST_ANSWER = 32_000  # characters; the cell of a spreadsheet holds 32,767
 MOST_CODE = 2_500  # characters of a cell that is parsed; it takes a second for 100,000
-ALIKE = 0.85  # of a question and one that was typed anew
+ALIKE = 0.85  # of a question and one that was typed again
 MOST_COMPARED = 200  # cells, with each that is looked for
 WORD = re.compile(r"[^\W_]+")
 MAGIC = re.compile(r"^([ \t]*)([%!].*|[\w.]+\?{1,2})$", re.MULTILINE)  # IPython's, no Python
@@ -34,7 +34,7 @@ def read_written(notebook: Json, given: Sequence[Spec], version: str) -> tuple[d
 
     Args:
         notebook: as ``read_notebook`` gives it.
-        given: its cells as ``course.json`` tells them.
+        given: its cells as ``course.json`` describes them.
         version: of the course.
     """
     cells = [part for cell in notebook["cells"] for part in _apart(cell, given)]
@@ -54,7 +54,7 @@ def read_written(notebook: Json, given: Sequence[Spec], version: str) -> tuple[d
     answers = {}
     for spec in filter(is_asked, given):
         name, words = spec["name"], parts[spec["name"]]
-        # Where nothing stands in or below a question, it may have been answered above.
+        # Where nothing is in or below a question, it may have been answered above.
         text = "\n\n".join(dict.fromkeys(filter(None, words if any(words) else instead.get(name, []))))
         if len(text) > MOST_ANSWER:
             flags.append(f"the answer {name} has {len(text):,} characters; the first {MOST_ANSWER:,} are shown")
@@ -164,7 +164,7 @@ def _heading_and_question(head: str) -> tuple[str, str]:
 
 
 def _is_like(line: str, head: str) -> bool:
-    """Whether a line is a question that was typed anew, with small changes."""
+    """Whether a line is a question that was typed again, with small changes."""
     asked = _plain(_heading_and_question(head)[1])
     text = _plain(MINUTES_OR_POINTS.sub("", line.strip("#* ")))[: 2 * len(asked)]
     return len(asked) > 20 and SequenceMatcher(None, asked, text, autojunk=False).ratio() >= ALIKE
@@ -184,7 +184,7 @@ def match(
 
     Args:
         cells: as ``read_notebook`` gives them.
-        given: as ``course.json`` tells them.
+        given: as ``course.json`` describes them.
         may_be: whether a cell may be one that has neither its id nor its name and is changed, by its place.
     """
     ids = {spec["id"]: spec for spec in given}
@@ -254,7 +254,7 @@ def _about_the_cells(
     told = metadata.get("labkit_course")
     theirs = str(told.get("version", ""))[:20] if isinstance(told, dict) else ""
     there = {spec["id"]: cell for cell, spec in reversed(list(zip(cells, handed_out, strict=True))) if spec}
-    # Without a version the cells themselves tell whether it is this one.
+    # Without a version the cells themselves show whether it is this version.
     other = theirs != version and (bool(theirs) or 2 * len(there) < len(given))
     wanted = [spec for spec in given if is_asked(spec) or (spec["role"] in ("check", "task") and not other)]
     missing = [spec["name"] or spec["id"] for spec in wanted if spec["id"] not in there]

@@ -62,8 +62,8 @@ def _check_paths(paths: list[Path], out: Path) -> None:
     """Make sure that this run can be.
 
     Raises:
-        ValueError: it can not, and why.
-        OSError: the folder can not be written.
+        ValueError: it cannot, and why.
+        OSError: the folder cannot be written.
     """
     for path in paths:
         if not path.stem.strip("."):

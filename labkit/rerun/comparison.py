@@ -1,4 +1,4 @@
-"""What an executed notebook printed and found, beside what is stored; and how new outputs are stored."""
+"""What an executed notebook printed and found, compared with what is stored; and how new outputs are stored."""
 
 import json
 from collections import defaultdict
@@ -86,7 +86,7 @@ def store(execution: Execution, path: Path, out: Path, *, fresh: bool) -> list[s
 
 @dataclass(frozen=True)
 class Comparison:
-    """One network of one notebook: what this run found beside what is stored."""
+    """One network of one notebook: what this run found, compared with what is stored."""
 
     notebook: str
     network: str

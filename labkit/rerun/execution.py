@@ -112,7 +112,7 @@ def check_environment() -> None:
     """Make sure that the variables that choose instructions mean something: torch and oneDNN ignore all else.
 
     Raises:
-        ValueError: one says what nobody understands, or what this processor can not do.
+        ValueError: one says what nobody understands, or what this processor cannot do.
     """
     runtime.precision(torch.device("cpu"))
     wanted = os.environ.get("ATEN_CPU_CAPABILITY") or "default"
@@ -144,7 +144,7 @@ def expected_seconds(name: str) -> list[float]:
 
 
 def count_cells(path: Path) -> int:
-    """Number of code cells of a notebook; 0 if it can not be read."""
+    """Number of code cells of a notebook; 0 if it cannot be read."""
     try:
         return sum(cell.cell_type == "code" for cell in nbformat.read(path, as_version=4).cells)
     except Exception:  # running it will say what is wrong

@@ -28,7 +28,7 @@ class OnnxNetwork(nn.Module):
     """A network in an ONNX file, run by onnxruntime on the CPU, on as many threads as torch uses.
 
     Called with images ``(B, *input_shape)`` float32, it returns logits (B, classes) like the network that was
-    exported, so ``labkit.accuracy`` and ``labkit.test_one_epoch`` measure it. It can not be trained.
+    exported, so ``labkit.accuracy`` and ``labkit.test_one_epoch`` measure it. It cannot be trained.
 
     Attributes:
         path: the file.
@@ -40,7 +40,7 @@ class OnnxNetwork(nn.Module):
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} is no file; export_onnx writes such files")
-        self._sessions: dict[int, Any] = {}  # one for each number of threads: onnxruntime can not change it later
+        self._sessions: dict[int, Any] = {}  # one for each number of threads: onnxruntime cannot change it later
         takes, gives = self._session().get_inputs(), self._session().get_outputs()
         if len(takes) != 1 or len(gives) != 1 or len(takes[0].shape) != 4 or takes[0].type != "tensor(float)":
             found = ", ".join(f"{one.name} {one.type} {one.shape}" for one in takes)
@@ -86,7 +86,7 @@ def export_onnx(model: CNN, path: str | Path) -> Path:
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is missing.
         ValueError: not a ``labkit.CNN``, weights that are not finite, or onnxruntime computes something else.
-        OSError: the folder can not be written; an older file stays as it was.
+        OSError: the folder cannot be written; an older file stays as it was.
     """
     onnx = _needed("onnx")
     _needed("onnxscript")
@@ -118,7 +118,7 @@ def export_onnx(model: CNN, path: str | Path) -> Path:
             check_parity(baked, OnnxNetwork(temporary), [(images, None)])
         except ValueError as error:
             problem = str(error).partition(": ")[2]
-            raise ValueError(f"onnxruntime computes something else than this network: {problem}") from None
+            raise ValueError(f"onnxruntime does not compute the same as this network: {problem}") from None
     return Path(path)
 
 
@@ -170,7 +170,7 @@ def quantize_onnx(
     Raises:
         ImportError: onnx or onnxruntime is missing.
         ValueError: no images, or a file of another kind.
-        OSError: the folder can not be written; an older file stays as it was.
+        OSError: the folder cannot be written; an older file stays as it was.
     """
     _needed("onnx")
     tools = _needed("onnxruntime.quantization")

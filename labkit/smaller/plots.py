@@ -46,7 +46,7 @@ def draw_ledger(ledgers: Mapping[str, Ledger], axes: Any = None) -> Any:
 def draw_bars(names: Sequence[str], panels: Mapping[str, Sequence[float]], axes: Any = None) -> Any:
     """Horizontal bars, one panel for each quantity, one bar for each name.
 
-    Beside each bar stands its value, and how many times smaller it is than the first one (``÷ 2``) or larger (``× 2``).
+    Each bar has its value beside it, and how many times smaller it is than the first one (``÷ 2``) or larger (``× 2``).
 
     Args:
         names: what is compared; the first is what the others are compared with.

@@ -1,7 +1,7 @@
 """From masks to a smaller network: silence the channels that a mask has emptied, then cut them out.
 
 A channel without weights still puts out a constant: its bias, normalised and shifted by BatchNorm. Where the next
-layer pads with zeros (``conv2``), its bias can not stand for the constant exactly: at the border fewer of its pixels
+layer pads with zeros (``conv2``), its bias cannot stand for the constant exactly: at the border fewer of its pixels
 are seen. (Without padding it could, in evaluation; one way for all layers is simpler.) Hence two steps:
 ``silence_channels`` makes the constant zero, which changes the network's function, and ``remove_dead_channels`` cuts
 out what is zero, which does not.

@@ -1,4 +1,4 @@
-"""A network in few bytes: its nonzero weights, rounded to a few bits, and where they stand.
+"""A network in few bytes: its nonzero weights, rounded to a few bits, and their places.
 
 A file is, after eight bytes (a signature and a CRC-32 of all that follows), one LZMA stream that unpacks to: the sizes
 of the network, and each tensor of its ``state_dict``, by name. Of a convolution or linear layer the nonzero weights are
@@ -44,7 +44,7 @@ def save_sparse(model: CNN, path: str | Path, bits: int = 8) -> Path:
 
     Raises:
         ValueError: not a ``labkit.CNN``, bits out of range, or weights that are not finite.
-        OSError: the folder can not be written; an older file stays as it was.
+        OSError: the folder cannot be written; an older file stays as it was.
     """
     if type(model) is not CNN:
         raise ValueError(f"the model is a {type(model).__name__}; a sparse file holds a plain labkit.CNN")
@@ -66,7 +66,7 @@ def load_sparse(path: str | Path) -> CNN:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file; save_sparse writes such files")
-    # A network's file can not be longer than its numbers: read no more than that of a wrong file.
+    # A network's file cannot be longer than its numbers: read no more than that of a wrong file.
     with path.open("rb") as file:
         content = file.read(min(8 * MOST_PARAMETERS, path.stat().st_size))
     if content[:4] != SIGNATURE:
@@ -80,7 +80,7 @@ def load_sparse(path: str | Path) -> CNN:
 
 
 def pack_sparse(model: nn.Module, bits: int = 8) -> bytes:
-    """The bytes of a sparse file; of a network that is no ``CNN`` they tell the size and can not be loaded."""
+    """The bytes of a sparse file; of a network that is no ``CNN`` they give the size and cannot be loaded."""
     if type(bits) is not int or not 2 <= bits <= 8:
         raise ValueError(f"bits is {bits!r}; it must be a whole number from 2 to 8")
     sizes = (*model.input_shape, model.num_of_cls, *model.channels) if isinstance(model, CNN) else (0,) * 7
@@ -115,13 +115,13 @@ def _packed_weight(rows: np.ndarray, bits: int) -> bytes:
 
 
 def _packed_numbers(values: np.ndarray) -> bytes:
-    """16-bit numbers, or 32-bit ones where one is too large; the first byte tells which."""
+    """16-bit numbers, or 32-bit ones where one is too large; the first byte says which."""
     small = np.abs(values).max(initial=0) <= np.finfo(np.float16).max
     return bytes([2 if small else 4]) + values.astype(np.float16 if small else np.float32).tobytes()
 
 
 def _unpacked(packed: bytes) -> CNN:
-    # The first bytes tell the size of the network, and with it how much there can be to unpack.
+    # The first bytes give the size of the network, and so how much there can be to unpack.
     start = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS).decompress(packed, max_length=SIZES.size)
     *sizes, bits = SIZES.unpack(start)
     if not 2 <= bits <= 8 or max(sizes) > 65_535:
@@ -166,7 +166,7 @@ def _unpacked_weight(content: "_Reader", rows: int, each: int, most: int) -> np.
     where = (places + is_weight).cumsum()[is_weight] - 1
     whole = content.numbers(np.int8, len(where)).astype(np.float32)
     if len(where) and where[-1] >= rows * each:
-        raise ValueError(f"a weight stands at place {where[-1]} of {rows * each}")
+        raise ValueError(f"a weight is at place {where[-1]} of {rows * each}")
     if (np.abs(whole) > most).any():
         raise ValueError(f"a weight is {whole[np.abs(whole).argmax()]:.0f} of at most {most} steps")
     values = np.zeros(rows * each, np.float32)

@@ -38,7 +38,7 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
         raise ValueError(f"kept is {kept}; it must be from {len(masks)} (one weight a layer) to {weights:,} (all)")
     if scope not in ("global", "local", "erk"):
         raise ValueError(f"scope is {scope!r}; it must be 'global', 'local' or 'erk'")
-    # On the processor, where dice are thrown too: a tie must not fall otherwise on a GPU.
+    # On the processor, where random numbers come from, too: a tie must not be resolved differently on a GPU.
     masks = {name: mask.cpu() for name, mask in masks.items()}
     ranked = {name: score.cpu().double().flatten() for name, score in scores.items()}
     alive = {name: masks[name].flatten() > 0 for name in ranked}
@@ -80,7 +80,7 @@ def layer_budgets(shapes: Mapping[str, Sequence[int]], kept: int, scope: str) ->
     if kept > sum(sizes.values()):
         raise ValueError(f"kept is {kept}; it must be at most {sum(sizes.values()):,} (all)")
     exact: dict[str, float] = {}
-    # What a full layer can not take goes to the others, which may fill a further one.
+    # What a full layer cannot take goes to the others, which may fill a further one.
     while wishes:
         rest = kept - sum(exact.values())
         full = {name for name, wish in wishes.items() if rest * wish / sum(wishes.values()) >= sizes[name]}

@@ -43,7 +43,7 @@ def study(
         hours = epochs * run.seconds_of_an_epoch(device) / 3600
         shared = "" if scheduler else f", {hours / min(workers, len(left)):.2g} hours with {workers} workers"
         console.print(f"{epochs} epochs left: {hours:.2g} compute hours{shared}, by a few batches timed now")
-    so_far = f"what is finished is kept in {path}, the same command goes on"
+    so_far = f"what is finished is kept in {path}, run the same command to go on"
     points_column = TextColumn("{task.fields[points]}")
     with make_bar(console, "study", points_column, 3600) as bars, interrupts_in_one_line(console, so_far):
         finished = sum(point.epochs for point in points if point in done)
@@ -72,7 +72,7 @@ def _words(outcome: Record | str) -> str:
 def _print_operating_points(console: Console, points: Sequence[Point], path: Path) -> None:
     words = "mean ± half of the 95 % confidence interval over seeds; lost: against the dense network of the same seed"
     numbers = ("epochs", "weights", "10³ multiply-adds", "seeds", "test accuracy %", "points lost")
-    caption = f"{words} and of as many epochs, or else of the most that are fewer"
+    caption = f"{words} with the same number of epochs, or else the nearest smaller number"
     table = make_table("What is done", ["method"], numbers, caption)
     chosen = set(points)
     for row in operating_points(record for record in read_records(path) if record.point in chosen):

@@ -21,7 +21,7 @@ Stress = Callable[[torch.Tensor, float, torch.Generator], torch.Tensor]
 
 @dataclass(frozen=True)
 class Damage:
-    """What one network does to a set of images, beside another one, the control.
+    """What one network does to a set of images, compared with a control network.
 
     Attributes:
         accuracy: share of the images that it gets right, in [0, 1].
@@ -60,7 +60,7 @@ def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def compare(probabilities: torch.Tensor, control: torch.Tensor, labels: torch.Tensor) -> Damage:
-    """What a network does, beside the control.
+    """What a network does, compared with the control.
 
     Args:
         probabilities: (N, classes) in [0, 1], of the network; those of an image sum to 1.

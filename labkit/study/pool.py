@@ -58,7 +58,7 @@ def run_plan(
     Raises:
         ValueError: quick mode is on; or the file of records is damaged, of another sort, or has records of another
             torch or precision, which are not to be mixed.
-        OSError: no such scheduler, a folder can not be written, the disk is full, or another run writes this file.
+        OSError: no such scheduler, a folder cannot be written, the disk is full, or another run writes this file.
         RuntimeError: a worker died, or the scheduler went away. What was finished is in the file, and the same call
             goes on.
     """
@@ -108,7 +108,7 @@ def _stopped_in_words(path: Path, points: Sequence[Point], left: Collection[Poin
         yield
     except (TerminatedWorkerError, CancelledError, OSError) as error:
         finished = len(points) - len(left)
-        kept = f"{finished} points finished and kept in {path}, {len(left)} left; the same command goes on"
+        kept = f"{finished} points finished and kept in {path}, {len(left)} left; run the same command to go on"
         if not isinstance(error, OSError):
             cause = f"{scheduler} went away" if scheduler else "a worker died (was there memory enough?)"
             raise RuntimeError(f"{cause}: {kept} ({type(error).__name__})") from error
@@ -118,7 +118,7 @@ def _stopped_in_words(path: Path, points: Sequence[Point], left: Collection[Poin
 
 
 def _check_before(waiting: Sequence[Point], done: Sequence[Record], path: Path, device: str) -> None:
-    """What would otherwise be told after hours: no images, or records that are not to be mixed."""
+    """What would otherwise show only after hours: no images, or records that are not to be mixed."""
     for name in sorted({point.dataset for point in waiting}):
         load_images(name, train=False)
     ours = software_of(torch.__version__, runtime.hardware(runtime.pick_device(device)))
@@ -197,7 +197,7 @@ def _of_cluster(
     problem = f"there is no Dask scheduler at {scheduler!r}"
     advice = "start one with: dask scheduler, and give its address as tcp://HOST:PORT"
     try:
-        # A Client that can not connect leaves threads behind, on which the next one may hang: so this knocks first.
+        # A Client that cannot connect leaves threads behind, on which the next one may hang: so this knocks first.
         host, _, port = scheduler.removeprefix("tcp://").rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), SECONDS_FOR_THE_SCHEDULER).close()
         client = Client(scheduler, timeout=SECONDS_FOR_THE_SCHEDULER)
@@ -211,7 +211,7 @@ def _of_cluster(
         futures = {client.submit(_and_where, attempt, point, device, scratch, pure=False): point for point in points}
         for future in as_completed(list(futures)):
             point = futures.pop(future)
-            if future.status == "error":  # it killed its workers, or they can not import labkit
+            if future.status == "error":  # it killed its workers, or they cannot import labkit
                 problem = future.exception()
                 yield point, f"{type(problem).__name__}: {problem}", b""
             else:

@@ -71,7 +71,7 @@ class Record:
 
     @property
     def software(self) -> str:
-        """What the last digits depend on beside the processor: torch's version and the precision of training."""
+        """What the last digits depend on, apart from the processor: torch's version and the precision of training."""
         return software_of(self.torch, self.hardware)
 
 
@@ -131,7 +131,7 @@ def add_record(path: Path, record: Record) -> None:
 
     Raises:
         ValueError: the file is damaged, of another sort, or has a record of this point; it is not touched.
-        OSError: the folder can not be written or is full; the file is as it was.
+        OSError: the folder cannot be written or is full; the file is as it was.
     """
     records = read_records(path, protocol=None)
     if any((old.point, old.protocol) == (record.point, record.protocol) for old in records):

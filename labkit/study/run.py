@@ -54,17 +54,17 @@ def run_point(point: Point, device: str = "cpu", scratch: Path | None = None, ne
         point: what to run.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         scratch: folder that keeps the state after each epoch, the last one too, until ``forget`` removes it; without
-            one, a killed run starts anew.
+            one, a killed run starts again.
         networks: folder for the network, as ``NAME.lks``; without one, it is thrown away.
 
     Returns:
-        What was found. The trained weights are rounded to 8 bits, the statistics of batch norm measured anew on
+        What was found. The trained weights are rounded to 8 bits, the statistics of batch norm measured again on
         training images, and all is measured on the network as loaded from its sparse file.
 
     Raises:
         ValueError: the budget leaves a layer without weights, or quick mode is on.
         FloatingPointError: the loss was not a number.
-        OSError: a folder can not be written. The epochs that were kept stay.
+        OSError: a folder cannot be written. The epochs that were kept stay.
     """
     refuse_quick_mode()
     run = _Run(point, runtime.pick_device(device), scratch)
@@ -105,7 +105,7 @@ class _Run:
         self.begin()
         try:
             self.take_up(self.state.read())
-        except Exception:  # damaged in any of many ways: the run starts anew
+        except Exception:  # damaged in any of many ways: the run starts again
             self.begin()
 
     def begin(self) -> None:

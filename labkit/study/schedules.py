@@ -30,7 +30,7 @@ def kept_weights(point: Point, epoch: int) -> int:
     zeros rises as a cubic, fast at first, from a twelfth to two thirds of the epochs (Zhu and Gupta 2018, "To prune,
     or not to prune"), once an epoch. ``rewind``: as one-shot, but the weights that stay go back to what they were
     after epoch k (Frankle and Carbin 2019, "The lottery ticket hypothesis", k = 0; Frankle et al. 2020, "Linear mode
-    connectivity", k > 0). Unlike there, the learning rate starts anew, as in every cycle, and the epochs before k are
+    connectivity", k > 0). Unlike there, the learning rate starts again, as in every cycle, and the epochs before k are
     part of the budget: such a ticket has trained for k epochs more than one with new weights.
     """
     if point.schedule == "none":

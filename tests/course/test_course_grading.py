@@ -165,7 +165,7 @@ def test_reading_marks_leaves_the_limits_of_the_process_as_they_were(tmp_path):
 
 @pytest.mark.parametrize("seed", [None, "7", True, -1, 10**400, 7.0])
 def test_answers_of_the_detective_without_a_seed_that_can_be_are_refused(seed):
-    with pytest.raises(Unfit, match="which networks they are of"):
+    with pytest.raises(Unfit, match="which networks they belong to"):
         TASKS["09-detective"].judge({"seed": seed, "answers": ["random"] * 20}, Evidence(seed=7))
 
 

@@ -296,7 +296,7 @@ def zip_of_text(_, path):
     path.write_text("My dog ate it.", encoding="utf-8")
 
 
-@hostile("can not be read")
+@hostile("cannot be read")
 def zip_name_not_utf8(files, path):
     content = zipped(files | {"nämé.txt": b"x"})
     path.write_bytes(content.replace("nämé.txt".encode(), b"n\xff\xfem\xff\xfe.txt"))
@@ -587,7 +587,7 @@ def mask_with_a_gradient(files, _):
     files["models/CNN_MNIST_L1.pth"] = network_file(state)
 
 
-@hostile("its weights tell no digits even without the mask")
+@hostile("its weights know no digits even without the mask")
 def forged_network(files, _):
     labkit.set_seed(7)
     files["models/CNN_MNIST_L1.pth"] = network_file(_l1(labkit.CNN()).state_dict())

@@ -341,7 +341,7 @@ WRONG_NETWORKS = {
         "pruned twice": (
             lambda: again(right("02-network"), prune.random_unstructured, amount=0.25),
             [0],
-            "two prunings",
+            "pruning twice",
         ),
         "fc, too": (lambda: pruned(prune.random_unstructured, ALL_LAYERS, amount=0.25), [2], "fc has zeros"),
         "conv1 only": (lambda: pruned(prune.random_unstructured, ["conv1"], amount=0.25), [0], "conv2 has no zero"),
@@ -358,31 +358,31 @@ WRONG_NETWORKS = {
             "small weights were preferred",
         ),
         "inverted": (lambda: with_masks(inverted(by_score(dice))), [0], "75.00% zeros"),
-        "masks removed, then trained": (lambda: revived(right("02-network")), [0, 1, 2], "is its mask still there"),
+        "masks removed, then trained": (lambda: revived(right("02-network")), [0, 1, 2], "does it still have its mask"),
     },
     "03-network": {
-        "pruned twice": (lambda: again(right("03-network"), prune.l1_unstructured, amount=0.25), [0], "two prunings"),
+        "pruned twice": (lambda: again(right("03-network"), prune.l1_unstructured, amount=0.25), [0], "pruning twice"),
         "fc, too": (lambda: pruned(prune.l1_unstructured, ALL_LAYERS, amount=0.25), [2], "fc has zeros"),
         "conv1 only": (lambda: pruned(prune.l1_unstructured, ["conv1"], amount=0.25), [0, 1], "conv2 has no zero"),
         "amount=1": (lambda: pruned(prune.l1_unstructured, amount=1), [0], "a whole number as amount"),
         "amount=1.0": (lambda: pruned(prune.l1_unstructured, amount=1.0), [0, 1], "1.0 is all of it"),
-        "at random": (lambda: right("02-network"), [1], "did the method look at the weights"),
+        "at random": (lambda: right("02-network"), [1], "is |w| compared"),
         "channels by L1": (
             lambda: pruned(prune.ln_structured, amount=0.25, n=1, dim=0),
             [1],
             "whole channels are zero",
         ),
-        "global": (lambda: course_work.globally(start(), 0.25, CONVOLUTIONS), [0], "is it the amount"),
-        "the largest": (lambda: with_masks(by_score(largest)), [1], "the largest |w| went"),
-        "signed": (lambda: with_masks(by_score(signed)), [1], "wrong side of a threshold"),
+        "global": (lambda: course_work.globally(start(), 0.25, CONVOLUTIONS), [0], "did you use the amount"),
+        "the largest": (lambda: with_masks(by_score(largest)), [1], "the largest |w| were pruned"),
+        "signed": (lambda: with_masks(by_score(signed)), [1], "the most negative weights were pruned"),
         "inverted": (lambda: with_masks(inverted(by_score(torch.abs))), [0, 1], "75.00% zeros"),
-        "masks removed, then trained": (lambda: revived(right("03-network")), [0, 1, 2], "is its mask still there"),
+        "masks removed, then trained": (lambda: revived(right("03-network")), [0, 1, 2], "does it still have its mask"),
     },
     "04-network": {
         "pruned twice": (
             lambda: again(right("04-network"), prune.ln_structured, amount=1 / 8, n=2, dim=0),
             [0],
-            "two prunings",
+            "pruning twice",
         ),
         "fc, too": (
             lambda: pruned(prune.ln_structured, ALL_LAYERS, amount=1 / 8, n=2, dim=0),
@@ -394,14 +394,18 @@ WRONG_NETWORKS = {
             [0, 2],
             "conv2: no channel is empty",
         ),
-        "L1 norm": (lambda: pruned(prune.ln_structured, amount=1 / 8, n=1, dim=0), [2], "which norm was asked for"),
+        "L1 norm": (
+            lambda: pruned(prune.ln_structured, amount=1 / 8, n=1, dim=0),
+            [2],
+            "which norm does the task",
+        ),
         "dim=1": (lambda: pruned(prune.ln_structured, amount=1 / 8, n=2, dim=1), [0, 1, 2], "which dim"),
         "single weights": (lambda: pruned(prune.l1_unstructured, amount=1 / 8), [0, 1, 2], "which dim"),
         "random channels": (lambda: pruned(prune.random_structured, amount=1 / 8, dim=0), [2], "larger norm went"),
         "the largest": (
             lambda: with_masks(by_norm(lambda weight: -channel_norms(weight))),
             [2],
-            "of the largest norms went",
+            "with the largest norms went",
         ),
         "a quarter": (lambda: pruned(prune.ln_structured, amount=0.25, n=2, dim=0), [0], "an eighth of 32 channels"),
         "amount=1": (lambda: pruned(prune.ln_structured, amount=1, n=2, dim=0), [0], "a whole number as amount"),
@@ -422,13 +426,13 @@ WRONG_NETWORKS = {
             [2],
             "whose parameters did the optimizer get",
         ),
-        "at random": (lambda: quick_rounds("local", method=RANDOM), [1], "was it the L1 method"),
-        "the largest": (lambda: trained(with_masks(by_score(largest, 1 - 0.9**10))), [1], "was it the L1 method"),
+        "at random": (lambda: quick_rounds("local", method=RANDOM), [1], "did you use L1"),
+        "the largest": (lambda: trained(with_masks(by_score(largest, 1 - 0.9**10))), [1], "did you use L1"),
         "global": (lambda: quick_rounds("global"), [0], "10.0 rounds"),
         "10 % of all": (
             lambda: quick_rounds("local", 10, lambda weight: min(round(weight.numel() / 10), weight.numel() // 10)),
             [0, 1, 2],
-            "nearly nothing is left",
+            "almost nothing is left",
         ),
         "fc, too": (lambda: quick_rounds("local", layers=ALL_LAYERS), [0], "fc"),
         "masks removed, then trained": (
@@ -438,12 +442,12 @@ WRONG_NETWORKS = {
         ),
     },
     "06-network": {
-        "pruned twice": (lambda: prune_globally(right("06-network")), [0], "taken once"),
+        "pruned twice": (lambda: prune_globally(right("06-network")), [0], "25 % once"),
         "local": (lambda: pruned(prune.l1_unstructured, ALL_LAYERS, amount=0.25), [1], "one threshold for each layer"),
         "convolutions only": (
             lambda: course_work.globally(start(), 0.25, CONVOLUTIONS),
             [0, 1, 2],
-            "which layers were to be ranked",
+            "which layers does the task rank",
         ),
         "at random": (lambda: prune_globally(start(), RANDOM), [1], "rank all layers together"),
         "the largest": (lambda: with_masks(by_global_score(largest)), [1], "rank all layers together"),
@@ -484,15 +488,15 @@ WRONG_NETWORKS = {
         "one too many": (
             lambda: course_work.golf(start(), kept=801, train=False),
             [0],
-            "1 too many: a further step down",
+            "1 too many: prune one more step",
         ),
-        "a tenth": (lambda: with_masks(lamp_to(12_445)), [0], "not in one step"),
-        "L1 of 03": (lambda: right("03-network"), [0], "not in one step"),
-        "all but a hundred": (lambda: with_masks(lamp_to(124_348)), [0], "not in one step"),
+        "a tenth": (lambda: with_masks(lamp_to(12_445)), [0], "do not prune in one step"),
+        "L1 of 03": (lambda: right("03-network"), [0], "do not prune in one step"),
+        "all but a hundred": (lambda: with_masks(lamp_to(124_348)), [0], "do not prune in one step"),
         "convolutions only": (
             lambda: with_masks({name: mask for name, mask in lamp_to(800).items() if name != "fc"}),
             [0],
-            "not in one step",
+            "do not prune in one step",
         ),
         "masks removed, then trained": (lambda: revived(right("08-golf")), [0], "did it train again"),
         "nothing left": (lambda: with_masks(zeros(ALL_LAYERS)), [0], "conv1, conv2, conv3, fc has no weight left"),
@@ -536,7 +540,7 @@ def test_small_network_that_has_never_been_trained_is_not_attempted():
     ("make", "words"),
     [
         (lambda: labkit.CNN(channels=(4, 8, 140)), "some were to be cut"),
-        (lambda: labkit.CNN(num_of_cls=11, channels=(4, 8, 14)), "tell 10 classes"),
+        (lambda: labkit.CNN(num_of_cls=11, channels=(4, 8, 14)), "have 10 classes"),
         (lambda: labkit.CNN((3, 28, 28), channels=(4, 8, 14)), "must take images"),
         (lambda: exchanged_layers(), "copy its weights into CNN"),
     ],
@@ -762,7 +766,7 @@ def test_norms_of_l1_and_l2_disagree_in_the_base_of_these_tests():
 
 @pytest.mark.parametrize("task", ITERATED)
 def test_rounds_that_ruined_the_network_lose_one_point(task):
-    assert_lost(judge(task, right(task), score=0.5), [3], "does every round train after it has pruned")
+    assert_lost(judge(task, right(task), score=0.5), [3], "does every round train after pruning")
 
 
 def test_network_of_other_widths_can_not_be_judged():
@@ -1240,11 +1244,11 @@ WRONG_ANSWERS = {
     "02-mask": {
         "a coin": (coin, [0], "a coin for each weight"),
         "one too many": (lambda: conv1_mask(torch.randperm(288)[:73]), [0], "draw exactly"),
-        "first quarter": (lambda: conv1_mask(slice(72)), [1], "throw dice"),
-        "last quarter": (lambda: conv1_mask(slice(216, None)), [1], "throw dice"),
-        "every fourth": (lambda: conv1_mask(slice(0, None, 4)), [1], "throw dice"),
-        "random channels": (some_channels, [1], "throw dice"),
-        "inverted": (lambda: 1 - right_answer("02-mask"), [0], "draw exactly"),
+        "first quarter": (lambda: conv1_mask(slice(72)), [1], "choose at random"),
+        "last quarter": (lambda: conv1_mask(slice(216, None)), [1], "choose at random"),
+        "every fourth": (lambda: conv1_mask(slice(0, None, 4)), [1], "choose at random"),
+        "random channels": (some_channels, [1], "choose at random"),
+        "inverted": (lambda: 1 - right_answer("02-mask"), [0], "choose exactly"),
         "everything": (lambda: torch.zeros(32, 1, 3, 3), [0, 1], "all weights are masked"),
     },
     "03-masks": {
@@ -1263,12 +1267,12 @@ WRONG_ANSWERS = {
         "the largest": (
             lambda: by_norm(lambda weight: -channel_norms(weight)),
             [0, 1, 2],
-            "those of the smallest are to go",
+            "mask those with the smallest",
         ),
         "sum of w": (lambda: by_norm(lambda weight: weight.flatten(1).sum(1)), [0, 1, 2], "squares"),
         "first channels": (lambda: by_norm(lambda weight: torch.arange(len(weight))), [0, 1, 2], "larger L2 norm"),
         "a quarter": (lambda: by_norm(channel_norms, 0.25), [0, 1, 2], "an eighth of 32"),
-        "single weights": (lambda: by_score(torch.abs, 1 / 8), [0, 1, 2], "channels that live on"),
+        "single weights": (lambda: by_score(torch.abs, 1 / 8), [0, 1, 2], "channels that still have other weights"),
         "inverted": (lambda: inverted(right_answer("04-masks")), [0, 1, 2], "an eighth of"),
         "everything": (lambda: mapped(right_answer("04-masks"), torch.zeros_like), [0, 1, 2], "an eighth of"),
     },
@@ -1277,7 +1281,7 @@ WRONG_ANSWERS = {
         "three rounds": (lambda: conv2_rounds(3), [0], "a tenth of the survivors"),
         "20 % at once": (lambda: conv2_rounds(1, 0.2), [0], "a tenth of the survivors"),
         "10 % of all, twice": (lambda: conv2_rounds(2, 1843), [0], "a tenth of the survivors"),
-        "first mask forgotten": (second_alone, [0, 1], "the first mask stays"),
+        "first mask forgotten": (second_alone, [0, 1], "keeps the first mask"),
         "signed": (lambda: by_score(signed, 0.19, ["conv2"])["conv2"], [1], "|w|"),
         "at random": (lambda: by_score(dice, 0.19, ["conv2"])["conv2"], [1], "|w|"),
         "inverted": (lambda: 1 - conv2_rounds(2), [0, 1], "14,930 are masked"),
@@ -1311,7 +1315,7 @@ WRONG_ANSWERS = {
             [1],
             "runs over the smaller",
         ),
-        "|w| instead of w²": (lambda: by_lamp(lambda w: w / sums_downwards(w)), [1], "|w| was taken"),
+        "|w| instead of w²": (lambda: by_lamp(lambda w: w / sums_downwards(w)), [1], "you used |w|"),
         "w² over the layer's sum": (lambda: by_lamp(lambda w: w**2 / (w**2).sum()), [1], "w² over the sum"),
         "w² over the layer's largest": (lambda: by_lamp(lambda w: w**2 / (w**2).max()), [1], "w² over the sum"),
         "sums through all layers": (lambda: by_lamp_of_all(), [1], "in its layer"),
@@ -1515,9 +1519,7 @@ def test_prediction_out_of_range_is_judged_alike_by_check_and_grader(value):
 )
 def test_prediction_that_is_no_number_gets_nothing(value, capsys):
     assert course.check("02-prediction", value) == 0.0
-    assert capsys.readouterr().out.startswith(
-        "✗ no number was written down\n  write a plain number: a share between 0 and 1"
-    )
+    assert capsys.readouterr().out.startswith("✗ there is no number\n  write a plain number: a share between 0 and 1")
 
 
 @pytest.mark.parametrize("task", ["09-prediction", "02", "", "text", None, 3, [1]])
@@ -1633,7 +1635,7 @@ def test_check_never_raises_whatever_the_base(task, kind, capsys):
     assert lines[-1] == f"{points:g} of {TASKS[task].points:g} points"
     assert any(line[0] in "✓✗–" for line in lines)
     if kind in ("None", "text", "linear layer"):
-        assert points == TASKS[task].points  # what can not be decided costs nothing
+        assert points == TASKS[task].points  # what cannot be decided costs nothing
 
 
 def test_check_says_what_kind_of_thing_it_got(capsys):
@@ -1665,7 +1667,7 @@ def test_answer_that_can_not_be_kept_is_told_and_costs_nothing(tmp_path, monkeyp
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LABKIT_MODELS", str(tmp_path / "file"))
     assert course.check("01-work", WORK) == 2.0
-    assert "the answer could not be kept" in capsys.readouterr().out
+    assert "the answer could not be saved" in capsys.readouterr().out
 
 
 def test_a_later_answer_takes_the_place_of_an_earlier_one():
@@ -1755,14 +1757,14 @@ def test_network_that_can_not_be_kept_is_told_and_costs_nothing(tmp_path, monkey
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LABKIT_MODELS", str(tmp_path / "file"))
     assert check("03-network", right("03-network")) == 4
-    assert "the network could not be kept for labkit pack" in capsys.readouterr().out
+    assert "the network could not be saved for labkit pack" in capsys.readouterr().out
 
 
 def test_network_with_a_layer_too_many_is_told_that_it_can_not_be_loaded_again(capsys):
     network = labkit.clone(right("03-network"))
     network.bonus = nn.BatchNorm2d(3)
     assert check("03-network", network) == 4
-    assert "could not be kept for labkit pack (ValueError" in capsys.readouterr().out
+    assert "could not be saved for labkit pack (ValueError" in capsys.readouterr().out
 
 
 # Kinds of answers

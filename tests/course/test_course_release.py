@@ -614,7 +614,7 @@ def test_text_in_a_folded_box_is_shown_as_markdown():
         (marked("x", "drop", nbgrader=CODE["nbgrader"]), "neither a solution nor nbgrader's metadata"),
         (marked(f"**a**\n{BEGIN}\nx\n{END}", "fold"), "neither a solution nor nbgrader's metadata"),
         (marked(f"{BEGIN}\nx\n{END}", "drop", new_code_cell), "neither a solution nor nbgrader's metadata"),
-        (marked("**a**", "fold", new_code_cell), "a code cell can not be folded"),
+        (marked("**a**", "fold", new_code_cell), "a code cell cannot be folded"),
         (marked("no bold line, **or** one inside", "fold"), "begins with a bold line"),
     ],
 )
@@ -931,12 +931,12 @@ def test_changed_cells_are_named_by_their_headings_with_the_way_back(whole, tmp_
     version = course_work.course()["version"]
     assert said == [
         f"04_structured_pruning: of another course version (0123456789ab instead of {version}), so its cells are not "
-        "compared; to put that right: labkit repair 04",
+        "compared; to repair that: labkit repair 04",
         "02_random_pruning: the given cell below 'Look: the network before', the check below 'Act, by hand: one mask' "
         "were changed; the first given cell below 'Look again: are some weights zero?' is there 2 times; the task "
         "below 'Predict' is missing; the given cells are in another order; to get back what was handed out: "
         "labkit repair 02",
-        "03_l1_pruning: the given cells are in another order; to get back what was handed out: labkit repair 03",
+        "03_l1_pruning: the given cells are in another order; to restore what was handed out: labkit repair 03",
     ]
 
 
@@ -963,8 +963,8 @@ def test_what_was_not_attempted_comes_with_the_cells_to_run(whole, tmp_path):
     said = packed(tmp_path, whole)
     mask = "02-mask, a random mask by hand: not attempted; do it, and run the check below 'Act, by hand: one mask'"
     network = "02-network, 25 % of conv1, conv2, conv3 at random: not attempted; do it, and run the check below"
-    assert f"missing: {mask}, which keeps it" in said
-    assert f"missing: {network} 'Act, with the library', which keeps it" in said
+    assert f"missing: {mask}, which saves it" in said
+    assert f"missing: {network} 'Act, with the library', which saves it" in said
     assert sum(line.startswith("missing: ") for line in said) == len(TASKS)
 
 
@@ -978,7 +978,7 @@ def test_pack_says_nothing_twice(whole, tmp_path):
     assert len([line for line in said if "02_random_pruning" in line]) == 1
     assert len([line for line in said if "CNN_MNIST_L1.pth" in line]) == 1
     assert "missing: 03_l1_pruning.ipynb is missing; not attempted: 03-prediction, 03-masks" in said
-    line = "missing: 02_random_pruning.ipynb can not be read: it is not JSON (Expecting property name enclosed in "
+    line = "missing: 02_random_pruning.ipynb cannot be read: it is not JSON (Expecting property name enclosed in "
     assert any(one.startswith(line) for one in said)
 
 
@@ -989,7 +989,7 @@ def test_pack_by_a_course_of_before_there_was_a_repair_still_says_what_is_missin
             del spec["source"], spec["marks"]
     said = packing.remarks(grading.grade(read_submission(path), course), course, whole)
     assert (
-        "missing: 01-work, multiply-adds of each layer: not attempted; do it, and run the check 01-work, which keeps it"
+        "missing: 01-work, multiply-adds of each layer: not attempted; do it, and run the check 01-work, which saves it"
         in said
     )
 

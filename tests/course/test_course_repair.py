@@ -85,7 +85,7 @@ def repaired(tmp_path, worked) -> Callable[[Callable[[Cells], None]], tuple[dict
         backup = tmp_path / f"{NAME}.before-repair.ipynb"
         assert backup.exists() == (before != path.read_bytes())
         assert not backup.exists() or backup.read_bytes() == before
-        assert repair.repair(path, course_work.course())[0] == f"{FILE}: nothing to put back"
+        assert repair.repair(path, course_work.course())[0] == f"{FILE}: nothing to restore"
         return made, told
 
     return run
@@ -97,7 +97,7 @@ def repaired(tmp_path, worked) -> Callable[[Callable[[Cells], None]], tuple[dict
 def test_whole_notebook_is_not_written_again(tmp_path, worked):
     path = write(tmp_path, worked)
     before = path.read_bytes()
-    assert repair.repair(path, course_work.course()) == [f"{FILE}: nothing to put back"]
+    assert repair.repair(path, course_work.course()) == [f"{FILE}: nothing to restore"]
     assert path.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
@@ -122,7 +122,7 @@ def test_changed_given_cells_are_put_back_and_all_others_kept_with_their_outputs
 
 def test_blanks_at_line_ends_are_no_change(repaired):
     made, told = repaired(lambda cells: next(c for c in cells if c["id"] == GIVEN)["source"].append("  \r\n\n"))
-    assert told == [f"{FILE}: nothing to put back"]
+    assert told == [f"{FILE}: nothing to restore"]
     assert cell(made, GIVEN)["outputs"]
 
 
@@ -163,7 +163,7 @@ def test_missing_task_and_answer_come_back_blank(repaired, handed_out):
     made, told = repaired(remove)
     assert cell(made, TASK) == cell(handed_out, TASK)
     assert cell(made, ANSWER) == cell(handed_out, ANSWER)
-    assert told[1].startswith("2 cells put back blank that were missing: below 'Act, by hand: one mask', ")
+    assert told[1].startswith("2 cells restored as blank that were missing: below 'Act, by hand: one mask', ")
 
 
 def test_blank_task_stands_above_the_cells_that_may_hold_the_work(repaired):
@@ -193,7 +193,7 @@ def test_order_is_put_back_and_own_cells_move_with_theirs(repaired, worked):
 
     made, told = repaired(turn)
     assert ids(made) == order
-    assert "the cells stand in their order again" in told
+    assert "the cells are in their order again" in told
 
 
 def test_code_cell_that_became_prose_is_code_again(repaired, handed_out):
@@ -225,7 +225,7 @@ def test_picture_of_a_changed_cell_is_kept_and_a_lost_one_told(repaired, worked)
     assert cell(made, pictures[0])["attachments"] == kept
     assert "attachment:expected.png" in source(made, pictures[0])
     assert pictures[1] not in ids(made)
-    assert "the authors' figure below 'Twenty throws of the dice' is lost; the course's folder has it" in told
+    assert "the authors' figure below 'Twenty random draws' is lost; the course's folder has it" in told
 
 
 def test_repaired_notebook_has_no_flag_of_the_grader(repaired):
@@ -298,7 +298,7 @@ def test_cells_without_ids_are_known_by_marks_text_and_place(with_marks, repaire
     made, told = repaired(strip)
     assert ids(made) == order
     assert [c["source"] for c in made["cells"]] == texts
-    assert f"{len(order) - 2} cells got an id of its own again" in told
+    assert f"{len(order) - 2} cells got its own id again" in told
 
 
 def test_cells_that_keep_their_id_in_the_metadata_are_known_by_it(repaired, worked):
@@ -382,7 +382,7 @@ def test_cells_of_the_oddest_kinds_are_no_obstacle(odd, tmp_path, worked):
         one.update(odd)
     path = write(tmp_path, worked)
     repair.repair(path, course_work.course())
-    assert repair.repair(path, course_work.course())[0] == f"{FILE}: nothing to put back"
+    assert repair.repair(path, course_work.course())[0] == f"{FILE}: nothing to restore"
     made = json.loads(path.read_text(encoding="utf-8"))
     assert {c.id for c in course_work.student_notebooks()[NAME].cells} <= set(ids(made))
 

@@ -54,7 +54,7 @@ FORMS = {
         cell | {"source": f"### questions\n\n{ASKED.replace(' And', chr(10) + 'And')}\n\nYes."}
     ],
     "question with typing errors": lambda cell: [
-        cell | {"source": "did it work: are some weigths zeroed, and is 25% random pruning harmfull?\nYes."}
+        cell | {"source": "did it work: are some weihgts zeroed, and is 25% random pruning harmfull?\nYes."}
     ],
     "invitation with other marks": lambda cell: [cell | {"source": f"{ASKED}\n\n_Your answer here._\n\nYes."}],
     "in a raw cell below": lambda cell: [cell, own("Yes.", "raw")],

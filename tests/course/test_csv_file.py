@@ -1,4 +1,4 @@
-"""CSV files: what spreadsheets make of them is read, what can not be meant is named, and no cell is a formula."""
+"""CSV files: what spreadsheets make of them is read, what cannot be meant is named, and no cell is a formula."""
 
 import csv
 import io

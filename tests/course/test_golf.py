@@ -240,7 +240,7 @@ def test_board_that_can_not_be_written_or_drawn_or_is_of_another_course_stays_as
     before = contents(board)
     with pytest.raises(ValueError, match=f"is the board of course '{golf.course_of(SALT)}', not {golf.course_of('x')}"):
         golf.submit(file, "eve", "x", board)
-    with pytest.raises(OSError, match="can not be written"):
+    with pytest.raises(OSError, match="cannot be written"):
         golf.submit(file, "eve", SALT, file)
     monkeypatch.setattr(golf, "rendered", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -235,7 +235,7 @@ def test_anonymous_pages_name_nobody(two):
 def test_anonymous_pages_tell_nobody_by_order_or_by_names_within_names(tmp_path):
     names = {"p3": "Ann Lee", "p2": "Bob Roe", "p1": "Cy Day"}
     results = {key: result(student) for key, student in zip(names, ("ann77", "bob77", "cy77"), strict=True)}
-    results["p2"] = replace(results["p2"], refused={"": "can not be read (PermissionError: '/in/labs_bob77.zip')"})
+    results["p2"] = replace(results["p2"], refused={"": "cannot be read (PermissionError: '/in/labs_bob77.zip')"})
     results["p1"] = replace(results["p1"], flags=("not opened: labs_cy77.zip", "its name says dee77"))
     some = Class(tmp_path, results, names, [Person("zoe77", "Zoe"), Person("amy77", "Amy")])
     some.names |= {"zoe77": "p5", "amy77": "p4"}

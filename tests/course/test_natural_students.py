@@ -92,7 +92,7 @@ def wrong_with(cell: NotebookNode, marks: NotebookNode) -> list[str]:
         returned = [output.data["text/plain"] for output in cell.outputs if output.output_type == "execute_result"]
         if returned != [f"{float(marks.points)}"]:
             found.append(f"{returned} of {marks.points} points")
-        if "✗" in text or "could not be kept" in text:
+        if "✗" in text or "could not be saved" in text:
             found.append("the check complains")
     elif "not saved" in text:
         found.append("it was not saved")

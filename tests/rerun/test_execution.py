@@ -185,7 +185,7 @@ def test_time_left_is_that_of_this_machine(expected, taken, running, left):
 def test_time_left_of_those_that_wait_is_scaled_by_those_that_run():
     running, waiting = pace([10, 90], [20]), pace([100], state="waiting")
     assert execution.seconds_left([running, waiting], jobs=1) == pytest.approx(380)
-    assert execution.seconds_left([running, waiting], jobs=2) == pytest.approx(200)  # the longest can not be divided
+    assert execution.seconds_left([running, waiting], jobs=2) == pytest.approx(200)  # the longest cannot be divided
     slow, fast = pace([10, 100], [100]), pace([10, 1], [1])
     assert execution.seconds_left([slow, fast], jobs=2) == pytest.approx(1000)  # the slow one at its own rate
     assert execution.seconds_left([pace([5], [50], state="ended")], jobs=2) == 0

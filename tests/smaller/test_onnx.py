@@ -203,7 +203,7 @@ def test_file_that_computes_something_else_is_not_put_in_place(tmp_path, monkeyp
 
 def test_folder_that_can_not_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="file can not be written"):
+    with pytest.raises(OSError, match="file cannot be written"):
         labkit.export_onnx(seeded(), tmp_path / "file" / "net.onnx")
     with pytest.raises(OSError, match="is a folder"):
         labkit.export_onnx(seeded(), tmp_path)

@@ -313,7 +313,7 @@ def test_weights_of_any_size_come_back(tmp_path, size, bits):
         model.conv2.weight.div_(model.conv2.weight.abs().max()).mul_(size)
     loaded = round_trip(model, tmp_path / "net.lks", bits)
     found, wanted = loaded.conv2.weight.double(), model.conv2.weight.double()
-    # A step can not be smaller than the smallest float32.
+    # A step cannot be smaller than the smallest float32.
     assert ((found - wanted).flatten(1).abs() <= 0.5001 * steps(wanted, bits) + 127 * 1.4e-45).all()
 
 
@@ -538,7 +538,7 @@ def test_bomb_is_unpacked_no_further_than_its_network(tmp_path):
 
 
 def test_more_places_than_weights_are_refused(tmp_path):
-    """255 says that no weight follows: only their number tells that these can not be true."""
+    """255 says that no weight follows: only their number tells that these cannot be true."""
     model = smallest()
     part = weight_part([1.0], [255] * 40, [])
     refuses(tmp_path / "net.lks", tensors_of(model, conv1__weight=part), "is damaged")
@@ -572,9 +572,7 @@ def test_places_of_a_large_network_take_no_more_memory_than_its_weights(tmp_path
     ],
 )
 def test_places_beyond_the_layer_are_refused(tmp_path, part):
-    refuses(
-        tmp_path / "net.lks", tensors_of(smallest(), conv1__weight=part), "a weight stands at place .* of 9|9 weights"
-    )
+    refuses(tmp_path / "net.lks", tensors_of(smallest(), conv1__weight=part), "a weight is at place .* of 9|9 weights")
 
 
 def test_last_place_is_accepted(tmp_path):
@@ -689,7 +687,7 @@ def test_save_replaces_the_old_file(tmp_path):
 def test_folders_are_made_and_where_they_can_not_be_it_is_said(tmp_path):
     assert labkit.save_sparse(seeded(), tmp_path / "a" / "b" / "net.lks").is_file()
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="file can not be written"):
+    with pytest.raises(OSError, match="file cannot be written"):
         labkit.save_sparse(seeded(), tmp_path / "file" / "net.lks")
     with pytest.raises(OSError, match="is a folder; it must be a file"):
         labkit.save_sparse(seeded(), tmp_path)
@@ -699,7 +697,7 @@ def test_folders_are_made_and_where_they_can_not_be_it_is_said(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_folder_that_can_not_be_written_is_named(tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(OSError, match="closed can not be written"):
+    with pytest.raises(OSError, match="closed cannot be written"):
         labkit.save_sparse(seeded(), tmp_path / "closed" / "net.lks")
 
 

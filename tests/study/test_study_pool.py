@@ -241,7 +241,7 @@ def test_folder_that_can_not_be_written_is_told(broken, tmp_path, path, no_work)
     (tmp_path / "file").touch()
     bad = tmp_path / "file" / "in"
     no_work()
-    with pytest.raises(OSError, match="can not be written"):
+    with pytest.raises(OSError, match="cannot be written"):
         run_plan(of_seeds(0), *([bad] if broken == "path" else [path]), **({} if broken == "path" else {broken: bad}))
 
 
@@ -345,7 +345,7 @@ def test_worker_that_dies_is_told_and_the_same_call_goes_on(path, tmp_path, alon
         run_plan(points, path, 2, scratch=scratch, progress=lambda point, _: told.append(point))
     done = found(path)
     assert len(done) == len(told) < 5
-    words = f"{len(done)} points finished and kept in {path}, {5 - len(done)} left; the same command goes on"
+    words = f"{len(done)} points finished and kept in {path}, {5 - len(done)} left; run the same command to go on"
     assert words in str(caught.value)
     assert run_plan(points, path, 2, scratch=scratch) == {}
     assert found(path) == {point: alone(point) for point in points}
@@ -563,7 +563,7 @@ def test_scheduler_that_dies_is_told_within_a_minute_and_finished_points_are_kep
     done = len(found(path))
     assert kind == "RuntimeError"
     assert one.address in words
-    assert f"{done} points finished and kept in {path}, {8 - done} left; the same command goes on" in words
+    assert f"{done} points finished and kept in {path}, {8 - done} left; run the same command to go on" in words
     assert 1 <= done < 8
     assert all(record == alone(point) for point, record in found(path).items())
 

@@ -404,7 +404,7 @@ def test_text_that_is_no_utf8_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_folder_that_can_not_be_made_is_an_os_error(tmp_path):
     (tmp_path / "file").write_text("here", encoding="utf-8")
-    with pytest.raises(OSError, match="can not be written"):
+    with pytest.raises(OSError, match="cannot be written"):
         write_records(tmp_path / "file" / "frontier.csv", [record()])
 
 

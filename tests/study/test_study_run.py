@@ -662,7 +662,7 @@ def test_damaged_state_gives_the_same_record_in_the_end(tmp_path, whole):
 @pytest.mark.parametrize("where", ["scratch", "networks"])
 def test_folder_that_is_a_file_is_an_error(where, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="can not be written"):
+    with pytest.raises(OSError, match="cannot be written"):
         run_point(Point(epochs=2), **{where: tmp_path / "file"})
 
 

@@ -36,7 +36,7 @@ def svg_of(figure: Figure, description: str) -> Markup:
 
 
 def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None) -> Markup:
-    """Accuracy against sparsity: a point a network; with ``own``, these stand out."""
+    """Accuracy against sparsity: one point for each network; with ``own``, these stand out."""
     figure = Figure(figsize=(8, 4.2))
     ax = figure.subplots()
     for name, style in network_styles().items():
@@ -55,7 +55,7 @@ def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None
     if ax.get_legend_handles_labels()[0]:
         legend = ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
         for handle in filter(None, legend.legend_handles):
-            handle.set_alpha(1)  # as faint as the class's marks, one could not be told from another
+            handle.set_alpha(1)  # if they were as faint as the class's marks, they would all look the same
     return svg_of(figure, "Test accuracy against sparsity")
 
 

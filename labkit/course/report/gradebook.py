@@ -37,7 +37,7 @@ def gradebooks(
 
     Args:
         results: pseudonym -> result.
-        keys: student -> pseudonym of the submission that counts, one's own or the group's.
+        keys: student -> pseudonym of the submission that counts, the student's own or the group's.
         people: the roster.
         marks: pseudonym -> the instructor's columns.
         names: student -> pseudonym.

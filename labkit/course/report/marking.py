@@ -45,7 +45,7 @@ class Marking:
         questions: name of the answer cell -> question.
         marks: (pseudonym, name of the answer cell) -> mark.
         taken: pseudonym -> the sum that an earlier run put into ``instructor_points``.
-        course: what tells this course from others in one browser.
+        course: what distinguishes this course from others in one browser.
     """
 
     questions: Mapping[str, Question] = field(default_factory=dict)

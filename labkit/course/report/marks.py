@@ -31,7 +31,7 @@ def mark_of(text: str, where: str) -> float | None:
         return None
     if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", plain) or abs(float(plain)) > MOST:
         rule = f"points are a plain number such as 7.5 or 7,5, at most {MOST:,}, or blank"
-        raise ValueError(f"{where}: {shown(text)!r} can not be counted; {rule}")
+        raise ValueError(f"{where}: {shown(text)!r} cannot be counted; {rule}")
     return float(plain)
 
 
@@ -39,7 +39,7 @@ def read_marks(path: Path) -> dict[str, dict[str, str]]:
     """Pseudonym -> what the instructor wrote into an earlier ``grades.csv``, also into columns of the instructor's own.
 
     Raises:
-        ValueError: the file is there and can not be read, or has a mark that is no number, a row of nobody, or two of
+        ValueError: the file is there and cannot be read, or has a mark that is no number, a row of nobody, or two of
             one pseudonym; nothing is overwritten then.
     """
     marks: dict[str, dict[str, str]] = {}
@@ -62,7 +62,7 @@ def read_table(path: Path) -> Table:
     """The columns and rows of an earlier ``grades.csv``; none if there is no such file.
 
     Raises:
-        ValueError: the file is there and can not be read.
+        ValueError: the file is there and cannot be read.
     """
     ours = (*FIRST_COLUMNS, *LAST_COLUMNS)
     return rows_of_csv(path, ("pseudonym", *OWN_COLUMNS), ours) if path.exists() else ([], [])

@@ -63,7 +63,7 @@ def write_pages(
         results: pseudonym -> result.
         labels: pseudonym -> what the student is called on these pages; the pseudonym itself on anonymous ones.
         missing: pseudonyms of those who handed in nothing.
-        nobodys: pseudonyms of the submissions of which nobody can tell whose they are.
+        nobodys: pseudonyms of the submissions without a known owner.
         marks: pseudonym -> the instructor's own columns.
         written: the questions that are answered in words, and the marks for them.
     """
@@ -91,7 +91,7 @@ def class_page(
         results: pseudonym -> result.
         labels: pseudonym -> what the student is called on this page.
         missing: pseudonyms of those who handed in nothing.
-        nobodys: pseudonyms of the submissions of which nobody can tell whose they are.
+        nobodys: pseudonyms of the submissions without a known owner.
         questions: number of questions that are answered in words.
     """
     read = [result for result in results.values() if "" not in result.refused]
@@ -129,7 +129,7 @@ def _flags(results: Mapping[str, Result], labels: Mapping[str, str]) -> tuple[di
     """Pseudonym -> what was refused and what is odd, who has most first; and what half of the class has, with how many.
 
     The latter is not with each student. Flags that differ in their numbers alone are of one kind, and so are all that
-    tell of another course. Others of the class have their labels in them.
+    say that it is another course. Others of the class have their labels in them.
     """
     flags: dict[str, list[str]] = {}
     for key, result in results.items():

@@ -46,14 +46,14 @@ def write_all(
         written: the questions that are answered in words, and the marks for them.
 
     Raises:
-        ValueError: ``grades.csv`` can not be read, or contradicts the marks; nothing is overwritten then.
+        ValueError: ``grades.csv`` cannot be read, or contradicts the marks; nothing is overwritten then.
     """
     marks = written.summed(read_marks(out / "grades.csv"))
     columns = _columns(results, read_table(out / "grades.csv")[0], marks)
     if (out / "grades.csv").exists():
         shutil.copyfile(out / "grades.csv", out / "grades.csv.before")
     possible = sum(task.points for task in TASKS.values()) + sum(most for _, most in written.questions.values())
-    order = sorted if anonymous else list  # that of IDs tells who is who
+    order = sorted if anonymous else list  # the order of IDs shows who is who
     results = {key: gradebook.checked(results[key], marks.get(key, {}), possible) for key in order(results)}
     keys = {entry.student: key for key, entry in entries.items() if entry.student}
     covered = _covered_by_group(keys, people)

@@ -120,7 +120,7 @@ def is_junk(name: str) -> bool:
 
 @contextmanager
 def _refused(files: Files, name: str) -> Iterator[None]:
-    """Whatever goes wrong within is why a file, or the whole submission, is not read."""
+    """An error inside is the reason why a file, or the whole submission, is not read."""
     try:
         yield
     except Refused as error:
@@ -135,7 +135,7 @@ def read_files(path: Path, wanted: Collection[str] | None = None) -> Files:
     """The wanted files of a zip, a tar or a folder. Never raises because of what is in it.
 
     Args:
-        path: where they are; with ``*`` at its end, the files beside each other whose names begin so.
+        path: where they are; with ``*`` at its end, the files in one folder whose names begin so.
         wanted: their base names; all that a submission may have, if None.
     """
     files = Files()

@@ -32,4 +32,4 @@ def visible(text: str) -> str:
 
 def unreadable(error: Exception) -> str:
     """Why a file is refused whose reader raised what nobody can foresee."""
-    return f"can not be read ({type(error).__name__}: {shown(str(error))})"
+    return f"cannot be read ({type(error).__name__}: {shown(str(error))})"

@@ -24,7 +24,7 @@ class Answer(NamedTuple):
 
 
 class SubmittedNetwork(NamedTuple):
-    """A network, float32, what is odd about it, and the seed that its metadata tell, of whatever kind."""
+    """A network, float32, what is odd about it, and the seed in its metadata, of any kind."""
 
     network: CNN
     flags: list[str]

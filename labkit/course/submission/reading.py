@@ -69,7 +69,7 @@ def submission_of(files: Files) -> Submission:
 def _read_all(
     files: Files, names: Iterable[str], ending: str, reader: Callable[[bytes, str], Read]
 ) -> tuple[dict[str, Read], dict[str, str]]:
-    """Name -> content of the files that are there and can be read, and base name -> reason for those that can not."""
+    """Name -> content of the files that are there and can be read, and base name -> reason for those that cannot."""
     found, refused = {}, {}
     for name in names:
         base = f"{name}.{ending}"

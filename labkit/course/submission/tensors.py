@@ -93,7 +93,7 @@ class _Reader(pickle._Unpickler):  # the one in Python: no huge tables on reques
     def load_reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, _Global) or type(arguments) is not tuple or len(arguments) > MOST_ARGUMENTS:
-            raise Refused("calls what can not be called")
+            raise Refused("calls what cannot be called")
         called = function.module, function.name
         if called == DICT and not arguments:
             self.stack.append({})
@@ -105,7 +105,7 @@ class _Reader(pickle._Unpickler):  # the one in Python: no huge tables on reques
             raise Refused(f"calls {function.module}.{function.name}")
 
     def load_build(self) -> None:
-        # torch would let a tensor be told another size.
+        # torch would let a tensor get another size.
         if type(self.stack[-2]) is not dict:
             raise Refused("tells an object what it is")
         self.stack.pop()
@@ -174,7 +174,7 @@ def _members(archive: zipfile.ZipFile) -> tuple[bytes, dict[str, bytes]]:
     """The pickle, and the other members by their names beside it."""
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
-    if len({name.casefold() for name in names}) < len(names):  # torch does not tell upper from lower case
+    if len({name.casefold() for name in names}) < len(names):  # torch does not distinguish upper and lower case
         raise Refused("has two entries of one name")
     if sum(entry.file_size for entry in entries) > LIMITS[".pth"]:
         raise Refused(f"unpacks to more than {LIMITS['.pth'] // MEGABYTE} MB")

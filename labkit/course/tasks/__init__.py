@@ -1,1 +1,1 @@
-"""The graded tasks: one file a notebook, named ``t`` and the notebook's name, whose ``TASKS`` are read from here."""
+"""The graded tasks: one file for each notebook, named ``t`` and the notebook's name, whose ``TASKS`` are read here."""

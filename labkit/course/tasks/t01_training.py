@@ -13,7 +13,7 @@ from labkit.course.task import Style, Task
 from labkit.course.verdict import Finding, Verdict, first_hint
 from labkit.plots import GREY
 
-TRAIN = "the network has never seen a batch: if the training is written by now, run its cell again"
+TRAIN = "the network has not seen any batch: if you have written the training, run its cell again"
 LEVELS = (0.5, judging.USEFUL, judging.TRAINED)
 LINEAR = "how often is a weight of a linear layer used for one image? Once"
 CONVOLUTION = "once for each output pixel that it makes: how many are there, before pooling?"
@@ -49,7 +49,7 @@ def _hint_for_work(name: str, given: float) -> str:
         ),
         "a multiplication and the addition that follows it count as one": given == 2 * size * pixels,
         "only weights multiply; the biases are not counted": given == (size + SHAPES[name][0]) * pixels,
-        f"a kernel of 3 × 3 stands between each input and each output channel: all {size:,} weights count": (
+        f"there is a kernel of 3 × 3 between each input and each output channel: all {size:,} weights count": (
             given == 9 * pixels
         ),
         f"that is the number of pixels; each of the {size:,} weights of {name} is used once for each": given == pixels,
@@ -76,15 +76,15 @@ def _trained(task: Task, network: CNN, evidence: Evidence) -> Verdict:
 
 
 def _hint_for_training(batches: int, reached: float) -> str:
-    """Only the network is known; the number of batches that it has seen tells how far the training ran."""
+    """Only the network is known; the number of batches that it has seen shows how far the training ran."""
     optimizer = "did the optimizer get the parameters of this network"
     steps = "LinearLR counts steps, not epochs: total_iters=EPOCHS * len(train_loader)"
     if batches < 400:  # five epochs of quick mode have 430
-        again = "One that was stopped goes on if its cell is run again"
+        again = "If the training was stopped, run its cell again: it goes on"
         hint = f"did the training run through all epochs, and {optimizer}? {again}"
         return f"it has seen {batches:,} batches only: {hint}"
     if reached < judging.USEFUL:
-        return f"it has seen {batches:,} batches and hardly learned: was the rate soon zero? {steps}; {optimizer}?"
+        return f"it has seen {batches:,} batches and hardly learned: did the rate fall too soon? {steps}; {optimizer}?"
     return f"it has seen {batches:,} batches and could learn more: is the rate as given, and zero at the end? {steps}"
 
 

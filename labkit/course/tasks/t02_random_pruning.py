@@ -9,40 +9,40 @@ from labkit.plots import VERMILION
 
 
 def _random_mask(task: Task, mask: object, evidence: Evidence) -> Verdict:
-    """02: exactly a quarter of conv1, chosen by dice."""
+    """02: exactly a quarter of conv1, chosen at random."""
     before, zero = evidence.before, {"conv1": judging.zeros_of(mask, "conv1", "mask_by_hand")}
     count = int(zero["conv1"].sum())
     if count == 0:
         return Verdict(task)
     hints = {
         "all weights are masked": count == 288,
-        "a 1 keeps a weight, a 0 drops it: draw exactly 72 zeros": count == 216,
+        "a 1 keeps a weight, a 0 drops it: choose exactly 72 zeros": count == 216,
         f"draw exactly a quarter{judging.off_by(count, 72)}": judging.off_by(count, 72) != "",
     }
-    coin = "a coin for each weight gives about a quarter; draw exactly 72, such as the 72 of largest random number"
+    coin = "a coin for each weight gives about a quarter; choose exactly 72, those with the largest random numbers"
     exact = Finding(count == 72, f"{count} of 288 weights are masked", first_hint(hints, coin))
     why = looks_random(before, zero, ["conv1"]) if count < 288 else "nothing was chosen"
     text = "chosen without preference"
     if count < 288 and follows_the_start(before, zero):
-        text += "; but it follows the signs of the weights: dice with the training's own seed? Take SEED + 1"
-    return Verdict(task, [exact, Finding(not why, text, f"{why}; throw dice")])
+        text += "; but it follows the signs of the weights: did you use the training's seed? Use SEED + 1"
+    return Verdict(task, [exact, Finding(not why, text, f"{why}; choose at random")])
 
 
 def _random_zeros(pruned: Pruned) -> list[Finding]:
-    """02: 25 % of each convolution, chosen by dice."""
+    """02: 25 % of each convolution, chosen at random."""
     amounts = judging.quarters(pruned)
     why = looks_random(pruned.before, pruned.zero, CONVOLUTIONS)
     shares = [pruned.share([name]) for name in CONVOLUTIONS]
     random: bool | None = max(shares) < 1 and max(shares) > 0.01 and not why
     if random and pruned.before is None:
         random = judging.if_known(None, amounts)
-    hint = f"{why}; dice look neither at the weight nor at its place"
-    hint = hint if why else "there is no choice in so few or so many"
+    hint = f"{why}; a random choice looks neither at the weight nor at its place"
+    hint = hint if why else "so few or so many zeros do not show how they were chosen"
     return [amounts, Finding(random, "chosen without preference", hint, 2), judging.rest_untouched(pruned)]
 
 
 def _same_dice(pruned: Pruned) -> list[str]:
-    flag = "CNN_MNIST_RND: the zeros of conv1 follow its weights; was the mask drawn with the training's seed?"
+    flag = "CNN_MNIST_RND: the zeros of conv1 follow its weights; was the mask made with the training's seed?"
     suspicious = follows_the_start(pruned.before, pruned.zero)
     return [flag] if suspicious and not looks_random(pruned.before, pruned.zero, CONVOLUTIONS) else []
 

@@ -19,8 +19,8 @@ def _l1_mask(masks: Pruned, name: str) -> tuple[bool | None, str]:
         hints = {
             "a 1 keeps a weight, a 0 drops it": abs(count - (SIZES[name] - quarter)) <= judging.TIES,
             f"{right}; nothing is masked: is the mask of {name} still all ones?": count == 0,
-            f"{right}; the layers share one threshold, and each needs its own": masks.smallest_went(CONVOLUTIONS),
-            f"{right}; a quarter of what a first quarter has left was masked, too": twice,
+            f"{right}; the layers share one threshold, but each needs its own": masks.smallest_went(CONVOLUTIONS),
+            f"{right}; a quarter of the remaining weights was masked, too": twice,
         }
         return False, first_hint(hints, f"{right}; the size |w| counts, not the sign")
     if masks.before is None:
@@ -28,7 +28,7 @@ def _l1_mask(masks: Pruned, name: str) -> tuple[bool | None, str]:
     before, zero = masks.before[name], masks.zero[name]
     hints = {
         "the most negative weights are masked: compare |w|, not w": lowest_went(before, zero),
-        "the largest |w| are masked; the smallest are to go": lowest_went(-before.abs(), zero),
+        "the largest |w| are masked; mask the smallest": lowest_went(-before.abs(), zero),
     }
     hint = "a masked weight is larger than one that is kept: is it |w| of this layer, and of this network?"
     return masks.smallest_went([name]), first_hint(hints, hint)
@@ -42,7 +42,7 @@ def _l1_network(pruned: Pruned) -> list[Finding]:
     no_choice = [name for name in CONVOLUTIONS if not 0 < pruned.share([name]) < 1]
     holds = judging.if_known(None if pruned.before is None else not wrong and not no_choice, amounts)
     holds = judging.unless_trained_since(pruned, holds, CONVOLUTIONS)
-    hint = f"{', '.join(no_choice)}: there is no choice in none or all"
+    hint = f"{', '.join(no_choice)}: with none or all masked, nothing was chosen"
     if pruned.before is None or not pruned.zeros(CONVOLUTIONS):
         hint = "nothing was chosen"
     elif wrong:
@@ -56,11 +56,11 @@ def _hint_for_l1(pruned: Pruned, name: str, before: torch.Tensor) -> str:
     only_channels = pruned.zeros([name]) > 0 and not pruned.scattered(name)
     most_negative, largest = lowest_went(before, zero), lowest_went(-before.abs(), zero)
     hints = {
-        "whole channels are zero; here single weights were asked for": only_channels,
+        "whole channels are zero; the task asks for single weights": only_channels,
         "the three layers share one threshold, as with global pruning; here each layer has its own": one_threshold,
-        "the most negative weights went, on the wrong side of a threshold: compare |w|, not w": most_negative,
-        "the largest |w| went, the smallest were to; in a mask a 1 keeps a weight, a 0 drops it": largest,
-        "large weights went as often as small ones; did the method look at the weights?": abs(pruned.lean([name])) < 4,
+        "the most negative weights were pruned: compare |w|, not w": most_negative,
+        "the largest |w| were pruned, not the smallest; in a mask a 1 keeps a weight, a 0 drops it": largest,
+        "large weights went as often as small ones: is |w| compared?": abs(pruned.lean([name])) < 4,
     }
     return first_hint(hints, "some weights were kept or dropped on the wrong side of the threshold on |w|")
 

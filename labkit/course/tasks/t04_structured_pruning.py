@@ -10,7 +10,7 @@ from labkit.course.verdict import Finding, first_hint
 from labkit.plots import ORANGE
 
 CHANNELS = {"conv1": 4, "conv2": 8, "conv3": 16}  # 1/8 of each
-LIVE = "some zeros are in channels that live on; which"
+LIVE = "some zeros are in channels that still have other weights; which"
 
 
 def _channel_mask(masks: Pruned, name: str) -> tuple[bool | None, str]:
@@ -20,14 +20,14 @@ def _channel_mask(masks: Pruned, name: str) -> tuple[bool | None, str]:
         return False, f"{LIVE} index numbers the output channels?"
     if empty != CHANNELS[name]:
         inverted = empty == channels - CHANNELS[name]
-        hint = "a 1 keeps a weight, a 0 drops it: the doomed channels get the zeros. " if inverted else ""
+        hint = "a 1 keeps a weight, a 0 drops it: the channels that go get the zeros. " if inverted else ""
         return False, f"{hint}{empty} are masked; an eighth of {channels} channels was asked for: {CHANNELS[name]}"
     by_l1 = masks.least_channels_went([name], 1)
     hints = {
-        "these have the least L1 norms; the L2 norm is the root of the sum of the squares": by_l1,
-        "the channels of largest L2 norm are masked; those of the smallest are to go": _largest_went(masks, [name]),
+        "these have the smallest L1 norms; the L2 norm is the root of the sum of the squares": by_l1,
+        "the channels with the largest L2 norms are masked; mask those with the smallest": _largest_went(masks, [name]),
     }
-    hint = "a channel of larger L2 norm is masked, a smaller one is kept: squares, their sum, the root?"
+    hint = "a channel with a larger L2 norm is masked, a smaller one is kept: squares, their sum, the root?"
     return masks.least_channels_went([name]), first_hint(hints, hint) if masks.before is not None else ""
 
 
@@ -47,16 +47,16 @@ def _structured_network(pruned: Pruned) -> list[Finding]:
     where = f"{scattered}: {LIVE} dim numbers the output channels?" if scattered else ""
     count = Finding(empty == CHANNELS, text, where or _hint_for_channels(empty))
     whole_channels = not scattered and any(empty.values())
-    whole = Finding(whole_channels, "zeros fill whole output channels", where or "no channel of a convolution went")
+    whole = Finding(whole_channels, "zeros fill whole output channels", where or "no whole channel was pruned")
     holds = judging.if_known(pruned.least_channels_went(CONVOLUTIONS), count) if all(empty.values()) else False
     by_l1 = pruned.least_channels_went(CONVOLUTIONS, 1)
     hints = {
-        "no whole channel went in every layer, so there is nothing to compare": not all(empty.values()),
-        "these have the least L1 norms: which norm was asked for? n=2 is the L2 norm": by_l1,
-        "the channels of the largest norms went; those of the smallest were to": _largest_went(pruned, CONVOLUTIONS),
+        "some layer has no empty channel, so there is nothing to compare": not all(empty.values()),
+        "these have the smallest L1 norms: which norm does the task name? n=2 is the L2 norm": by_l1,
+        "the channels with the largest norms went; prune the smallest": _largest_went(pruned, CONVOLUTIONS),
     }
-    hint = "a channel of larger norm went, a smaller one stayed: which norm was asked for (n), of which weights?"
-    norm = Finding(holds, "they had the least L2 norms of their layer", first_hint(hints, hint))
+    hint = "a channel with a larger norm went, a smaller one stayed: which norm (n), of which weights?"
+    norm = Finding(holds, "they had the smallest L2 norms of their layer", first_hint(hints, hint))
     return [count, whole, norm, judging.rest_untouched(pruned)]
 
 
@@ -66,7 +66,7 @@ def _hint_for_channels(empty: Mapping[str, int]) -> str:
     hints = {
         judging.ALL_GONE.format(name): empty[name] == SHAPES[name][0],
         f"{name}: no channel is empty. {judging.REACH.format(name)}": empty[name] == 0,
-        f"{name}: a whole number as amount counts channels, a decimal one is a share": equal,
+        f"{name}: a whole number as amount counts channels, a decimal number is a share": equal,
         f"{name}: {judging.PRUNED_TWICE}": empty["conv3"] == 30,
     }
     return first_hint(hints, f"{name}: an eighth of {SHAPES[name][0]} channels was asked for")

@@ -11,10 +11,10 @@ from labkit.plots import GREEN
 ITERATIVE = {"conv1": 187, "conv2": 12_005, "conv3": 48_021}
 # Number of zeros of conv2 -> how they come about.
 USUAL_COUNTS = {
-    1_843: "that is one round: the second starts from the mask of the first",
-    1_659: "that is the second round alone: multiply with the mask of the first",
-    3_686: "that is twice a tenth of all: the threshold of the second round is found among the survivors",
-    4_995: "that is three rounds: the mask starts from ones, and the loop makes two",
+    1_843: "that is only one round: the second starts from the mask of the first",
+    1_659: "that is only the second round: multiply it with the mask of the first",
+    3_686: "that is twice a tenth of all: find the threshold of the second round among the survivors",
+    4_995: "that is three rounds: start the mask from ones, and let the loop make two rounds",
     14_930: "a 1 keeps a weight, a 0 drops it",
 }
 
@@ -27,12 +27,12 @@ def _second_round(task: Task, mask: object, evidence: Evidence) -> Verdict:
 
 def _two_rounds(mask: Pruned) -> list[Finding]:
     count = mask.zeros(["conv2"])
-    hint = f"{count:,} are masked: the second round takes a tenth of the survivors, and the first mask stays"
+    hint = f"{count:,} are masked: the second round takes a tenth of the survivors and keeps the first mask"
     usual = {f"{hint}; {origin}": abs(count - zeros) <= judging.TIES for zeros, origin in USUAL_COUNTS.items()}
     exact = judging.counted(count, 3_502, SIZES["conv2"], "are masked", first_hint(usual, hint), 2)
     holds = mask.smallest_went(["conv2"]) if count < SIZES["conv2"] else False
-    hint = "the smallest |w| are to go: compare |w|, not w, and keep what the first round masked"
-    return [exact, Finding(holds, "the smallest |w| went", hint)]
+    hint = "mask the smallest |w|: compare |w|, not w, and keep what the first round masked"
+    return [exact, Finding(holds, "the smallest |w| were pruned", hint)]
 
 
 def _amount(pruned: Pruned) -> tuple[bool, str]:

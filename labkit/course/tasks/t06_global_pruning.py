@@ -17,7 +17,7 @@ def _global_masks(masks: Pruned) -> list[Finding]:
     count, before = masks.zeros(), masks.before
     hint = f"{count / ALL:.2%} of all four layers are masked; count them together"
     hint += ". A 1 keeps a weight, a 0 drops it" if abs(count - 3 * QUARTER) <= judging.TIES else ""
-    hint += "" if masks.zeros(["fc"]) else ": fc belongs to the row, too"
+    hint += "" if masks.zeros(["fc"]) else ": put fc into the row, too"
     total = judging.counted(count, QUARTER, ALL, "are masked", hint)
     negative = before is not None and all(lowest_went(before[name], masks.zero[name]) for name in ALL_LAYERS)
     at_random, equal = judging.at_random(masks, ALL_LAYERS), masks.spread(ALL_LAYERS) < 0.005
@@ -41,13 +41,13 @@ def _global_network(pruned: Pruned) -> list[Finding]:
     holds = judging.unless_trained_since(pruned, holds, CONVOLUTIONS[1:])
     at_random, equal = judging.at_random(pruned, ALL_LAYERS), pruned.spread(ALL_LAYERS) < 0.005
     hints = {
-        "large weights went as often as small ones: rank all layers together by |w|": zeros > 100 and at_random,
+        "large weights were pruned as often as small ones: rank all layers together by |w|": zeros > 100 and at_random,
         f"{judging.EQUAL_SHARES}: that is one threshold for each layer; rank all layers together": equal,
         "fc is not in the ranking; rank all layers together, fc too": zeros > 0 and not fc,
     }
     hint = "a zeroed weight of one layer was larger than a kept one of another; rank all layers together"
     text = "over all layers no zeroed weight was larger than a kept one"
-    took_part = Finding(fc > judging.TIES, "fc took part", "which layers were to be ranked together?")
+    took_part = Finding(fc > judging.TIES, "fc took part", "which layers does the task rank together?")
     return [total, Finding(holds, text, first_hint(hints, hint), 2), took_part]
 
 
@@ -59,7 +59,7 @@ def _hint_for_global(pruned: Pruned, zeros: int) -> str:
         f"{share:.2%} of the weights are zero: was this network pruned, and is its mask still there?": untouched,
         f"{zeros} zeros: a whole number as amount counts weights; 0.25 is 25 % of how many there are": zeros <= 100,
         "a quarter of the three convolutions alone: 25 % of how many? fc belongs to all layers, too": of_convolutions,
-        "43.75% of the weights are zero: two prunings; 25 % is to be taken once, from a fresh clone": twice,
+        "43.75 % of the weights are zero, which comes from pruning twice; prune 25 % once, from a fresh clone": twice,
     }
     hint = f"{share:.2%} of the weights of all four layers are zero: 25 % of how many, and taken once?"
     return first_hint(hints, hint)

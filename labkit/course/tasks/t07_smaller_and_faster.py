@@ -56,7 +56,7 @@ def _cut_weights(task: Task, weights: object, evidence: Evidence) -> Verdict:
         hint = f"{name} is still whole: {CUT_HINTS[name]}" if shape == SHAPES[name] else CUT_HINTS[name]
         if holds:
             holds = any(torch.equal(given, right[name].to(given.dtype)) for right in rights) if rights else None
-            hint = f"the shape is right; were the channels those of `keep`, in their order? {hint}"
+            hint = f"the shape is right; are the channels those of `keep`, in their order? {hint}"
         findings.append(Finding(holds, f"{name}: {' × '.join(map(str, shape))} weights", hint, points))
     return Verdict(task, findings, judging.unknown_base(task, before))
 
@@ -75,12 +75,12 @@ def _small(task: Task, network: CNN, evidence: Evidence) -> Verdict:
     if network.channels == CNN().channels and not any(pruned.empty(name) for name in ALL_LAYERS):
         return Verdict(task)  # a clone that nothing was done to
     masked = ", ".join(masked_layers(network))
-    hint = f"{needed / SMALL:.1f} times as many: fewer channels; in which layers is most of the work?"
+    hint = f"{needed / SMALL:.1f} times as many: fewer channels; which layers do most of the work?"
     hint = "a mask multiplies with zeros: silence the masked channels, then cut them out" if masked else hint
     reached = evidence.accuracy(network)
     if reached < judging.USEFUL and network.batch1.num_batches_tracked == 0:  # one from a sparse file is useful
         return Verdict(task)
-    again = "after cutting it must train again: whose parameters did the optimizer get?"
+    again = "it must be trained again after cutting: whose parameters did the optimizer get?"
     findings = [
         Finding(needed <= SMALL, f"{needed:,} multiply-adds, at most {SMALL:,} were asked for", hint),
         Finding(not masked, "no layer carries a mask", f"{masked}: cut what the mask hides"),
@@ -95,7 +95,7 @@ def _check_widths(network: CNN) -> None:
         words = f"its layers have {widths} channels, but it says {network.channels}; it could not be loaded again"
         raise Unfit(f"{words}: copy its weights into CNN(channels={widths})")
     if (network.input_shape, network.num_of_cls) != (usual.input_shape, usual.num_of_cls):
-        raise Unfit("it must take images (1, 28, 28) and tell 10 classes")
+        raise Unfit("it must take images (1, 28, 28) and have 10 classes")
     if any(width > most for width, most in zip(widths, usual.channels, strict=True)):
         raise Unfit(f"its layers have {widths} channels; of {usual.channels} some were to be cut")
 

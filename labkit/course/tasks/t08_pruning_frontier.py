@@ -25,7 +25,7 @@ def _lamp_masks(masks: Pruned) -> list[Finding]:
     kept = ALL - gone
     hint = f"{kept:,} weights stay; count them in all four layers together"
     if abs(gone - LAMP_KEPT) <= judging.TIES:
-        hint += f". {LAMP_KEPT:,} are to stay, not to go: a 1 keeps a weight"
+        hint += f". {LAMP_KEPT:,} must stay, not go: a 1 keeps a weight"
     total = judging.counted(kept, LAMP_KEPT, ALL, "stay", hint)
     before = masks.before if judging.is_whole(masks.before) else None
     holds: bool | None = min(kept, gone) >= 1_000  # else there is next to nothing to compare
@@ -52,7 +52,7 @@ def _misplaced(chosen: Weights, scores: Weights, count: int) -> int:
 
 def _hint_for_lamp(before: Weights | None, masks: Pruned, kept: int) -> str:
     """08: why these are not the highest LAMP scores."""
-    hint = f"a weight that went has a higher score than one that stayed: {LAMP}, in its layer"
+    hint = f"a dropped weight has a higher score than a kept one: {LAMP}, in its layer"
     if all(_kept_in_a_row(masks.zero[name]) for name in ALL_LAYERS):
         return (
             "in every layer the first or last weights stay: put each sorted score back in its place, scores[order] = …"
@@ -68,7 +68,7 @@ def _hint_for_lamp(before: Weights | None, masks: Pruned, kept: int) -> str:
             return mistake
     lamp = {name: lamp_scores(before[name]) for name in ALL_LAYERS}
     if _misplaced(masks.zero, lamp, ALL - kept) <= (ALL - kept) // 100:
-        return f"the highest scores went: a 1 keeps a weight, a 0 drops it; {hint}"
+        return f"the highest scores were dropped: a 1 keeps a weight, a 0 drops it; {hint}"
     return hint
 
 
@@ -86,12 +86,12 @@ def _gathered(values: torch.Tensor) -> torch.Tensor:
 # Scores of a layer's |w|, flat, that are often taken for LAMP scores -> what to look at.
 MISTAKEN_LAMP: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "these are the largest |w| of all layers: divide each w² by the sum of all w² >= it, in its layer": torch.abs,
-    "|w| was taken: it is w² over the sum of w²": lambda size: size / _sums(size, descending=True),
+    "you used |w|: the score is w² over the sum of w²": lambda size: size / _sums(size, descending=True),
     f"the sum runs over the smaller weights: {LAMP}": lambda size: size**2 / _sums(size**2, descending=False),
     "each w² was divided by the same sum: w² over the sum of those w² only that are >= it": lambda size: (
         size**2 / (size**2).sum()
     ),
-    "each score was read from another weight's place: scores[order] = sorted_scores, not sorted_scores[order]": (
+    "each score comes from the place of another weight: scores[order] = sorted_scores, not sorted_scores[order]": (
         _gathered
     ),
 }
@@ -111,11 +111,11 @@ def _golf(task: Task, network: CNN, evidence: Evidence) -> Verdict:
         return Verdict(task)  # a clone that nothing was done to
     empty = [name for name in pruned.zero if pruned.share([name]) == 1]
     hint = (
-        "not in one step: go down in steps, such as 10,000, 4,000, 2,000, 800, and train between; did it train again?"
+        "do not prune in one step: use steps such as 10,000, 4,000, 2,000, 800, and train between; did it train again?"
     )
     hints = {
         f"{', '.join(empty)} has no weight left": bool(empty),
-        f"{weights - SPARSE:,} too many: a further step down, then train again. {hint}": (
+        f"{weights - SPARSE:,} too many: prune one more step, then train again. {hint}": (
             SPARSE < weights <= 10 * SPARSE
         ),
     }

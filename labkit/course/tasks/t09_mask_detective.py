@@ -10,14 +10,14 @@ from labkit.course.students import seed
 from labkit.course.task import Task
 from labkit.course.verdict import Finding, Unfit, Verdict, in_words
 
-AGAIN = 'method_of says nothing yet, or "random" whatever it is shown: run its cell again after a change'
+AGAIN = 'method_of returns nothing yet, or "random" for every network: run its cell again after a change'
 HINTS = {
-    "random": "compare |w| before of what went and what stayed, and look for empty channels",
+    "random": "compare |w|, before pruning, of what was dropped and what was kept, and look for empty channels",
     "local L1": "is there a threshold in each layer, and is it the same one?",
-    "global L1": "is there a threshold, and do the layers give equal shares?",
-    "structured L2": "which channels are empty, and by which norm are they the least?",
+    "global L1": "is there a threshold, and do the layers lose equal shares?",
+    "structured L2": "which channels are empty, and which of their norms are the smallest?",
     "structured L1": "the norms of L1 and L2 do not always agree: which one explains all layers?",
-    "random structured": "whole channels went: do their norms tell why?",
+    "random structured": "whole channels were pruned: do their norms explain it?",
 }
 
 
@@ -61,7 +61,7 @@ def _detective(task: Task, work: object, evidence: Evidence) -> Verdict:
     kept = work if isinstance(work, dict) else {}
     shown = kept.get("seed")
     if type(shown) is not int or not 0 <= shown < RUNS * 2**32:
-        raise Unfit("the answers do not say which networks they are of")
+        raise Unfit("the answers do not say which networks they belong to")
     verdict, theirs = judge_answers(task, kept.get("answers"), truth(fresh_cases(shown))), shown // RUNS
     odd = f"09: the networks of a student of seed {theirs}; this student's is {evidence.seed}"
     return Verdict(task, verdict.findings, [odd] * (theirs != evidence.seed), _remarks_on(kept["answers"]))
@@ -91,7 +91,7 @@ def _method_named(answer: object) -> str | None:
 
 def _hint_for_method(answer: object, place: int, right: str) -> str:
     if isinstance(answer, _Failure):
-        return f"method_of failed on network {place + 1}: the error stands below"
+        return f"method_of failed on network {place + 1}: the error is below"
     if answer is None:
         return "method_of returned nothing for one of these: does every path through it end in return?"
     if _method_named(answer) is None:
