@@ -16,7 +16,7 @@ BY_NOTEBOOK := -n 2 --dist loadfile --no-loadscope-reorder
 unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help run matrix test test-fast test-notebooks test-browser test-full test-course book lab pack lint notebooks bench lock clean FORCE
+.PHONY: help run matrix test test-fast test-notebooks test-browser test-full test-course book lab html pack lint notebooks bench lock clean FORCE
 
 help:  ## this list
 	@echo 'make <target>, such as: make run'
@@ -38,6 +38,11 @@ lab: .venv/installed  ## open JupyterLab with a page of all notebooks, your poin
 book: .venv/installed  ## make the site of notebooks, pages and labkit's reference: build/book/html
 	$(UV) pip install --quiet --python $(BIN) -c requirements.lock -r pyproject.toml --extra book
 	@OMP_NUM_THREADS=1 $(BIN) scripts/make_book.py
+
+html: .venv/installed  ## one page for each notebook as it is now, to print or to have read aloud: build/html
+	@$(BIN) -m nbconvert --to html --template accessible --TemplateExporter.extra_template_basedirs=labkit/rerun/templates \
+	  --log-level=WARN --output-dir build/html notebooks/[0-9]*.ipynb
+	@echo 'open build/html'
 
 pack: .venv/installed  ## make the zip to hand in: make pack STUDENT=ab1234
 	@$(BIN) -m labkit.cli pack --student "$(STUDENT)" $(ARGS)

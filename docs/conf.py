@@ -1,5 +1,7 @@
 """How Sphinx builds the book; ``scripts/make_book.py`` lays out its sources and calls it."""
 
+from myst_nb.core.render import MimeData, NbElementRenderer
+
 project = "Pruning labs"
 copyright = "the authors of the labs; text and code MIT"
 html_title = "Pruning labs"
@@ -19,3 +21,15 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 exclude_patterns = ["build"]
+
+drawn = NbElementRenderer.render_image
+
+
+def render_image(renderer: NbElementRenderer, data: MimeData) -> list:
+    """A figure with the text that ``labkit.show`` stored beside it, which myst-nb does not look for."""
+    (image,) = drawn(renderer, data)
+    image["alt"] = data.output_metadata.get("image/png", {}).get("alt", "")
+    return [image]
+
+
+NbElementRenderer.render_image = render_image

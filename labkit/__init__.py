@@ -27,6 +27,7 @@ from labkit.plots import (
     draw_weight_histograms,
     first_drop,
     median_and_worst,
+    show,
     show_prediction,
     show_table,
 )

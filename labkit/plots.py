@@ -1,8 +1,8 @@
 """What the labs show: figures, tables, predictions and measurements, claims.
 
-A figure is drawn on the axes that are given, or on new ones, and returns the axes; none calls ``show()`` or keeps
-anything. The colours are Okabe and Ito's, which colour-blind readers can tell apart; lines also differ in marker and
-style.
+A figure is drawn on the axes that are given, or on new ones, and returns the axes; only ``show`` shows one. What names
+and lines do not tell somebody who cannot see them, a sentence tells that the axes carry as their label. The colours are
+Okabe and Ito's, which colour-blind readers can tell apart; lines also differ in marker and style.
 """
 
 import math
@@ -12,12 +12,18 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import numpy.typing as npt
 import torch
+from IPython.display import display
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from tabulate import tabulate
 from torch import nn
 
+from labkit.progress import notebook
 from labkit.sparsity import effective_weight, prunable_layers, sparsity_report
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#7F7F7F"
@@ -26,6 +32,59 @@ MARKERS, STYLES = "osD^vP", ("-", "--", "-.", ":", "-", "--")
 KEPT_AND_PRUNED = [Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")]
 GivenAxes = Sequence[Axes] | None
 Claim = tuple[str, Callable[[], bool], str]
+
+
+def show(axes: Axes | Iterable[Axes] | Figure, alt: str = "") -> None:
+    """Show a figure, with a text for those who cannot see it.
+
+    The text is stored as ``alt`` in the metadata of the output, where nbconvert and the book of the labs find it.
+
+    Args:
+        axes: what a ``draw_`` function returned, axes of your own, or a figure.
+        alt: what the figure shows, in one or two sentences; without it, the text is made from what was drawn.
+    """
+    first = axes if isinstance(axes, Figure) else np.ravel(np.asarray(axes, dtype=object))[0]
+    figure, text = first.figure, alt or alternative(first.figure)
+    if notebook() is None:  # a script or a terminal
+        plt.show()
+    else:
+        # Under the type is where nbconvert and IPython look, on top where Jupyter's proposal wants it.
+        display(figure, metadata={"alt": text, "image/png": {"alt": text}})
+    plt.close(figure)
+
+
+def alternative(figure: Figure) -> str:
+    """What a figure shows: the sentences that its axes carry, or else their names and the ends of all lines and bars.
+
+    Values are rounded to three digits and marked with ≈.
+    """
+    panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+    sentences = [str(ax.get_label()) for ax in panels if ax.get_label()]
+    return " ".join(sentences or map(_description, panels))
+
+
+def _description(ax: Axes) -> str:
+    parts = []
+    for line in ax.lines:
+        x, y = (np.asarray(values, dtype=float) for values in line.get_data())
+        drawn = np.flatnonzero(np.isfinite(y))
+        if len(drawn) and not str(line.get_label()).startswith("_"):
+            ends = " to ".join(f"{about(y[i])} at {x[i]:{',.0f' if x[i] >= 1000 else '.4g'}}" for i in drawn[[0, -1]])
+            parts.append(f"{line.get_label()} {f'from {ends}' if np.ptp(y[drawn]) else about(y[drawn])}")
+    for bars in ax.containers:
+        if isinstance(bars, BarContainer):
+            parts.append(f"{len(bars)} bars, {about(np.asarray(bars.datavalues, dtype=float))}")
+    for dots in ax.collections:
+        if isinstance(dots, PathCollection) and not str(dots.get_label()).startswith("_"):
+            parts.append(f"{len(np.asarray(dots.get_offsets()))} points, {dots.get_label()}")
+    title = f"{ax.get_title()}: " if ax.get_title() else ""
+    return f"{title}chart of {ax.get_ylabel() or 'y'} against {ax.get_xlabel() or 'x'}: {'; '.join(parts)}."
+
+
+def about(values: npt.ArrayLike) -> str:
+    """Measured values in three digits, marked as such: ≈0.985, or from the smallest to the largest."""
+    array = np.asarray(values)  # NumPy's min takes no tensor
+    return " to ".join(dict.fromkeys(f"≈{value:.3g}" for value in (array.min(), array.max())))
 
 
 def draw_loss_test(
@@ -74,6 +133,7 @@ def draw_digits(images: torch.Tensor, titles: Sequence[str], columns: int = 8) -
         ax.set_title(title, fontsize=9)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_color(GREY)
+    axes.flat[0].set_label(f"{len(images)} images, under their titles: {', '.join(titles)}.")
     return axes
 
 
@@ -102,7 +162,9 @@ def draw_kernels(
         ax.set_facecolor("#DDDDDD")
         y, x = np.nonzero(picture == 0)
         ax.scatter(x, y, marker="x", s=16, linewidths=1.1, color="black")
-        ax.set(title=f"{name}: {len(x)} of {w.size} weights are zero (×)", xticks=[], yticks=[])
+        title, empty = f"{name}: {len(x)} of {w.size} weights are zero", (w == 0).all(axis=(1, 2)).sum()
+        sentence = f"Kernels of {layer} {title}; {empty} of {len(w)} kernels are all zero."
+        ax.set(title=f"{title} (×)", xticks=[], yticks=[], label=sentence)
         ax.spines[:].set_visible(False)
     axes[0].figure.colorbar(image, ax=list(axes), shrink=0.7, label=f"weight in {layer}")
     return axes
@@ -129,7 +191,8 @@ def draw_weight_histograms(
         for x in (-threshold, threshold):
             ax.axvline(x, color="black", linestyle="--", linewidth=1)
         title = f"{name}: {100 * small.mean():.1f} % below {threshold:.4f}"
-        tidy(ax, title=title, xlabel="weight", ylabel="number of weights")
+        sentence = f"Histogram of {values.size:,} weights, {about(values)}, in {title}."
+        tidy(ax, title=title, xlabel="weight", ylabel="number of weights", label=sentence)
         ax.title.set_fontsize(10)
     axes[0].legend(handles=KEPT_AND_PRUNED, fontsize=8)
     return axes
@@ -139,15 +202,17 @@ def draw_sparsity(models: Mapping[str, nn.Module], layers: Sequence[str] | None 
     """Bars: sparsity of each layer, one colour and hatch for each network, the number on top."""
     ax = ax or axes_for(None, 1, (8, 3.4))[0]
     reports = {name: sparsity_report(model, layers) for name, model in models.items()}
-    width = 0.8 / len(reports)
+    width, sentences = 0.8 / len(reports), []
     for number, (name, report) in enumerate(reports.items()):
         where = np.arange(len(report)) + (number - (len(reports) - 1) / 2) * width
         heights = [100 * row.sparsity for row in report]
         hatch = ("", "//", "..", "xx", "\\\\", "--")[number % 6]
         drawn = ax.bar(where, heights, 0.95 * width, label=name, color=COLOURS[number % 6], hatch=hatch, ec="white")
+        sentences.append(f"{name}: {', '.join(f'{row.name} {100 * row.sparsity:.1f}' for row in report)}")
         ax.bar_label(drawn, fmt="%.1f", fontsize=8, padding=2, rotation=90 if len(reports) > 3 else 0)
     ax.set_xticks(range(len(report)), [f"{row.name}\n{row.weights:,} weights" for row in report])
-    tidy(ax, ylabel="zero weights [%]", ylim=(0, max(1.0, 1.15 * ax.get_ylim()[1])))
+    sentence = f"Zero weights of each layer [%]. {'; '.join(sentences)}."
+    tidy(ax, ylabel="zero weights [%]", ylim=(0, max(1.0, 1.15 * ax.get_ylim()[1])), label=sentence)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars, whose numbers it must not hide
     return ax
 
@@ -177,12 +242,14 @@ def draw_accuracy_sparsity(
         label = name if fallen is not None else f"{name} (never)"
         for ax, key, scale in zip(axes, ("accuracy", "loss"), (100, 1), strict=True):
             x = [scale * point[key] for point in points]
+            ends = " to ".join(f"{about(x[i])} at {height[i]:.3g} %" for i in (0, -1))
+            ax.set_label(f"{ax.get_label()}{'; ' if number else f'{key} at each sparsity: '}{name} from {ends}")
             ax.plot(x, height, label=label, markersize=5, **style(number))
             if fallen is not None:
                 ring = COLOURS[number % 6]
                 ax.plot(x[fallen], height[fallen], "o", color=ring, fillstyle="none", ms=15, markeredgewidth=1.8)
     for ax, label in zip(axes, ("accuracy [%]", "loss [nats]"), strict=True):
-        tidy(ax, xlabel=f"validation {label}", ylabel="sparsity [%]")
+        tidy(ax, xlabel=f"validation {label}", ylabel="sparsity [%]", label=f"Validation {ax.get_label()}.")
     title = f"○ first more than {100 * drop:g} percentage point below its start"
     axes[1].legend(fontsize=8, title=title, title_fontsize=8)
     return axes
@@ -205,7 +272,7 @@ def draw_groups(groups: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | N
     Raises:
         ValueError: an empty group.
     """
-    ax = ax or axes_for(None, 1, (9, 0.8 + 0.75 * len(groups)))[0]
+    ax, sentences = ax or axes_for(None, 1, (9, 0.8 + 0.75 * len(groups)))[0], []
     for row, (name, values) in enumerate(groups.items()):
         if not values:
             raise ValueError(f"group {name!r} is empty; it must have at least one measurement")
@@ -216,8 +283,9 @@ def draw_groups(groups: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | N
         ax.plot([middle, middle], [row - 0.3, row + 0.3], color="black", linewidth=2)
         text = f"median {middle:.{1 if middle >= 1 else 2}f}"
         ax.annotate(text, (middle, row - 0.32), ha="center", va="bottom", fontsize=8)
+        sentences.append(f"{name}: median {about(middle)} ({about(values)}, n = {len(values)})")
     ax.set_yticks(range(len(groups)), list(groups))
-    tidy(ax, xlabel=xlabel, ylim=(len(groups) - 0.4, -0.75))
+    tidy(ax, xlabel=xlabel, ylim=(len(groups) - 0.4, -0.75), label=f"{xlabel}. {'; '.join(sentences)}.")
     return ax
 
 
@@ -266,7 +334,9 @@ def draw_channel_norms(
         colours = [ORANGE if int(channel) in gone else BLUE for channel in order]
         ax.bar(range(len(values)), values[order].numpy(), color=colours, width=0.9)
         title = f"{name}: {len(gone)} of {len(values)} channels"
-        tidy(ax, title=title, xlabel="channels, smallest norm first", ylabel="L2 norm of a channel")
+        norms_of = [f"{about(values[list(gone)])} (pruned)"] * bool(gone) + [f"{about(values)} (all)"]
+        sentence = f"{title} pruned; L2 norms {', '.join(norms_of)}."
+        tidy(ax, title=title, xlabel="channels, smallest norm first", ylabel="L2 norm of a channel", label=sentence)
     axes[0].legend(handles=KEPT_AND_PRUNED, fontsize=8)
     return axes
 

@@ -1,6 +1,7 @@
 """The book: made without a warning, and readable in a real browser, wide and narrow, light and dark."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -24,20 +25,34 @@ def book():
     return runtime.PROJECT / "build" / "book" / "html"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Every notebook as ``make html`` writes it."""
+    folder = tmp_path_factory.mktemp("exported")
+    make = (runtime.PROJECT / "Makefile").read_text(encoding="utf-8")
+    command = re.search(r"\$\(BIN\) (-m nbconvert .*\\\n.*)\n", make)[1].replace("\\\n", "")
+    arguments = command.replace("build/html notebooks/[0-9]*.ipynb", str(folder)).split()
+    notebooks = map(str, sorted(runtime.PROJECT.glob("notebooks/[0-9]*.ipynb")))
+    subprocess.run([sys.executable, *arguments, *notebooks], cwd=runtime.PROJECT, check=True)
+    return folder
+
+
 @pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
-def test_every_page_is_accessible_fits_and_needs_no_network(browser, book, size, scheme):  # noqa: F811
+@pytest.mark.parametrize(("site", "scheme"), [("book", "light"), ("book", "dark"), ("exported", "light")])
+def test_every_page_is_accessible_fits_and_needs_no_network(browser, request, site, size, scheme):  # noqa: F811
     context = browser.new_context(viewport=size, color_scheme=scheme)
-    faults = {}
-    for path in sorted(book.rglob("*.html")):
+    faults, pages = {}, sorted(request.getfixturevalue(site).rglob("*.html"))
+    assert len(pages) >= 9
+    for path in pages:
         page, elsewhere = context.new_page(), []
         page.on("request", lambda request, seen=elsewhere: seen.append(request.url))
         page.goto(path.as_uri())
         wide = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
-        outside = [url for url in elsewhere if not url.startswith(("file:", "data:"))]
+        outside = [url for url in elsewhere if not url.startswith(("file:", "data:", "blob:"))]
+        mute = page.locator("img:not([alt]), img[alt=''], img[alt^='No description']").count()
         violations = axe(page)
-        if wide > 0 or outside or violations:
-            faults[path.name] = (wide, outside, violations)
+        if wide > 0 or outside or violations or mute:
+            faults[path.name] = (wide, outside, violations, mute)
         page.close()
     context.close()
     assert not faults

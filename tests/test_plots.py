@@ -389,3 +389,65 @@ def test_sensitivity_of_any_number_of_layers_is_drawn(count):
     ax = labkit.draw_sensitivity({f"layer {i}": CURVES["conv1"] for i in range(count)})
     assert len(ax.lines) == len(legend_of([ax])) == count
     assert len({line.get_color() for line in ax.lines}) == count
+
+
+# What a figure says to those who cannot see it
+
+
+def shown(monkeypatch, *arguments):
+    """The text that ``show`` stores, in a notebook."""
+    calls = []
+    monkeypatch.setattr(plots, "notebook", lambda: True)
+    monkeypatch.setattr(plots, "display", lambda _, metadata: calls.append(metadata))
+    before = plt.get_fignums()
+    labkit.show(*arguments)
+    assert len(plt.get_fignums()) == len(before) - 1  # not shown once more at the end of the cell
+    (metadata,) = calls
+    assert metadata["alt"] == metadata["image/png"]["alt"]
+    return metadata["alt"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_says_its_main_numbers(tiny, monkeypatch, name):
+    text = shown(monkeypatch, draw_everything(tiny)[name][0](None))
+    numbers = {
+        "loss_test": "loss [nats] against epoch: train (augmented, while training) from ≈2 at 1 to ≈1 at 2",
+        "kernels": "after: 18 of 36 weights are zero",
+        "histograms": "below 0.1000",
+        "accuracy_sparsity": "Validation accuracy at each sparsity: L1 from ≈98 at 0 % to ≈50 at 90 %",
+        "channel_norms": "conv1: 1 of 4 channels pruned",
+        "sparsity": "b: conv1 50.0, conv2 0.0",
+        "groups": "time [ms]. a: median ≈1.5 (≈1 to ≈2, n = 2); b: median ≈3 (≈3, n = 1).",
+        "lines": "y [%] against x [%]: a from ≈1.5 at 0 to ≈3.5 at 1",
+        "ledger": "file [KB]: a ≈",
+        "sensitivity": "validation accuracy [%] against pruned channels of this one layer [%]: conv1",
+    }
+    assert numbers[name] in text
+
+
+def test_the_text_of_ones_own_figure_is_computed_or_given(monkeypatch):
+    def draw():
+        figure, (left, right) = plt.subplots(1, 2)
+        left.plot([1, 2_000], [float("nan"), 3], label="mine")
+        left.plot([1, 2], [7, 7], label="flat")
+        left.axvline(1)
+        right.set_title("bars")
+        right.bar([1, 2], [3, 4])
+        right.scatter([1, 2, 3], [1, 2, 3], label="others")
+        return figure, (left, right)
+
+    axes = draw()[1]
+    assert shown(monkeypatch, axes) == (
+        "chart of y against x: mine ≈3; flat ≈7. bars: chart of y against x: 2 bars, ≈3 to ≈4; 3 points, others."
+    )
+    assert shown(monkeypatch, draw()[1][0]) == shown(monkeypatch, draw()[0])
+    assert shown(monkeypatch, draw()[1], "What I see.") == "What I see."
+
+
+def test_in_a_script_the_figure_is_shown_as_usual(monkeypatch):
+    calls = []
+    monkeypatch.setattr(plt, "show", lambda: calls.append(plt.get_fignums()))
+    axes = labkit.draw_groups({"a": [1.0]}, "x")
+    labkit.show(axes)
+    assert len(calls) == 1
+    assert not plt.fignum_exists(axes.figure.number)

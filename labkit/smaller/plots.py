@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 
-from labkit.plots import COLOURS, axes_for, style, tidy
+from labkit.plots import COLOURS, about, axes_for, style, tidy
 from labkit.smaller.cost import Ledger
 
 
@@ -61,7 +61,10 @@ def draw_bars(names: Sequence[str], panels: Mapping[str, Sequence[float]], axes:
         if len(values) != len(names) or not min(values) >= 0:
             raise ValueError(f"{label} has {list(values)}; there must be a value >= 0 for each of {len(names)} names")
         bars = ax.barh(range(len(values)), values, color=[COLOURS[i % 6] for i in range(len(values))], height=0.7)
-        ax.bar_label(bars, [_compared(value, values[0]) for value in values], fontsize=8, padding=6)
+        numbers = [_compared(value, values[0]) for value in values]
+        ax.bar_label(bars, numbers, fontsize=8, padding=6)
+        pairs = (" ".join(f"{name} ≈{number}".split()) for name, number in zip(names, numbers, strict=True))
+        ax.set_label(f"{label}: {', '.join(pairs)}.")
         ax.set(xlabel=label, xlim=(0, 1.55 * max(values) or 1), yticks=[])
         ax.invert_yaxis()
         tidy(ax)
@@ -92,7 +95,8 @@ def draw_maps(maps: Mapping[str, torch.Tensor], label: str, axes: Any = None) ->
     limit = max(float(one.abs().max()) for one in maps.values()) or 1.0
     for ax, (title, one) in zip(axes, maps.items(), strict=True):
         shown = ax.imshow(one.detach().cpu().numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
-        ax.set(title=title, xlabel="column [pixels]", ylabel="row [pixels]")
+        sentence = f"{title}: a map of {one.shape[0]} × {one.shape[1]} pixels, {about(one.detach().cpu())}."
+        ax.set(title=title, xlabel="column [pixels]", ylabel="row [pixels]", label=sentence)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.title.set_fontsize(10)
     axes[0].figure.colorbar(shown, ax=list(axes), shrink=0.8, label=label)

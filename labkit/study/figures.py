@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from labkit.plots import BLUE, GREY, GivenAxes, axes_for, style, tidy
+from labkit.plots import BLUE, GREY, GivenAxes, about, axes_for, style, tidy
 from labkit.study.frontier import Operating, Published
 
 ERRORS = (0.3, 0.5, 1, 2, 5, 10, 20, 50, 90)  # ticks, in percent
@@ -85,7 +85,10 @@ def draw_damage(
         ax.text(column, row, f"{error:.1f}", ha="center", va="center", fontsize=8, color=colour)
     ax.set_xticks(range(len(classes)), list(classes))
     ax.set_yticks(range(len(names)), list(names))
-    ax.set(xlabel="digit", ylabel="nonzero weights", title="errors [%] on the images of each digit")
+    title = "errors [%] on the images of each digit"
+    rows = (f"{name}: {about(row)}, most for {classes[row.argmax()]}" for name, row in zip(names, errors, strict=True))
+    sentence = f"A map of {title}, by nonzero weights. {'; '.join(rows)}."
+    ax.set(xlabel="digit", ylabel="nonzero weights", title=title, label=sentence)
     return ax
 
 
@@ -130,7 +133,8 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
     ticks = [tick for tick in (*(-mark for mark in marks[:0:-1]), *marks) if low <= tick <= high]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.xaxis.set_minor_formatter(NullFormatter())
-    tidy(ax)
+    means = (f"{name} {100 * row.lost.mean:.2f}" for name, row in zip(names, rows, strict=True) if row.lost)
+    tidy(ax, label=f"{label}, means: {', '.join(means)}.")
     return ax
 
 
