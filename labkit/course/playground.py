@@ -12,9 +12,9 @@ import torch
 
 from labkit import runtime
 from labkit.checkpoints import load_network
-from labkit.data import Loader, load_images
 from labkit.course.report.pages import rendered
-from labkit.sparsity import prunable_layers
+from labkit.data import Loader, load_images
+from labkit.sparsity import sparsity_report
 from labkit.training import accuracy
 
 STEP = 20  # every 20th test image: 500 of 10,000, from all writers
@@ -26,18 +26,18 @@ def page() -> str:
     network = load_network(runtime.reference_dir() / "CNN_MNIST.pth")
     tensors = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
     images, labels = (part[::STEP].contiguous() for part in load_images(train=False))
-    tuning, _ = load_images(train=True)
-    data = {"weights": torch.cat([tensor.flatten() for tensor in tensors.values()]), "test": images}
+    tuning = load_images(train=True)[0][:TUNING]
+    data = {"weights": torch.cat([tensor.flatten() for tensor in tensors.values()]), "test": images, "tuning": tuning}
     share = accuracy(network, Loader(images, labels))
     return rendered(
         "playground.html.j2",
         facts={
-            "tensors": [(name, list(tensor.shape)) for name, tensor in tensors.items()],
+            "tensors": [(name, tensor.numel()) for name, tensor in tensors.items()],
             "labels": labels.tolist(),
             "accuracy": share,
         },
-        data={name: packed(tensor) for name, tensor in (data | {"tuning": tuning[:TUNING]}).items()},
-        weights=sum(layer.weight.numel() for layer in prunable_layers(network).values()),
+        data={name: packed(tensor) for name, tensor in data.items()},
+        weights=sum(layer.weights for layer in sparsity_report(network)),
         tests=len(labels),
         tuning=TUNING,
         step=STEP,
