@@ -26,24 +26,13 @@ def page() -> str:
     network = load_network(runtime.reference_dir() / "CNN_MNIST.pth")
     tensors = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
     images, labels = (part[::STEP].contiguous() for part in load_images(train=False))
-    tuning = load_images(train=True)[0][:TUNING]
-    data = {"weights": torch.cat([tensor.flatten() for tensor in tensors.values()]), "test": images, "tuning": tuning}
-    share = accuracy(network, Loader(images, labels))
-    return rendered(
-        "playground.html.j2",
-        facts={
-            "tensors": [(name, tensor.numel()) for name, tensor in tensors.items()],
-            "labels": labels.tolist(),
-            "accuracy": share,
-        },
-        data={name: packed(tensor) for name, tensor in data.items()},
-        weights=sum(layer.weights for layer in sparsity_report(network)),
-        tests=len(labels),
-        tuning=TUNING,
-        step=STEP,
-        dense=100 * share,
-        half_width=196 * (0.98 * 0.02 / len(labels)) ** 0.5,
-    )
+    data = {"weights": torch.cat([tensor.flatten() for tensor in tensors.values()]), "test": images}
+    data["tuning"] = load_images(train=True)[0][:TUNING]
+    lengths = [(name, tensor.numel()) for name, tensor in tensors.items()]
+    facts = {"tensors": lengths, "labels": labels.tolist(), "accuracy": accuracy(network, Loader(images, labels))}
+    weights = sum(layer.weights for layer in sparsity_report(network))
+    texts = {name: packed(tensor) for name, tensor in data.items()}
+    return rendered("playground.html.j2", facts=facts, data=texts, weights=weights, step=STEP, tuning=TUNING)
 
 
 def packed(tensor: torch.Tensor) -> str:
