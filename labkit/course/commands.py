@@ -72,10 +72,8 @@ def start(
     console.print(f"{path} shows your points so far and what is next")
 
 
-def playground(
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("playground.html"),
-) -> None:
-    """Write the playground: one page in which a network is pruned and tried out in the browser, without a network."""
+def playground(out: Annotated[Path, typer.Option(help="The page to write.")] = Path("playground.html")) -> None:
+    """Write the playground: one page that prunes the reference network in the browser, and needs no internet."""
     playgrounds.write_playground(out)
     make_console().print(f"{out} ({out.stat().st_size / 1e6:.2f} MB): open it in a browser; it needs nothing else")
 
