@@ -12,6 +12,7 @@ import torch
 
 from labkit import runtime
 from labkit.checkpoints import load_network
+from labkit.course.csv_file import write
 from labkit.course.report.pages import rendered
 from labkit.data import Loader, load_images
 from labkit.sparsity import sparsity_report
@@ -46,5 +47,4 @@ def write_playground(path: Path) -> None:
     Raises:
         OSError: the file can not be written.
     """
-    with runtime.written_whole(path) as temporary:
-        temporary.write_text(page(), encoding="utf-8")
+    write(path, page())
