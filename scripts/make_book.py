@@ -25,8 +25,8 @@ BESIDE = ("LICENSE", "docs/frontier.png", "docs/_static", "notebooks/images")
 FLOORS = {"labkit": "What notebooks 01 to 07 use", "labkit.study": "The study", "labkit.course": "Exercises"}
 QUESTION = re.compile(r"\| \[[^]]+\]\(notebooks/([\w.]+\.ipynb)\) \| ([^|]+) \|")
 # Raw HTML, since the page is made only after the book; it stands before the first picture.
-PLAYGROUND = """Before you install anything: <a href="playground.html">the playground</a>. Draw a digit, prune the network
-in your browser, and guess what it still knows.
+PLAYGROUND = """Before you install anything: <a href="playground.html">the playground</a>. Draw a digit, prune the
+network in your browser, and guess what it still knows.
 
 """
 # What the theme leaves out, for those who listen to a page or use no mouse.
