@@ -54,9 +54,10 @@ def show(axes: Axes | Iterable[Axes] | Figure, alt: str = "") -> None:
 
 
 def alternative(figure: Figure) -> str:
-    """What a figure shows: the sentences that its axes carry, or else their names and the ends of all lines and bars.
+    """What a figure shows: the sentences that its axes carry, or else their names and the points of all lines.
 
-    Values are rounded to three digits and marked with ≈.
+    Of lines with more than 16 points together, the first, the middle and the last one. Values are rounded to three
+    digits and marked with ≈.
     """
     panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
     sentences = [str(ax.get_label()) for ax in panels if ax.get_label()]
@@ -64,13 +65,14 @@ def alternative(figure: Figure) -> str:
 
 
 def _description(ax: Axes) -> str:
-    parts = []
-    for line in ax.lines:
-        x, y = (np.asarray(values, dtype=float) for values in line.get_data())
-        drawn = np.flatnonzero(np.isfinite(y))
-        if len(drawn) and not str(line.get_label()).startswith("_"):
-            ends = " to ".join(f"{about(y[i])} at {x[i]:{',.0f' if x[i] >= 1000 else '.4g'}}" for i in drawn[[0, -1]])
-            parts.append(f"{line.get_label()} {f'from {ends}' if np.ptp(y[drawn]) else about(y[drawn])}")
+    parts, lines = [], [line for line in ax.lines if not str(line.get_label()).startswith("_")]
+    many = sum(np.size(line.get_ydata()) for line in lines) > 16
+    for line in lines:
+        x, y = np.asarray(line.get_xydata(), dtype=float)[np.isfinite(np.asarray(line.get_ydata(), dtype=float))].T
+        chosen = {0, len(y) // 2, len(y) - 1} if many else range(len(y))
+        points = [f"{about(y[i])} at {x[i]:{',.0f' if x[i] >= 100 else '.4g'}}" for i in sorted(chosen) if len(y)]
+        flat = len(y) > 1 and not np.ptp(y)
+        parts.append(f"{line.get_label()} {f'{about(y)} throughout' if flat else ', '.join(points)}")
     for bars in ax.containers:
         if isinstance(bars, BarContainer):
             parts.append(f"{len(bars)} bars, {about(np.asarray(bars.datavalues, dtype=float))}")
@@ -191,7 +193,7 @@ def draw_weight_histograms(
         for x in (-threshold, threshold):
             ax.axvline(x, color="black", linestyle="--", linewidth=1)
         title = f"{name}: {100 * small.mean():.1f} % below {threshold:.4f}"
-        sentence = f"Histogram of {values.size:,} weights, {about(values)}, in {title}."
+        sentence = f"Histogram of {values.size:,} weights, {about(values)}, in {title} in size."
         tidy(ax, title=title, xlabel="weight", ylabel="number of weights", label=sentence)
         ax.title.set_fontsize(10)
     axes[0].legend(handles=KEPT_AND_PRUNED, fontsize=8)

@@ -76,15 +76,18 @@ def draw_damage(
     """
     ax = ax or axes_for(None, 1, (0.8 * len(classes) + 2.5, 0.45 * len(names) + 1.2))[0]
     errors = 100 * (1 - np.array(by_class))
-    shades = np.log10(np.clip(errors, 0.1, 100))
-    ax.imshow(shades, cmap="cividis_r", aspect="auto")
+    shades = np.sqrt(errors)  # so that small errors differ, too
+    ax.imshow(shades, cmap="Blues", aspect="auto", vmin=0)
     middle = (shades.min() + shades.max()) / 2
     for (row, column), error in np.ndenumerate(errors):
         colour = "white" if shades[row, column] > middle else "black"
         ax.text(column, row, f"{error:.1f}", ha="center", va="center", fontsize=8, color=colour)
     ax.set_xticks(range(len(classes)), list(classes))
     ax.set_yticks(range(len(names)), list(names))
-    rows = (f"{name}: {about(row)}, most for {classes[row.argmax()]}" for name, row in zip(names, errors, strict=True))
+    rows = (
+        f"{name}: {about(e)}, most for {classes[e.argmax()]}, least for {classes[e.argmin()]}"
+        for name, e in zip(names, errors, strict=True)
+    )
     ax.set(xlabel="digit", ylabel="nonzero weights", title="errors [%] on the images of each digit")
     ax.set_label(f"A map of {ax.get_title()}, by nonzero weights. {'; '.join(rows)}.")
     return ax
@@ -131,8 +134,10 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
     ticks = [tick for tick in (*(-mark for mark in marks[:0:-1]), *marks) if low <= tick <= high]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.tick_params(which="minor", labelbottom=False)
-    means = (f"{name} {100 * row.lost.mean:.2f}" for name, row in zip(names, rows, strict=True) if row.lost)
-    tidy(ax, label=f"{label}, means: {', '.join(means)}.")
+    spans = (
+        f"{n} {100 * r.lost.mean:.2f} ± {100 * r.lost.half:.2f}" for n, r in zip(names, rows, strict=True) if r.lost
+    )
+    tidy(ax, label=f"{label}: {'; '.join(spans)}.")
     return ax
 
 
