@@ -438,7 +438,8 @@ def test_the_text_of_ones_own_figure_is_computed_or_given(monkeypatch):
 
     axes = draw()[1]
     assert shown(monkeypatch, axes) == (
-        "chart of y against x: mine ≈3 at 2,000; flat ≈7 throughout. bars: chart of y against x: 2 bars, ≈3 to ≈4; 3 points, others."
+        "chart of y against x: mine ≈3 at 2,000; flat ≈7 throughout. "
+        "bars: chart of y against x: 2 bars, ≈3 to ≈4; 3 points, others."
     )
     assert shown(monkeypatch, draw()[1][0]) == shown(monkeypatch, draw()[0])
     assert shown(monkeypatch, draw()[1], "What I see.") == "What I see."
