@@ -63,6 +63,8 @@ def test_the_book_is_read_by_keyboard_and_searched(browser, book):  # noqa: F811
     page.goto((book / "index.html").as_uri())
     page.keyboard.press("Tab")
     assert page.evaluate("() => document.activeElement.textContent.trim()") == "Skip to content"
+    page.get_by_role("link", name="the playground").click()
+    assert page.evaluate("() => playground.ready.then(() => document.title)") == "Pruning playground"
     page.goto((book / "notebooks" / "03_l1_pruning.html").as_uri())
     assert "The question:" in page.inner_text("article")
     assert page.locator(".related-pages a").count() == 2  # the page before and the page after

@@ -64,10 +64,9 @@ def draw_bars(names: Sequence[str], panels: Mapping[str, Sequence[float]], axes:
         numbers = [_compared(value, values[0]) for value in values]
         ax.bar_label(bars, numbers, fontsize=8, padding=6)
         pairs = (" ".join(f"{name} ≈{number}".split()) for name, number in zip(names, numbers, strict=True))
-        ax.set_label(f"{label}: {', '.join(pairs)}.")
-        ax.set(xlabel=label, xlim=(0, 1.55 * max(values) or 1), yticks=[])
+        sentence = f"{label}: {', '.join(pairs)}."
+        tidy(ax, xlabel=label, xlim=(0, 1.55 * max(values) or 1), yticks=[], label=sentence)
         ax.invert_yaxis()
-        tidy(ax)
         ax.set_axisbelow(True)
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(names)), list(names))
@@ -75,9 +74,7 @@ def draw_bars(names: Sequence[str], panels: Mapping[str, Sequence[float]], axes:
 
 
 def _compared(value: float, first: float) -> str:
-    if not first or not value:
-        return f"{value:.3g}"
-    ratio = first / value
+    ratio = first / value if first and value else 1.0
     if abs(ratio - 1) < 0.05:
         return f"{value:.3g}"
     return f"{value:.3g}  (÷ {ratio:.1f})" if ratio > 1 else f"{value:.3g}  (× {1 / ratio:.1f})"
@@ -116,7 +113,6 @@ def draw_sensitivity(curves: Mapping[str, Sequence[Mapping[str, float]]], ax: Ax
         shares = [100 * (1 - point["channels"] / points[0]["channels"]) for point in points]
         label = f"{name} ({points[0]['channels']:.0f} channels)"
         ax.plot(shares, [100 * p["accuracy"] for p in points], label=label, **style(number))
-    ax.set(xlabel="pruned channels of this one layer [%]", ylabel="validation accuracy [%]")
-    tidy(ax)
+    tidy(ax, xlabel="pruned channels of this one layer [%]", ylabel="validation accuracy [%]")
     ax.legend()
     return ax

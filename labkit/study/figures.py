@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
 
 from labkit.plots import BLUE, GREY, GivenAxes, about, axes_for, style, tidy
 from labkit.study.frontier import Operating, Published
@@ -85,10 +84,9 @@ def draw_damage(
         ax.text(column, row, f"{error:.1f}", ha="center", va="center", fontsize=8, color=colour)
     ax.set_xticks(range(len(classes)), list(classes))
     ax.set_yticks(range(len(names)), list(names))
-    title = "errors [%] on the images of each digit"
     rows = (f"{name}: {about(row)}, most for {classes[row.argmax()]}" for name, row in zip(names, errors, strict=True))
-    sentence = f"A map of {title}, by nonzero weights. {'; '.join(rows)}."
-    ax.set(xlabel="digit", ylabel="nonzero weights", title=title, label=sentence)
+    ax.set(xlabel="digit", ylabel="nonzero weights", title="errors [%] on the images of each digit")
+    ax.set_label(f"A map of {ax.get_title()}, by nonzero weights. {'; '.join(rows)}.")
     return ax
 
 
@@ -132,7 +130,7 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
     marks = (0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if low > 0 else (0, 0.5, 1, 2, 5, 10, 20, 50)
     ticks = [tick for tick in (*(-mark for mark in marks[:0:-1]), *marks) if low <= tick <= high]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.tick_params(which="minor", labelbottom=False)
     means = (f"{name} {100 * row.lost.mean:.2f}" for name, row in zip(names, rows, strict=True) if row.lost)
     tidy(ax, label=f"{label}, means: {', '.join(means)}.")
     return ax
@@ -140,8 +138,7 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
 
 def _errors(row: Operating) -> tuple[float, float, float]:
     """Error of an operating point and both ends of its interval [%]: of a single seed all are the same."""
-    half = 0.0 if np.isnan(row.accuracy.half) else row.accuracy.half
-    mean = row.accuracy.mean
+    mean, half = row.accuracy.mean, float(np.nan_to_num(row.accuracy.half))
     # No error has no place on a logarithmic axis.
     least, low, high = (100 * (1 - min(share, 0.9999)) for share in (mean, mean - half, mean + half))
     return least, low, high
@@ -153,8 +150,7 @@ def _plain_ticks(ax: Axes) -> None:
     ticks = [digit * 10**power for power in range(9) for digit in (1, 2, 5) if low <= digit * 10**power <= high]
     ax.set_xticks(ticks, [_short(tick) for tick in ticks])
     ax.set_yticks(ERRORS, [f"{value:g}" for value in ERRORS])
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_minor_formatter(NullFormatter())
+    ax.tick_params(which="minor", labelbottom=False, labelleft=False)
     tidy(ax)
 
 
