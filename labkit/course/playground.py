@@ -45,6 +45,6 @@ def write_playground(path: Path) -> None:
     """Write the page whole, or leave what is there.
 
     Raises:
-        OSError: the file can not be written.
+        OSError: the file cannot be written.
     """
     write(path, page())
