@@ -174,7 +174,7 @@ def test_precision_that_is_neither_0_nor_1_is_refused(monkeypatch, value):
     ("name", "value", "words"),
     [
         ("ATEN_CPU_CAPABILITY", "nonsense", "ATEN_CPU_CAPABILITY is 'nonsense'; it must be one of avx2, avx512"),
-        ("ATEN_CPU_CAPABILITY", "avx512", "ATEN_CPU_CAPABILITY is 'avx512', which this processor has not"),
+        ("ATEN_CPU_CAPABILITY", "avx512", "ATEN_CPU_CAPABILITY is 'avx512', which this processor does not have"),
         ("ONEDNN_MAX_CPU_ISA", "AVX3", "ONEDNN_MAX_CPU_ISA is 'AVX3'; it must be a name of oneDNN's"),
         ("DNNL_MAX_CPU_ISA", "none", "DNNL_MAX_CPU_ISA is 'none'"),
     ],

@@ -120,7 +120,7 @@ def check_environment() -> None:
     if wanted not in needs:
         raise ValueError(f"ATEN_CPU_CAPABILITY is {wanted!r}; it must be one of {', '.join(needs)}")
     if needs[wanted] and not torch.cpu.get_capabilities().get(needs[wanted], False):
-        raise ValueError(f"ATEN_CPU_CAPABILITY is {wanted!r}, which this processor has not; unset it")
+        raise ValueError(f"ATEN_CPU_CAPABILITY is {wanted!r}, which this processor does not have; unset it")
     for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         limit = os.environ.get(name) or "all"
         if limit.lower() not in (*runtime.ISA_WITHOUT_BF16, *ISA_WITH_BF16):
