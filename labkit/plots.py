@@ -72,7 +72,7 @@ def _description(ax: Axes) -> str:
         chosen = {0, len(y) // 2, len(y) - 1} if many else range(len(y))
         points = [f"{about(y[i])} at {x[i]:{',.0f' if x[i] >= 100 else '.4g'}}" for i in sorted(chosen) if len(y)]
         flat = len(y) > 1 and not np.ptp(y)
-        parts.append(f"{line.get_label()} {f'{about(y)} throughout' if flat else ', '.join(points)}")
+        parts.append(f"{line.get_label()} {f'{about(y)} throughout' if flat else ', '.join(points) or 'nothing'}")
     for bars in ax.containers:
         if isinstance(bars, BarContainer):
             parts.append(f"{len(bars)} bars, {about(np.asarray(bars.datavalues, dtype=float))}")
@@ -85,8 +85,8 @@ def _description(ax: Axes) -> str:
 
 def about(values: npt.ArrayLike) -> str:
     """Measured values in three digits, marked as such: ≈0.985, or from the smallest to the largest."""
-    array = np.asarray(values)  # NumPy's min takes no tensor
-    return " to ".join(dict.fromkeys(f"≈{value:.3g}" for value in (array.min(), array.max())))
+    numbers = sorted(np.ravel(values).tolist())
+    return " to ".join(dict.fromkeys(f"≈{value:.3g}" for value in numbers[:: max(len(numbers) - 1, 1)])) or "none"
 
 
 def draw_loss_test(
@@ -336,8 +336,7 @@ def draw_channel_norms(
         colours = [ORANGE if int(channel) in gone else BLUE for channel in order]
         ax.bar(range(len(values)), values[order].numpy(), color=colours, width=0.9)
         title = f"{name}: {len(gone)} of {len(values)} channels"
-        norms_of = [f"{about(values[list(gone)])} (pruned)"] * bool(gone) + [f"{about(values)} (all)"]
-        sentence = f"{title} pruned; L2 norms {', '.join(norms_of)}."
+        sentence = f"{title} pruned; L2 norms {about(values)}, of the pruned {about(values[sorted(gone)])}."
         tidy(ax, title=title, xlabel="channels, smallest norm first", ylabel="L2 norm of a channel", label=sentence)
     axes[0].legend(handles=KEPT_AND_PRUNED, fontsize=8)
     return axes
