@@ -448,7 +448,7 @@ def test_the_text_of_ones_own_figure_is_computed_or_given(monkeypatch):
 def test_what_a_blank_task_leaves_empty_is_said_and_breaks_no_figure(monkeypatch):
     norms = labkit.draw_channel_norms({"conv1": torch.ones(3)}, {"conv1": []})
     assert shown(monkeypatch, norms) == "conv1: 0 of 3 channels pruned; L2 norms ≈1, of the pruned none."
-    curves = labkit.draw_loss_test([], dict.fromkeys(HISTORY, []))
+    curves = labkit.draw_loss_test([], {key: [] for key in HISTORY})
     assert "validation nothing." in shown(monkeypatch, curves)
     lines = labkit.draw_lines({"a": [[float("nan")], [1.0]], "b": [[2.0], [2.0]]}, [1, 2], "x", "y")
     assert shown(monkeypatch, lines) == "chart of y against x: a ≈1 at 2; b ≈2 throughout."

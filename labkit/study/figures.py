@@ -84,10 +84,7 @@ def draw_damage(
         ax.text(column, row, f"{error:.1f}", ha="center", va="center", fontsize=8, color=colour)
     ax.set_xticks(range(len(classes)), list(classes))
     ax.set_yticks(range(len(names)), list(names))
-    rows = (
-        f"{name}: {about(e)}, most for {classes[e.argmax()]}, least for {classes[e.argmin()]}"
-        for name, e in zip(names, errors, strict=True)
-    )
+    rows = (f"{name}: {about(row)}, most for {classes[row.argmax()]}" for name, row in zip(names, errors, strict=True))
     ax.set(xlabel="digit", ylabel="nonzero weights", title="errors [%] on the images of each digit")
     ax.set_label(f"A map of {ax.get_title()}, by nonzero weights. {'; '.join(rows)}.")
     return ax
@@ -118,6 +115,7 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
         if row.lost is None:
             raise ValueError(f"{names[place]} has no dense network of the same seeds to be compared with")
         x, half = 100 * row.lost.mean, 100 * row.lost.half
+        ax.set_label(f"{ax.get_label()}{'; ' if place else ''}{names[place]} {x:.2f} ± {half:.2f}")
         ax.errorbar(x, place, xerr=half, marker="o", color=BLUE, capsize=3)
         ax.annotate(f"{x:.2f}", (x + half, place), (6, 0), textcoords="offset points", va="center", fontsize=8)
     ax.set_yticks(range(len(rows)), list(names))
@@ -134,10 +132,7 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
     ticks = [tick for tick in (*(-mark for mark in marks[:0:-1]), *marks) if low <= tick <= high]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.tick_params(which="minor", labelbottom=False)
-    spans = (
-        f"{n} {100 * r.lost.mean:.2f} ± {100 * r.lost.half:.2f}" for n, r in zip(names, rows, strict=True) if r.lost
-    )
-    tidy(ax, label=f"{label}: {'; '.join(spans)}.")
+    tidy(ax, label=f"{label}: {ax.get_label()}.")
     return ax
 
 
