@@ -187,19 +187,13 @@ def with_flags(
     """The results, with flags of what only the whole class shows: equal networks, several submissions."""
     equal = equal_networks(results, groups_of(entries, people))
     submitted = Counter(entry.student for entry in entries.values())
-    missing = ("only notebooks: networks and answers are missing, and points need them",)
-    return {
-        key: replace(
-            result,
-            flags=(
-                *result.flags,
-                *(missing if result.only_notebooks else ()),
-                *equal.get(key, []),
-                *_about_the_entry(entries[key], people, submitted),
-            ),
-        )
-        for key, result in results.items()
-    }
+    missing = "only notebooks: networks and answers are missing, and points need them"
+    flagged = {}
+    for key, result in results.items():
+        more = [missing] * result.only_notebooks + equal.get(key, [])
+        more += _about_the_entry(entries[key], people, submitted)
+        flagged[key] = replace(result, flags=(*result.flags, *more))
+    return flagged
 
 
 def _about_the_entry(entry: Entry, people: Sequence[Person], submitted: Mapping[str, int]) -> Iterator[str]:
