@@ -66,8 +66,10 @@ def repair(path: Path, course: Json) -> list[str]:
     backup = _free_name(path)
     with runtime.written_whole(backup) as temporary:
         temporary.write_bytes(content)
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
     with runtime.written_whole(path) as temporary:
-        temporary.write_bytes(_written(notebook))
+        # Half a character in an output: with its backslash it is what JSON writes for it.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     kept = f"as it was: {backup.name}; if {path.name} is open in JupyterLab: File, Reload Notebook from Disk; what was"
     kept += " not saved there before the repair will be lost, so copy it first"
     return [f"{path.name}: repaired", *told, kept]
@@ -87,13 +89,6 @@ def _read(name: str, content: bytes) -> tuple[Json, list[Json]]:
         form = f"{notebook.get('nbformat')!r:.20}"
         raise ValueError(f"{name} is a notebook of format {form}, not 4; open it in JupyterLab and save it first")
     return notebook, parts
-
-
-def _written(notebook: Json) -> bytes:
-    try:
-        return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
-    except UnicodeEncodeError:  # half a character in an output
-        return (json.dumps(notebook, indent=1) + "\n").encode()
 
 
 def _free_name(path: Path) -> Path:
