@@ -19,7 +19,7 @@ from labkit.course.answers import fingerprint
 from labkit.course.cases import references
 from labkit.course.copies import copied, origins, sketches_of
 from labkit.course.evidence import Evidence, Pruned, Weights, dense_weights, name_method, read_pruning
-from labkit.course.judging import USEFUL
+from labkit.course.judging import USEFUL, is_number
 from labkit.course.result import GradedTask, MeasuredNetwork, Result
 from labkit.course.students import seed_of
 from labkit.course.submission import Submission
@@ -151,7 +151,6 @@ class _Reading:
             sparsity=sparsity(network, NETWORKS[name].layers),
             accuracy=self.accuracy(name, claim[1] if claim else None),
             images=self.measured[name][1],
-            claimed_sparsity=claim[0] if claim else None,
             claimed_accuracy=claim[1] if claim else None,
             method=method,
             layers={x: float((effective_weight(y) == 0).float().mean()) for x, y in prunable_layers(network).items()},
@@ -206,9 +205,7 @@ def _graded(verdict: Verdict) -> GradedTask:
 
 def _prediction(task: str, submission: Submission) -> float | None:
     value = submission.answers[task].value if task in submission.answers else None
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15:
-        return float(value)
-    return None
+    return float(value) if is_number(value) and abs(value) < 1e15 else None
 
 
 # Flags

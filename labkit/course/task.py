@@ -35,18 +35,12 @@ class Prediction:
     Attributes:
         question: what was asked, in a few words.
         unit: of the number, or "".
-        asked: what was asked for, as a hint.
-        least: the least that it may be.
-        most: the most that it may be.
         shown: the most that the class page shows.
         measured: what came out: a number for all, or one from a student's networks (None: nothing).
     """
 
     question: str
     unit: str
-    asked: str
-    least: float
-    most: float
     shown: float
     measured: float | Callable[[Rows], float | None]
 
@@ -74,7 +68,6 @@ class Task:
         untrained: whether the network was pruned and not trained since.
         layers: that its notebook prunes, whose sparsity is shown.
         narrower: whether its layers may have fewer channels than those of ``CNN()``.
-        committed: whether a network that is committed with the project would do: copies of those are reported.
         newest_counts: whether later work replaces earlier work that had more points.
     """
 
@@ -93,7 +86,6 @@ class Task:
     untrained: bool = False
     layers: Sequence[str] = CONVOLUTIONS
     narrower: bool = False
-    committed: bool = False
     newest_counts: bool = False
 
     @property
