@@ -151,6 +151,7 @@ class _Reading:
             sparsity=sparsity(network, NETWORKS[name].layers),
             accuracy=self.accuracy(name, claim[1] if claim else None),
             images=self.measured[name][1],
+            claimed_sparsity=claim[0] if claim else None,
             claimed_accuracy=claim[1] if claim else None,
             method=method,
             layers={x: float((effective_weight(y) == 0).float().mean()) for x, y in prunable_layers(network).items()},

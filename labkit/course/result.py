@@ -25,7 +25,8 @@ class MeasuredNetwork:
         sparsity: in the layers that its notebook prunes.
         accuracy: on so many real test images.
         images: how many.
-        claimed_accuracy: as the notebook printed it; None if it did not.
+        claimed_sparsity: as the notebook printed it; None if it did not.
+        claimed_accuracy: the same.
         method: how it was pruned, in words; "" where that is not to be known.
         layers: layer -> share of zeros.
         sketches: what is to be compared with other submissions -> its sketch, some hundred bytes.
@@ -34,6 +35,7 @@ class MeasuredNetwork:
     sparsity: float
     accuracy: float
     images: int
+    claimed_sparsity: float | None
     claimed_accuracy: float | None
     method: str
     layers: dict[str, float]
