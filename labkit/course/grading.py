@@ -78,7 +78,6 @@ def grade(submission: Submission, course: Mapping[str, Any], student: str = "") 
         answers={question: answer for answers, _ in written.values() for question, answer in answers.items()},
         notebooks={name: _state(name, submission) for name in course["notebooks"]},
         flags=tuple(dict.fromkeys(shown(flag, 300) for flag in flags)),
-        packed=shown(submission.packed, 40),
     )
 
 
