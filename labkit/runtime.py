@@ -194,6 +194,17 @@ def save_tensors(path: Path, content: object, check: Callable[[Path], object] = 
     return path
 
 
+def write_file(path: Path, content: str | bytes) -> Path:
+    """Write a file whole or not at all, text in UTF-8 and with its own line ends; returns the path.
+
+    Raises:
+        OSError: the folder cannot be made or written, or the disk is full.
+    """
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place only when the block ends without an error.

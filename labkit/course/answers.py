@@ -40,8 +40,7 @@ def save_answer(task: str, value: Any, before: Weights | None = None) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    with runtime.written_whole(answer_path(task)) as temporary:
-        torch.save(content_of(task, value, before), temporary)
+    runtime.save_tensors(answer_path(task), content_of(task, value, before))
 
 
 def kept_answer(task: str) -> Any:
@@ -99,8 +98,7 @@ def keep_points(task: str, reached: Reached) -> None:
         if not reached.attempted and task in kept and kept[task].attempted:
             return
         rows = {name: asdict(row) for name, row in (kept | {task: reached}).items()}
-        with runtime.written_whole(points_path()) as temporary:
-            temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        runtime.write_file(points_path(), json.dumps(rows, indent=1) + "\n")
 
 
 def content_of(task: str, value: Any, before: Weights | None = None) -> dict[str, Any]:

@@ -44,8 +44,7 @@ def pseudonyms(out: Path, names: Sequence[str]) -> dict[str, str]:
     """Name -> pseudonym, always the same within one folder of grades, not to be guessed without its key."""
     path = out / "key.txt"
     if not path.exists():
-        with runtime.written_whole(path) as temporary:
-            temporary.write_text(secrets.token_hex(16) + "\n", encoding="utf-8")
+        runtime.write_file(path, secrets.token_hex(16) + "\n")
         with suppress(OSError):  # network drives refuse it
             path.chmod(0o600)
     key = path.read_text(encoding="utf-8").strip().encode()
@@ -99,8 +98,7 @@ def grade_all(
     for key, result, lost in _graded({key: entries[key] for key in waiting}, course, jobs):
         results[key] = result
         if not lost:  # else the next run tries it again: the machine may have been at fault
-            with runtime.written_whole(out / "results" / f"{key}.json") as temporary:
-                temporary.write_bytes(to_json(Kept(waiting[key], result)))
+            runtime.write_file(out / "results" / f"{key}.json", to_json(Kept(waiting[key], result)))
         progress(len(results))
     return {key: results[key] for key in entries}
 

@@ -101,10 +101,4 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
     writer.writerow({name: harmless(name) for name in columns})
     writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
     # The mark at the start tells Excel that it is UTF-8.
-    write(path, "\ufeff" + stream.getvalue())
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with runtime.written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+    runtime.write_file(path, "\ufeff" + stream.getvalue())

@@ -64,12 +64,10 @@ def repair(path: Path, course: Json) -> list[str]:
     if json.dumps(notebook) == before:
         return [f"{path.name}: nothing to restore", *told]
     backup = _free_name(path)
-    with runtime.written_whole(backup) as temporary:
-        temporary.write_bytes(content)
+    runtime.write_file(backup, content)
     text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-    with runtime.written_whole(path) as temporary:
-        # Half a character in an output: with its backslash it is what JSON writes for it.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    # Half a character in an output: with its backslash it is what JSON writes for it.
+    runtime.write_file(path, text.encode(errors="backslashreplace"))
     kept = f"as it was: {backup.name}; if {path.name} is open in JupyterLab: File, Reload Notebook from Disk; what was"
     kept += " not saved there before the repair will be lost, so copy it first"
     return [f"{path.name}: repaired", *told, kept]

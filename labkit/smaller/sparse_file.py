@@ -49,10 +49,7 @@ def save_sparse(model: CNN, path: str | Path, bits: int = 8) -> Path:
     if type(model) is not CNN:
         raise ValueError(f"the model is a {type(model).__name__}; a sparse file holds a plain labkit.CNN")
     check_chain(model)
-    content = pack_sparse(model, bits)
-    with runtime.written_whole(Path(path)) as temporary:
-        temporary.write_bytes(content)
-    return Path(path)
+    return runtime.write_file(Path(path), pack_sparse(model, bits))
 
 
 def load_sparse(path: str | Path) -> CNN:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from labkit.course.csv_file import rows_of_csv, write, write_csv
+from labkit import runtime
+from labkit.course.csv_file import rows_of_csv, write_csv
 from labkit.course.report.marks import OWN_COLUMNS, mark_of
 from labkit.course.task import PROSE_STUB
 
@@ -84,7 +85,7 @@ class Marking:
         """Write ``marks.csv``, from which the next run takes them, and what was put into ``grades.csv``."""
         rows = [dict(zip(COLUMNS, (*place, *mark), strict=True)) for place, mark in sorted(self.marks.items())]
         write_csv(out / "marks.csv", COLUMNS, rows)
-        write(out / "results" / TAKEN, json.dumps(self.sums()))
+        runtime.write_file(out / "results" / TAKEN, json.dumps(self.sums()))
 
 
 NO_MARKS = Marking()
