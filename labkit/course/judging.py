@@ -243,10 +243,8 @@ def _run_again(findings: list[Finding], task: Task) -> list[Finding]:
 def _hint_for_rounds(share: float) -> str:
     """What a share of zeros says about the number of rounds."""
     if share < 0.01:
-        return (
-            "hardly any weight is zero: did each round prune, or were the masks removed before training? "
-            "Without a mask, training brings weights back"
-        )
+        back = "Without a mask, training brings weights back"
+        return f"hardly any weight is zero: did each round prune, or were the masks removed before training? {back}"
     if share > 0.99:
         return "almost nothing is left: each round takes a tenth of what is left, not of all"
     rounds = math.log(1 - share) / math.log(0.9)

@@ -237,13 +237,11 @@ def write_release(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not empty; give another folder, or move it away")
     made, course = make_course(folder, course_salt)
-    out.parent.mkdir(parents=True, exist_ok=True)
     building = out.parent / f".{out.name}.{uuid4().hex[:8]}"
-    building.mkdir()
+    (building / "notebooks").mkdir(parents=True)
     try:
         if not notebooks_only:
             _copy_project(building)
-        (building / "notebooks").mkdir(exist_ok=True)
         for name, notebook in made.items():
             text = nbformat.writes(notebook) + "\n"
             (building / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8", newline="\n")
