@@ -8,7 +8,7 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from labkit.course import tasks
 from labkit.course.evidence import CONVOLUTIONS, Evidence
@@ -19,8 +19,7 @@ CODE_STUB, PROSE_STUB = "# YOUR CODE HERE", "*Your answer here.*"  # what replac
 Rows = Mapping[str, MeasuredNetwork]  # network -> what the grader measured of it
 
 
-@dataclass(frozen=True)
-class Style:
+class Style(NamedTuple):
     """How a network is drawn in the figures of a class."""
 
     marker: str

@@ -11,7 +11,7 @@ import pickle
 import sys
 import zipfile
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -44,8 +44,7 @@ OPCODES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Global:
+class _Global(NamedTuple):
     """A name that a pickle speaks of; nothing is imported for it."""
 
     module: str
@@ -94,12 +93,11 @@ class _Reader(pickle._Unpickler):  # the one in Python: no huge tables on reques
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, _Global) or type(arguments) is not tuple or len(arguments) > MOST_ARGUMENTS:
             raise Refused("calls what cannot be called")
-        called = function.module, function.name
-        if called == DICT and not arguments:
+        if function == DICT and not arguments:
             self.stack.append({})
-        elif called == TENSOR:
+        elif function == TENSOR:
             self.stack.append(_tensor(*arguments))
-        elif called == PARAMETER and isinstance(arguments[0], torch.Tensor):
+        elif function == PARAMETER and isinstance(arguments[0], torch.Tensor):
             self.stack.append(arguments[0])
         else:
             raise Refused(f"calls {function.module}.{function.name}")
