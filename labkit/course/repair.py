@@ -15,7 +15,7 @@ from labkit import runtime
 from labkit.course.course_file import Json, Spec
 from labkit.course.release import places, source_hash
 from labkit.course.submission.foreign import Refused, shown
-from labkit.course.submission.notebook import decoded, read_notebook, text_of
+from labkit.course.submission.notebook import decoded, dict_of, read_notebook, text_of
 from labkit.course.task import NOTEBOOKS
 from labkit.course.written import match
 
@@ -247,8 +247,7 @@ def _id_of(cell: Json) -> str:
 
 
 def _metadata(cell: Json) -> Json:
-    found = cell.get("metadata")
-    return found if isinstance(found, dict) else {}
+    return dict_of(cell.get("metadata"))
 
 
 def _text(cell: Json) -> str:
@@ -264,8 +263,7 @@ def _as_given(cell: Json, spec: Spec) -> bool:
 
 def _about_the_version(notebook: Json, version: str) -> list[str]:
     metadata = _metadata(notebook)
-    marks = metadata.get("labkit_course")
-    theirs = marks.get("version") if isinstance(marks, dict) else None
+    theirs = dict_of(metadata.get("labkit_course")).get("version")
     if theirs == version:
         return []
     notebook["metadata"] = metadata | {"labkit_course": {"version": version}}
