@@ -186,22 +186,25 @@ def save_tensors(path: Path, content: object, check: Callable[[Path], object] = 
     Raises:
         OSError: the folder cannot be made or written, or the disk is full.
     """
-    buffer = io.BytesIO()
+    buffer = io.BytesIO()  # into a file torch.save raises a RuntimeError on a full disk
     torch.save(content, buffer)
-    with written_whole(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())  # torch.save itself raises a RuntimeError on a full disk
-        check(temporary)
-    return path
+    return write_file(path, buffer.getvalue(), check)
 
 
-def write_file(path: Path, content: str | bytes) -> Path:
+def write_file(path: Path, content: str | bytes, check: Callable[[Path], object] = lambda _: None) -> Path:
     """Write a file whole or not at all, text in UTF-8 and with its own line ends; returns the path.
+
+    Args:
+        path: the file.
+        content: what it shall hold.
+        check: as in ``save_tensors``.
 
     Raises:
         OSError: the folder cannot be made or written, or the disk is full.
     """
     with written_whole(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        check(temporary)
     return path
 
 
