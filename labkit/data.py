@@ -141,10 +141,8 @@ class Loader:
             raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; they must be uint8 (N, side, side)")
         if labels.shape != images.shape[:1]:
             raise ValueError(f"labels are {tuple(labels.shape)} for {len(images)} images; they must be one per image")
-        if type(self.batch_size) is not int or self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size!r}; it must be a whole number >= 1")
-        if type(self.seed) is not int or self.seed < 0:
-            raise ValueError(f"seed is {self.seed!r}; it must be a whole number >= 0")
+        runtime.check_whole("batch_size", self.batch_size, 1)
+        runtime.check_whole("seed", self.seed, 0)
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -183,8 +181,7 @@ class Loader:
         Raises:
             ValueError: count is not in 1 .. number of samples.
         """
-        if type(count) is not int or not 1 <= count <= len(self.labels):
-            raise ValueError(f"count is {count!r}; it must be a whole number from 1 to {len(self.labels)}")
+        runtime.check_whole("count", count, 1, len(self.labels))
         return Loader(self.images[:count], self.labels[:count], self.batch_size, seed=self.seed)
 
 

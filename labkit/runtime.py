@@ -61,6 +61,17 @@ def quick_mode() -> bool:
     return _switch("LABKIT_QUICK", default="0")
 
 
+def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Make sure that an argument is a whole number in a range.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if type(value) is not int or value < least or (most is not None and value > most):
+        rule = f">= {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} is {value!r}; it must be a whole number {rule}")
+
+
 def set_seed(seed: int) -> None:
     """Seed Python's, NumPy's and torch's global generators.
 

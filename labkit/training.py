@@ -66,8 +66,7 @@ def train_one_epoch(
         ValueError: update_period out of range, an empty loader, or an optimizer of another model.
         FloatingPointError: the loss is not a number any more.
     """
-    if type(update_period) is not int or update_period < 1:
-        raise ValueError(f"update_period is {update_period!r}; it must be a whole number >= 1")
+    runtime.check_whole("update_period", update_period, 1)
     _check_loader(train_loader)
     device = runtime.pick_device(str(device))
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -172,8 +171,7 @@ def test_or_train(
     trains, tests = mode in ("train", "both"), mode in ("test", "both")
     if not trains and not tests:
         raise ValueError(f"mode is {mode!r}; it must be 'train', 'test' or 'both'")
-    if type(epoch_max) is not int or epoch_max < 1:
-        raise ValueError(f"epoch_max is {epoch_max!r}; it must be a whole number >= 1")
+    runtime.check_whole("epoch_max", epoch_max, 1)
     if early_stopping_accuracy is not None and not 0 <= early_stopping_accuracy <= 1:
         raise ValueError(f"early_stopping_accuracy is {early_stopping_accuracy}; it must be in [0, 1]")
     if (trains and (train_loader is None or optimizer is None)) or (tests and test_loader is None):
