@@ -128,7 +128,7 @@ def _restore(cells: list[Json], given: Sequence[Spec], chosen: Mapping[int, str]
         marks = _metadata(cell).get("nbgrader", {})
         if not _is_yours(spec) and not _as_given(cell, spec):
             known = {line.strip() for line in spec["source"].splitlines()}
-            text = _text(cell)
+            text = text_of(cell.get("source"))
             if len({line.strip() for line in text.splitlines()} - known - {""}) > 1:
                 written_in[id] = _as_a_note(text, spec)
             cells[number] = _fresh(spec) | {key: cell[key] for key in ("attachments",) if key in cell}
@@ -250,12 +250,8 @@ def _metadata(cell: Json) -> Json:
     return dict_of(cell.get("metadata"))
 
 
-def _text(cell: Json) -> str:
-    return text_of(cell.get("source"))
-
-
 def _as_given(cell: Json, spec: Spec) -> bool:
-    return bool(cell.get("cell_type") == spec["type"] and source_hash(_text(cell)) == spec["hash"])
+    return bool(cell.get("cell_type") == spec["type"] and source_hash(text_of(cell.get("source"))) == spec["hash"])
 
 
 # Words
