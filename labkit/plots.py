@@ -71,12 +71,10 @@ def _description(ax: Axes) -> str:
         if len(drawn) and not str(line.get_label()).startswith("_"):
             ends = " to ".join(f"{about(y[i])} at {x[i]:{',.0f' if x[i] >= 1000 else '.4g'}}" for i in drawn[[0, -1]])
             parts.append(f"{line.get_label()} {f'from {ends}' if np.ptp(y[drawn]) else about(y[drawn])}")
-    for bars in ax.containers:
-        if isinstance(bars, BarContainer):
-            parts.append(f"{len(bars)} bars, {about(np.asarray(bars.datavalues, dtype=float))}")
-    for dots in ax.collections:
-        if isinstance(dots, PathCollection) and not str(dots.get_label()).startswith("_"):
-            parts.append(f"{len(np.asarray(dots.get_offsets()))} points, {dots.get_label()}")
+    bars = [np.asarray(x.datavalues, dtype=float) for x in ax.containers if isinstance(x, BarContainer)]
+    parts += [f"{len(heights)} bars, {about(heights)}" for heights in bars]
+    dots = [(np.asarray(x.get_offsets()), str(x.get_label())) for x in ax.collections if isinstance(x, PathCollection)]
+    parts += [f"{len(places)} points, {label}" for places, label in dots if not label.startswith("_")]
     title = f"{ax.get_title()}: " if ax.get_title() else ""
     return f"{title}chart of {ax.get_ylabel() or 'y'} against {ax.get_xlabel() or 'x'}: {'; '.join(parts)}."
 
@@ -363,11 +361,9 @@ def show_prediction(prediction: Any, measured: float, name: str, digits: int = 3
     """
     if math.prod(getattr(prediction, "shape", [0])) == 1:  # torch's and NumPy's numbers
         prediction = prediction.item()
-    given = "– (not attempted)"
-    if isinstance(prediction, (int, float)) and not isinstance(prediction, bool):
-        given = f"{prediction:.{digits}f}"
-    elif prediction is not None:
-        given = f"{prediction!r} (not a number)"
+    is_number = isinstance(prediction, (int, float)) and not isinstance(prediction, bool)
+    given = f"{prediction:.{digits}f}" if is_number else f"{prediction!r} (not a number)"
+    given = "– (not attempted)" if prediction is None else given
     print(f"{name}\n  predicted  {given}\n  measured   {'' if exact else '≈'}{measured:.{digits}f}")
 
 
