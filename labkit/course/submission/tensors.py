@@ -11,7 +11,7 @@ import pickle
 import sys
 import zipfile
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 
@@ -44,7 +44,8 @@ OPCODES = {
 }  # fmt: skip
 
 
-class _Global(NamedTuple):
+@dataclass(frozen=True)
+class _Global:
     """A name that a pickle speaks of; nothing is imported for it."""
 
     module: str
@@ -93,11 +94,12 @@ class _Reader(pickle._Unpickler):  # the one in Python: no huge tables on reques
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, _Global) or type(arguments) is not tuple or len(arguments) > MOST_ARGUMENTS:
             raise Refused("calls what cannot be called")
-        if function == DICT and not arguments:
+        called = function.module, function.name
+        if called == DICT and not arguments:
             self.stack.append({})
-        elif function == TENSOR:
+        elif called == TENSOR:
             self.stack.append(_tensor(*arguments))
-        elif function == PARAMETER and isinstance(arguments[0], torch.Tensor):
+        elif called == PARAMETER and isinstance(arguments[0], torch.Tensor):
             self.stack.append(arguments[0])
         else:
             raise Refused(f"calls {function.module}.{function.name}")
