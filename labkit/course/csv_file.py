@@ -61,8 +61,7 @@ def rows_of_csv(path: Path, required: Sequence[str] = (), optional: Sequence[str
         names.append(name if name and name not in names else f"{name} (column {place})".strip())
     count = Counter(known.get(plain_heading(cell)) for cell in head)
     lacks = f"lacks one of the columns {', '.join(required)}: there is no"
-    faults = [f"{'has two columns' if count[name] else lacks} {name}" for name in required if count[name] != 1]
-    if faults:
+    if faults := [f"{'has two columns' if count[name] else lacks} {name}" for name in required if count[name] != 1]:
         raise ValueError(f"{path} {faults[0]}; its columns are {shown(', '.join(names), 500)}")
     for number, row in records:
         if any(row[len(names) :]):

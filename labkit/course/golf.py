@@ -217,8 +217,7 @@ def read_board(path: Path, salt: str) -> list[Score]:
         scores = [_score_in(row) for row in rows[1:]]
     except (ValueError, OSError, csv.Error) as error:
         raise ValueError(f"{path} is not a board of pruning golf ({error}); mend it or give another folder") from None
-    others = {one.course for one in scores} - {course_of(salt)}
-    if others:
+    if others := {one.course for one in scores} - {course_of(salt)}:
         raise ValueError(f"{path} is the board of course {', '.join(sorted(others))!r:.80}, not {course_of(salt)}")
     return scores
 

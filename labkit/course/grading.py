@@ -183,8 +183,7 @@ class _Reading:
 def _verdict(name: str, submission: Submission, reading: _Reading) -> Verdict:
     task = TASKS[name]
     try:
-        why = submission.refused.get(f"{task.network or name}.pth", "")
-        if why:
+        if why := submission.refused.get(f"{task.network or name}.pth"):
             raise Refused(f"{task.network}.pth was not read: it {why}" if task.network else why)
         if task.network in reading.networks:
             known, seed = (reading.candidates, None, references()), reading.seed

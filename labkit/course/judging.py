@@ -263,8 +263,7 @@ def masks_by_hand(*layers: str) -> Callable[[Findings], Judging]:
         def judge(task: Task, masks: object, evidence: Evidence) -> Verdict:
             if not isinstance(masks, Mapping):
                 raise Unfit(f"masks are a {kind_of(masks)}; they must be a dict from layer to tensor")
-            missing = [name for name in layers if name not in masks]
-            if missing:
+            if missing := [name for name in layers if name not in masks]:
                 raise Unfit(f"there is no mask for {', '.join(missing)}")
             zero = {name: zeros_of(masks[name], name, f"the mask of {name}") for name in layers}
             return by_hand(task, Pruned(zero, evidence.before), findings)

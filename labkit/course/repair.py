@@ -159,8 +159,7 @@ def _chosen_by_id(cells: Sequence[Json], given: Sequence[Spec]) -> tuple[dict[in
     """Place in the file -> handed-out id, each id once; and the places of doubles that hold nothing of the student."""
     chosen, spare, ids = {}, set(), [_id_of(cell) for cell in cells]
     for spec in given:
-        numbers = [number for number, id in enumerate(ids) if id == spec["id"]]
-        if numbers:
+        if numbers := [number for number, id in enumerate(ids) if id == spec["id"]]:
             unchanged = {number for number in numbers if _as_given(cells[number], spec)}
             # Of doubles the student's own work counts, or else the one that kept its output.
             best = next((number for number in numbers if (number in unchanged) != _is_yours(spec)), numbers[0])

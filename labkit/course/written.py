@@ -195,8 +195,7 @@ def match(
         own = [number for number, spec in enumerate(handed_out) if spec is None]
         for number in own[:MOST_COMPARED] if is_it in COSTLY else own:
             parts = [spec for spec in given if spec["role"] == "answer"] if is_it in OF_PARTS else []
-            spec = next((spec for spec in [*lost.values(), *parts] if is_it(cells[number], spec)), None)
-            if spec:
+            if spec := next((spec for spec in [*lost.values(), *parts] if is_it(cells[number], spec)), None):
                 handed_out[number] = spec
                 lost.pop(spec["id"], None)
     for spec in lost.values():

@@ -192,8 +192,7 @@ def walk(folder: Path) -> Iterator[Path]:
 def _items_of_archive(file: IO[bytes], stack: ExitStack) -> Iterator[_Item]:
     start = file.read(512)
     file.seek(0)
-    kind = next((kind for magic, kind in CLOSED.items() if start.startswith(magic)), "")
-    if kind:
+    if kind := next((kind for magic, kind in CLOSED.items() if start.startswith(magic)), ""):
         raise Refused(f"is {kind} archive, which is not opened here; please ask for the same files as a zip")
     kind_of_tar = next((module for magic, module in COMPRESSED.items() if start.startswith(magic)), None)
     # A tar first: its last file may be a network, and then it ends as a zip does.
