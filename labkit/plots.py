@@ -255,8 +255,7 @@ def draw_accuracy_sparsity(
 
 def first_drop(points: Sequence[Mapping[str, float]], drop: float = 0.01) -> int | None:
     """Index of the first point whose accuracy is more than ``drop`` below the first point's, or None."""
-    fallen = (i for i, point in enumerate(points) if point["accuracy"] < points[0]["accuracy"] - drop)
-    return next(fallen, None)
+    return next((i for i, point in enumerate(points) if point["accuracy"] < points[0]["accuracy"] - drop), None)
 
 
 def draw_groups(groups: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None = None) -> Axes:
