@@ -31,7 +31,6 @@ COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GREY)
 MARKERS, STYLES = "osD^vP", ("-", "--", "-.", ":", "-", "--")
 KEPT_AND_PRUNED = [Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")]
 GivenAxes = Sequence[Axes] | None
-Claim = tuple[str, Callable[[], bool], str]
 
 
 def show(axes: Axes | Iterable[Axes] | Figure, alt: str = "") -> None:
@@ -366,7 +365,7 @@ def show_prediction(prediction: Any, measured: float, name: str, digits: int = 3
     print(f"{name}\n  predicted  {given}\n  measured   {'' if exact else '≈'}{measured:.{digits}f}")
 
 
-def check_claims(*claims: Claim) -> None:
+def check_claims(*claims: tuple[str, Callable[[], bool], str]) -> None:
     """Print ✓ or ✗ for each claim of a notebook, with the reason to look for where it does not hold.
 
     Args:
