@@ -34,7 +34,7 @@ class RunState:
 
     Args:
         parts: name -> what changes in the run: a network, an optimizer, a scheduler, a ``labkit.Loader``, a
-            ``TorchGenerator``. What has no ``state_dict`` is left out. A part may be replaced while the run goes on.
+            ``TorchGenerator``. What cannot load a state is left out. A part may be replaced while the run goes on.
         settings: what the run does, in words; a file of a run with other settings is not taken up.
         path: the file, if there shall be one.
 
