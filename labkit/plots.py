@@ -31,7 +31,6 @@ COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GREY)
 MARKERS, STYLES = "osD^vP", ("-", "--", "-.", ":", "-", "--")
 KEPT_AND_PRUNED = [Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")]
 GivenAxes = Sequence[Axes] | None
-Claim = tuple[str, Callable[[], bool], str]
 
 
 def show(axes: Axes | Iterable[Axes] | Figure, alt: str = "") -> None:
@@ -73,12 +72,10 @@ def _description(ax: Axes) -> str:
         points = [f"{about(y[i])} at {x[i]:{',.0f' if x[i] >= 100 else '.4g'}}" for i in sorted(chosen) if len(y)]
         flat = len(y) > 1 and not np.ptp(y)
         parts.append(f"{line.get_label()} {f'{about(y)} throughout' if flat else ', '.join(points) or 'nothing'}")
-    for bars in ax.containers:
-        if isinstance(bars, BarContainer):
-            parts.append(f"{len(bars)} bars, {about(np.asarray(bars.datavalues, dtype=float))}")
-    for dots in ax.collections:
-        if isinstance(dots, PathCollection) and not str(dots.get_label()).startswith("_"):
-            parts.append(f"{len(np.asarray(dots.get_offsets()))} points, {dots.get_label()}")
+    bars = [np.asarray(x.datavalues, dtype=float) for x in ax.containers if isinstance(x, BarContainer)]
+    parts += [f"{len(heights)} bars, {about(heights)}" for heights in bars]
+    dots = [(np.asarray(x.get_offsets()), str(x.get_label())) for x in ax.collections if isinstance(x, PathCollection)]
+    parts += [f"{len(places)} points, {label}" for places, label in dots if not label.startswith("_")]
     title = f"{ax.get_title()}: " if ax.get_title() else ""
     return f"{title}chart of {ax.get_ylabel() or 'y'} against {ax.get_xlabel() or 'x'}: {'; '.join(parts)}."
 
@@ -259,8 +256,7 @@ def draw_accuracy_sparsity(
 
 def first_drop(points: Sequence[Mapping[str, float]], drop: float = 0.01) -> int | None:
     """Index of the first point whose accuracy is more than ``drop`` below the first point's, or None."""
-    fallen = (i for i, point in enumerate(points) if point["accuracy"] < points[0]["accuracy"] - drop)
-    return next(fallen, None)
+    return next((i for i, point in enumerate(points) if point["accuracy"] < points[0]["accuracy"] - drop), None)
 
 
 def draw_groups(groups: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None = None) -> Axes:
@@ -364,15 +360,13 @@ def show_prediction(prediction: Any, measured: float, name: str, digits: int = 3
     """
     if math.prod(getattr(prediction, "shape", [0])) == 1:  # torch's and NumPy's numbers
         prediction = prediction.item()
-    given = "– (not attempted)"
-    if isinstance(prediction, (int, float)) and not isinstance(prediction, bool):
-        given = f"{prediction:.{digits}f}"
-    elif prediction is not None:
-        given = f"{prediction!r} (not a number)"
+    is_number = isinstance(prediction, (int, float)) and not isinstance(prediction, bool)
+    given = f"{prediction:.{digits}f}" if is_number else f"{prediction!r} (not a number)"
+    given = "– (not attempted)" if prediction is None else given
     print(f"{name}\n  predicted  {given}\n  measured   {'' if exact else '≈'}{measured:.{digits}f}")
 
 
-def check_claims(*claims: Claim) -> None:
+def check_claims(*claims: tuple[str, Callable[[], bool], str]) -> None:
     """Print ✓ or ✗ for each claim of a notebook, with the reason to look for where it does not hold.
 
     Args:

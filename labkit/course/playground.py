@@ -12,7 +12,6 @@ import torch
 
 from labkit import runtime
 from labkit.checkpoints import load_network
-from labkit.course.csv_file import write
 from labkit.course.report.pages import rendered
 from labkit.data import Loader, load_images
 from labkit.sparsity import sparsity_report
@@ -47,4 +46,4 @@ def write_playground(path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    write(path, page())
+    runtime.write_file(path, page())

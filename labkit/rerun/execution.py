@@ -276,5 +276,4 @@ def clean(notebook: NotebookNode) -> None:
 def write_notebook(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook whole or not at all, without what differs from machine to machine."""
     clean(notebook)
-    with runtime.written_whole(path) as temporary:
-        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    runtime.write_file(path, nbformat.writes(notebook) + "\n")
