@@ -41,10 +41,13 @@ def packed(tensor: torch.Tensor) -> str:
     return base64.b64encode(gzip.compress(tensor.numpy().tobytes(), mtime=0)).decode("ascii")
 
 
-def write_playground(path: Path) -> None:
-    """Write the page whole, or leave what is there.
+def write_playground(path: Path) -> Path:
+    """Write the page whole, or leave what is there; the path that it gives back has your home for ``~``.
 
     Raises:
         OSError: the file cannot be written.
     """
+    path = path.expanduser()  # of --out=~/page.html, shells leave the ~
+    runtime.check_writable(path)
     write(path, page())
+    return path
