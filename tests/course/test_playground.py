@@ -273,7 +273,11 @@ def test_drawing_outside_the_field_stays_in_it_and_a_stroke_ends_when_another_di
 @pytest.mark.full
 def test_no_other_settings_number_is_shown_however_fast_they_change(file, browser):  # noqa: F811
     page = opened_page(browser.new_context(viewport=LAPTOP), file)
-    choices = random.Random(1).choices(["none", "l1", "channels", "reestimate", "free", "commit", "mistake"], k=60)
+    shown = 0
+    page.get_by_role("button", name="L1, 50 %").click()
+    page.locator("#commit").click()
+    page.wait_for_selector("#result .compare")
+    choices = random.Random(1).choices(["none", "l1", "channels", "reestimate", "free", "commit", "mistake"], k=40)
     for i, choice in enumerate(choices):
         page.evaluate("one => document.querySelector(`#${one}, [value=${one}]`).click()", choice)
         page.wait_for_timeout((0, 20, 200, 900)[i % 4])
@@ -282,8 +286,10 @@ def test_no_other_settings_number_is_shown_however_fast_they_change(file, browse
             setting = page.locator("#guess-what").inner_text()
             right = [row.split("\t")[3] for row in rows if row.split("\t")[0] == setting]
             assert right == [line for line in result.splitlines() if line.endswith(" %")][-1:]
+            shown += 1
     names = [row.split("\t")[0] for row in page.locator("#tries tr").all_inner_texts()]
-    assert len(names) == len(set(names)) > 0
+    assert shown > 0
+    assert len(names) == len(set(names))
     assert page.problems == []
     page.context.close()
 
@@ -296,7 +302,7 @@ def test_old_browsers_and_those_without_javascript_get_a_sentence_that_helps(fil
     page = old.new_page()
     page.goto(file.as_uri())
     page.get_by_text("lacks DecompressionStream").wait_for()
-    assert page.locator("main").is_hidden()
+    assert page.get_by_role("button").count() == 0
     assert axe(page) == {}
     old.close()
     without = browser.new_context(java_script_enabled=False)
