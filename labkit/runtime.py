@@ -164,8 +164,8 @@ def check_writable(path: Path) -> None:
     Raises:
         OSError: it is a folder, or its folder cannot be made or written.
     """
-    if path.is_dir():
-        raise OSError(f"{path} is a folder; it must be a file")
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is a {'folder' if path.is_dir() else 'device'}; it must be a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()

@@ -74,7 +74,7 @@ def start(
 
 def playground(out: Annotated[Path, typer.Option(help="The page to write.")] = Path("playground.html")) -> None:
     """Write the playground: one page that prunes the reference network in the browser, and needs no internet."""
-    playgrounds.write_playground(out)
+    out = playgrounds.write_playground(out)
     make_console().print(f"{out} ({out.stat().st_size / 1e6:.2f} MB): open it in a browser; it needs nothing else")
 
 

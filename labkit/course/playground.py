@@ -40,10 +40,12 @@ def packed(tensor: torch.Tensor) -> str:
     return base64.b64encode(gzip.compress(tensor.numpy().tobytes(), mtime=0)).decode("ascii")
 
 
-def write_playground(path: Path) -> None:
-    """Write the page whole, or leave what is there.
+def write_playground(path: Path) -> Path:
+    """Write the page whole, or leave what is there; the path that it gives back has your home for ``~``.
 
     Raises:
         OSError: the file cannot be written.
     """
-    runtime.write_file(path, page())
+    path = path.expanduser()  # of --out=~/page.html, shells leave the ~
+    runtime.check_writable(path)  # before the work
+    return runtime.write_file(path, page())

@@ -1,5 +1,7 @@
 """The playground: the masks and logits of torch, in a real Chromium, and a page that everybody can use."""
 
+import os
+import random
 import re
 import time
 from pathlib import Path
@@ -17,6 +19,7 @@ from labkit.data import load_images
 
 TEMPLATES = Path(playground.__file__).parent / "report" / "templates"
 CONVOLUTIONS, LAYERS = ["conv1", "conv2", "conv3"], ["conv1", "conv2", "conv3", "fc"]
+ZOOMED = {"width": 320, "height": 256}  # a screen of 1280 pixels at 400 %
 AMOUNTS = (0, 1, 12, 25, 50, 90, 99)
 in_browser = pytest.mark.skipif(not CHROMIUM, reason="no chromium: install one, or name its program in CHROMIUM")
 # Strokes of the ten digits as a person draws them, in hundredths of the black field.
@@ -84,7 +87,7 @@ def pruned(network, method, amount, reestimate=False):
 
 
 def digits_of(mask):
-    return "".join(map(str, mask.int().flatten().tolist()))
+    return (mask.flatten() + ord("0")).to(torch.uint8).numpy().tobytes().decode()
 
 
 def same_masks(page, network, settings):
@@ -113,10 +116,9 @@ def same_logits(page, network, settings):
 
 def test_file_is_small_and_its_javascript_is_short(file):
     assert len(file.read_bytes()) <= 1_000_000
-    lines = [
-        line.strip() for path in TEMPLATES.glob("playground*.js.j2") for line in path.read_text("utf-8").split("\n")
-    ]
-    assert len([line for line in lines if line and not line.startswith("//")]) <= 600
+    lines = [line for path in TEMPLATES.glob("playground*.js.j2") for line in path.read_text("utf-8").splitlines()]
+    assert len(lines) <= 600  # comments and blank lines, too
+    assert max(map(len, lines)) <= 120
 
 
 def test_file_names_no_address(file):
@@ -129,6 +131,32 @@ def test_command_writes_the_page(file, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "0.8" in done.output
     assert (tmp_path / "new" / "page.html").read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["folder", "file.txt/page.html", "device"])
+def test_command_says_in_one_line_why_it_cannot_write_and_loses_nothing(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(playground, "page", lambda: pytest.fail("the page is made only where it can be written"))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file.txt").write_text("precious")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "device")
+    elif name == "device":
+        pytest.skip("no such devices here")
+    done = CliRunner().invoke(cli.app, ["playground", "--out", str(tmp_path / name)], env={"COLUMNS": "500"})
+    assert done.exit_code == 2
+    assert "must be a" in done.output
+    assert done.output.count("\n") == 1
+    assert (tmp_path / "file.txt").read_text() == "precious"
+
+
+def test_command_knows_the_home_and_replaces_an_older_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(playground, "page", lambda: "new")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "page").write_text("older")
+    assert CliRunner().invoke(cli.app, ["playground", "--out=~/page"]).exit_code == 0
+    assert (tmp_path / "page").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]
 
 
 @pytest.mark.full
@@ -197,7 +225,6 @@ def test_accuracy_is_hidden_until_the_guess_and_a_newer_choice_cancels_it(page):
     assert page.locator("#mistake").is_disabled()
     commit.click()
     page.get_by_role("button", name="L1, 50 %").click()  # while the first is measured
-    page.wait_for_timeout(600)
     assert result.inner_text() == ""
     page.locator("#guess").fill("40")
     commit.click()
@@ -213,9 +240,83 @@ def test_accuracy_is_hidden_until_the_guess_and_a_newer_choice_cancels_it(page):
 
 
 @in_browser
+def test_any_text_in_the_field_of_the_seed_is_a_seed(page):
+    page.locator("input[value=random]").check()
+    for typed, seed in (("", 0), ("-1", 0), ("1e99", 9999), ("3.7", 4), ("7", 7)):
+        page.locator("#seed").fill(typed)
+        page.keyboard.press("Enter")
+        assert page.locator("#guess-what").inner_text().endswith(f"seed {seed}")
+        assert page.locator("#seed").input_value() == str(seed)
+    assert page.locator("#measuring").is_hidden()  # Enter commits no guess
+    assert page.problems == []
+
+
+@in_browser
+def test_drawing_outside_the_field_stays_in_it_and_a_stroke_ends_when_another_digit_is_taken(page):
+    page.locator("#clear").click()
+    box, mouse = page.locator("#pad").bounding_box(), page.mouse
+    mouse.move(box["x"] + 50, box["y"] + 50)
+    mouse.down()
+    mouse.move(box["x"] - 300, box["y"] + 900)
+    assert page.evaluate("strokes.flat().every(({ x, y }) => x >= 0 && x <= 1 && y >= 0 && y <= 1)")
+    page.evaluate("document.getElementById('next').click()")
+    mouse.move(box["x"] + 90, box["y"] + 60)
+    mouse.up()
+    assert page.locator("#digit").inner_text().startswith("Test image")
+    page.locator("#clear").click()
+    page.locator("#pad").click()  # one dot
+    assert re.fullmatch(r"Before it says \d, after pruning \d\.", page.locator("#verdict").inner_text())
+    assert page.problems == []
+
+
+@in_browser
+@pytest.mark.full
+def test_no_other_settings_number_is_shown_however_fast_they_change(file, browser):  # noqa: F811
+    page = opened_page(browser.new_context(viewport=LAPTOP), file)
+    shown = 0
+    page.get_by_role("button", name="L1, 50 %").click()
+    page.locator("#commit").click()
+    page.wait_for_selector("#result .compare")
+    choices = random.Random(1).choices(["none", "l1", "channels", "reestimate", "free", "commit", "mistake"], k=40)
+    for i, choice in enumerate(choices):
+        page.evaluate("one => document.querySelector(`#${one}, [value=${one}]`).click()", choice)
+        page.wait_for_timeout((0, 20, 200, 900)[i % 4])
+        result, rows = page.locator("#result").inner_text(), page.locator("#tries tr").all_inner_texts()
+        if result:
+            setting = page.locator("#guess-what").inner_text()
+            right = [row.split("\t")[3] for row in rows if row.split("\t")[0] == setting]
+            assert right == [line for line in result.splitlines() if line.endswith(" %")][-1:]
+            shown += 1
+    names = [row.split("\t")[0] for row in page.locator("#tries tr").all_inner_texts()]
+    assert shown > 0
+    assert len(names) == len(set(names))
+    assert page.problems == []
+    page.context.close()
+
+
+@in_browser
+@pytest.mark.full
+def test_old_browsers_and_those_without_javascript_get_a_sentence_that_helps(file, browser):  # noqa: F811
+    old = browser.new_context()
+    old.add_init_script("delete window.DecompressionStream")
+    page = old.new_page()
+    page.goto(file.as_uri())
+    page.get_by_text("lacks DecompressionStream").wait_for()
+    assert page.get_by_role("button").count() == 0
+    assert axe(page) == {}
+    old.close()
+    without = browser.new_context(java_script_enabled=False)
+    page = without.new_page()
+    page.goto(file.as_uri())
+    assert page.get_by_text("Allow JavaScript").is_visible()
+    assert page.locator("main").is_hidden()
+    without.close()
+
+
+@in_browser
 @pytest.mark.full
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
+@pytest.mark.parametrize("size", [LAPTOP, PHONE, ZOOMED], ids=["laptop", "phone", "zoomed"])
 def test_page_has_nothing_that_axe_finds_and_does_not_scroll_sideways(file, browser, size, scheme):  # noqa: F811
     page = opened_page(browser.new_context(viewport=size, color_scheme=scheme), file)
     for setting in (None, "Random, 50 %", "Global, 90 %"):
