@@ -1,0 +1,40 @@
+// The theme's two drawers open with labels of hidden checkboxes, which the keyboard does not reach.
+function makeButtons(id, name, drawer) {
+  const toggle = document.getElementById(id);
+  const buttons = document.querySelectorAll(`label[for="${id}"]:not(.overlay)`);
+  const tellState = () => buttons.forEach((button) => button.setAttribute("aria-expanded", toggle.checked));
+  for (const button of buttons) {
+    button.setAttribute("role", "button");
+    button.setAttribute("aria-label", name);
+    button.tabIndex = 0;
+    button.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      toggle.click();
+    });
+    drawer.addEventListener("keydown", (event) => event.key === "Escape" && button.focus({ preventScroll: true }));
+  }
+  const close = () => toggle.checked && toggle.click();
+  drawer.addEventListener("focusout", (event) => event.relatedTarget && !drawer.contains(event.relatedTarget) && close());
+  drawer.addEventListener("click", (event) => event.target.closest("a") && close());
+  toggle.addEventListener("change", () => {
+    tellState();
+    if (toggle.checked) drawer.querySelector("a").focus({ preventScroll: true });
+  });
+  tellState();
+}
+makeButtons("__navigation", "Contents of the book", document.querySelector(".sidebar-drawer"));
+makeButtons("__toc", "Contents of this page", document.querySelector(".toc-drawer"));
+
+// A box is a stop of the Tab key only while it scrolls.
+function markBoxes() {
+  for (const box of document.querySelectorAll("pre, .table-wrapper, .output")) {
+    const name = box.closest(".cell_output") ? "output" : box.matches("pre") ? "code" : "table";
+    const attributes = { tabindex: "0", role: "group", "aria-label": name };
+    for (const [key, value] of Object.entries(attributes)) {
+      if (box.scrollWidth > box.clientWidth + 1) box.setAttribute(key, value);
+      else box.removeAttribute(key);
+    }
+  }
+}
+for (const change of ["load", "resize"]) addEventListener(change, markBoxes);
