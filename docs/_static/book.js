@@ -19,7 +19,8 @@ function makeButtons(id, name, drawer) {
   drawer.addEventListener("click", (event) => event.target.closest("a") && close());
   toggle.addEventListener("change", () => {
     tellState();
-    if (toggle.checked) drawer.querySelector("a").focus({ preventScroll: true });
+    const shown = [...drawer.querySelectorAll("a")].find((link) => link.offsetParent);
+    if (toggle.checked) shown?.focus({ preventScroll: true });
   });
   tellState();
 }
