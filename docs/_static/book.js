@@ -1,19 +1,17 @@
 // The theme's two drawers open with labels of hidden checkboxes, which the keyboard does not reach.
 function makeButtons(id, name, drawer) {
   const toggle = document.getElementById(id);
-  const buttons = document.querySelectorAll(`label[for="${id}"]:not(.overlay)`);
-  const tellState = () => buttons.forEach((button) => button.setAttribute("aria-expanded", toggle.checked));
-  for (const button of buttons) {
-    button.setAttribute("role", "button");
+  const buttons = [...document.querySelectorAll(`label[for="${id}"]:not(.overlay)`)].map((label) => {
+    const button = document.createElement("button");
+    button.className = label.className;
     button.setAttribute("aria-label", name);
-    button.tabIndex = 0;
-    button.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" && event.key !== " ") return;
-      event.preventDefault();
-      toggle.click();
-    });
+    button.append(...label.childNodes);
+    button.addEventListener("click", () => toggle.click());
     drawer.addEventListener("keydown", (event) => event.key === "Escape" && button.focus({ preventScroll: true }));
-  }
+    label.replaceWith(button);
+    return button;
+  });
+  const tellState = () => buttons.forEach((button) => button.setAttribute("aria-expanded", toggle.checked));
   const close = () => toggle.checked && toggle.click();
   drawer.addEventListener("focusout", (event) => event.relatedTarget && !drawer.contains(event.relatedTarget) && close());
   drawer.addEventListener("click", (event) => event.target.closest("a") && close());
