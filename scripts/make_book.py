@@ -29,7 +29,7 @@ AMENDED = {
     r'<p class="caption" role="heading">': '<p class="caption" role="heading" aria-level="2">',
     r'<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="Contents of the book">',
     r'<aside class="toc-drawer': '<aside aria-label="On this page" class="toc-drawer',
-    r'(<img [^>]*src="([^"]+)"[^>]*>)': r'<a class="figure" href="\2">\1</a>',
+    r'(<img [^>]*src="([^"]*_images/[^"]+)"[^>]*>)': r'<a class="figure" href="\2">\1</a>',
     r'<article role="main"[^>]*>(?=\s*<noscript>)': r"\g<0><h1>Search</h1>",
 }
 CONTENTS = """
