@@ -13,7 +13,8 @@ from labkit.study import commands as study
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="The pruning labs from the command line.")
 COMMANDS: list[Callable[..., None]] = [
-    *(rerun.run, course.release, course.pack, course.start, course.repair, course.grade, study.study),
+    *(rerun.run, course.release, course.pack, course.start, course.repair, course.grade),
+    *(course.playground, study.study),
 ]
 for command in COMMANDS:
     app.command(no_args_is_help=command is course.repair)(mistakes_in_one_line(command))

@@ -7,7 +7,6 @@ same file names and format.
 import gzip
 import hashlib
 import shutil
-import struct
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -141,10 +140,8 @@ class Loader:
             raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; they must be uint8 (N, side, side)")
         if labels.shape != images.shape[:1]:
             raise ValueError(f"labels are {tuple(labels.shape)} for {len(images)} images; they must be one per image")
-        if type(self.batch_size) is not int or self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size!r}; it must be a whole number >= 1")
-        if type(self.seed) is not int or self.seed < 0:
-            raise ValueError(f"seed is {self.seed!r}; it must be a whole number >= 0")
+        runtime.check_whole("batch_size", self.batch_size, 1)
+        runtime.check_whole("seed", self.seed, 0)
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -183,8 +180,7 @@ class Loader:
         Raises:
             ValueError: count is not in 1 .. number of samples.
         """
-        if type(count) is not int or not 1 <= count <= len(self.labels):
-            raise ValueError(f"count is {count!r}; it must be a whole number from 1 to {len(self.labels)}")
+        runtime.check_whole("count", count, 1, len(self.labels))
         return Loader(self.images[:count], self.labels[:count], self.batch_size, seed=self.seed)
 
 
@@ -241,10 +237,10 @@ def _read_idx(name: str, file: str) -> torch.Tensor:
             problem = error
     else:
         content = _download(name, path, checksum, problem)
-    # Header: two zero bytes, type (8: unsigned byte), number of dimensions, then each dimension as big-endian uint32.
-    dimensions = content[3]
-    shape = struct.unpack_from(f">{dimensions}I", content, offset=4)
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * dimensions).view(shape)
+    # Header: two zero bytes, type (unsigned byte), number of dimensions, then each dimension in four bytes. What stands
+    # in it is known by the checksum: idx3 are images of 28 × 28 pixels, idx1 are labels.
+    offset, shape = (16, (-1, 28, 28)) if "idx3" in file else (8, (-1,))
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=offset).view(shape)
 
 
 def _content(path: Path, checksum: str) -> bytes:

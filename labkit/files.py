@@ -34,9 +34,7 @@ def save_record(
     path = runtime.models_dir() / "records" / f"{notebook}.json"
     content = {"notebook": notebook, "networks": networks, "curves": curves or {}}
     content |= {"hardware": runtime.hardware(runtime.pick_device()), "versions": runtime.versions()}
-    with runtime.written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    return runtime.write_file(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _check_networks(networks: Any) -> None:

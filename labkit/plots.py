@@ -31,7 +31,6 @@ COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GREY)
 MARKERS, STYLES = "osD^vP", ("-", "--", "-.", ":", "-", "--")
 KEPT_AND_PRUNED = [Patch(color=BLUE, label="kept"), Patch(color=ORANGE, label="pruned")]
 GivenAxes = Sequence[Axes] | None
-Claim = tuple[str, Callable[[], bool], str]
 
 
 def show(axes: Axes | Iterable[Axes] | Figure, alt: str = "") -> None:
@@ -54,9 +53,10 @@ def show(axes: Axes | Iterable[Axes] | Figure, alt: str = "") -> None:
 
 
 def alternative(figure: Figure) -> str:
-    """What a figure shows: the sentences that its axes carry, or else their names and the ends of all lines and bars.
+    """What a figure shows: the sentences that its axes carry, or else their names and the points of all lines.
 
-    Values are rounded to three digits and marked with ≈.
+    Of lines with more than 16 points together, the first, the middle and the last one. Values are rounded to three
+    digits and marked with ≈.
     """
     panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
     sentences = [str(ax.get_label()) for ax in panels if ax.get_label()]
@@ -64,27 +64,26 @@ def alternative(figure: Figure) -> str:
 
 
 def _description(ax: Axes) -> str:
-    parts = []
-    for line in ax.lines:
-        x, y = (np.asarray(values, dtype=float) for values in line.get_data())
-        drawn = np.flatnonzero(np.isfinite(y))
-        if len(drawn) and not str(line.get_label()).startswith("_"):
-            ends = " to ".join(f"{about(y[i])} at {x[i]:{',.0f' if x[i] >= 1000 else '.4g'}}" for i in drawn[[0, -1]])
-            parts.append(f"{line.get_label()} {f'from {ends}' if np.ptp(y[drawn]) else about(y[drawn])}")
-    for bars in ax.containers:
-        if isinstance(bars, BarContainer):
-            parts.append(f"{len(bars)} bars, {about(np.asarray(bars.datavalues, dtype=float))}")
-    for dots in ax.collections:
-        if isinstance(dots, PathCollection) and not str(dots.get_label()).startswith("_"):
-            parts.append(f"{len(np.asarray(dots.get_offsets()))} points, {dots.get_label()}")
+    parts, lines = [], [line for line in ax.lines if not str(line.get_label()).startswith("_")]
+    many = sum(np.size(line.get_ydata()) for line in lines) > 16
+    for line in lines:
+        x, y = np.asarray(line.get_xydata(), dtype=float)[np.isfinite(np.asarray(line.get_ydata(), dtype=float))].T
+        chosen = {0, len(y) // 2, len(y) - 1} if many else range(len(y))
+        points = [f"{about(y[i])} at {x[i]:{',.0f' if x[i] >= 100 else '.4g'}}" for i in sorted(chosen) if len(y)]
+        flat = len(y) > 1 and not np.ptp(y)
+        parts.append(f"{line.get_label()} {f'{about(y)} throughout' if flat else ', '.join(points) or 'nothing'}")
+    bars = [np.asarray(x.datavalues, dtype=float) for x in ax.containers if isinstance(x, BarContainer)]
+    parts += [f"{len(heights)} bars, {about(heights)}" for heights in bars]
+    dots = [(np.asarray(x.get_offsets()), str(x.get_label())) for x in ax.collections if isinstance(x, PathCollection)]
+    parts += [f"{len(places)} points, {label}" for places, label in dots if not label.startswith("_")]
     title = f"{ax.get_title()}: " if ax.get_title() else ""
     return f"{title}chart of {ax.get_ylabel() or 'y'} against {ax.get_xlabel() or 'x'}: {'; '.join(parts)}."
 
 
 def about(values: npt.ArrayLike) -> str:
     """Measured values in three digits, marked as such: ≈0.985, or from the smallest to the largest."""
-    array = np.asarray(values)  # NumPy's min takes no tensor
-    return " to ".join(dict.fromkeys(f"≈{value:.3g}" for value in (array.min(), array.max())))
+    numbers = sorted(np.ravel(values).tolist())
+    return " to ".join(dict.fromkeys(f"≈{value:.3g}" for value in numbers[:: max(len(numbers) - 1, 1)])) or "none"
 
 
 def draw_loss_test(
@@ -191,7 +190,7 @@ def draw_weight_histograms(
         for x in (-threshold, threshold):
             ax.axvline(x, color="black", linestyle="--", linewidth=1)
         title = f"{name}: {100 * small.mean():.1f} % below {threshold:.4f}"
-        sentence = f"Histogram of {values.size:,} weights, {about(values)}, in {title}."
+        sentence = f"Histogram of {values.size:,} weights, {about(values)}, in {title} in size."
         tidy(ax, title=title, xlabel="weight", ylabel="number of weights", label=sentence)
         ax.title.set_fontsize(10)
     axes[0].legend(handles=KEPT_AND_PRUNED, fontsize=8)
@@ -257,8 +256,7 @@ def draw_accuracy_sparsity(
 
 def first_drop(points: Sequence[Mapping[str, float]], drop: float = 0.01) -> int | None:
     """Index of the first point whose accuracy is more than ``drop`` below the first point's, or None."""
-    fallen = (i for i, point in enumerate(points) if point["accuracy"] < points[0]["accuracy"] - drop)
-    return next(fallen, None)
+    return next((i for i, point in enumerate(points) if point["accuracy"] < points[0]["accuracy"] - drop), None)
 
 
 def draw_groups(groups: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None = None) -> Axes:
@@ -334,8 +332,7 @@ def draw_channel_norms(
         colours = [ORANGE if int(channel) in gone else BLUE for channel in order]
         ax.bar(range(len(values)), values[order].numpy(), color=colours, width=0.9)
         title = f"{name}: {len(gone)} of {len(values)} channels"
-        norms_of = [f"{about(values[list(gone)])} (pruned)"] * bool(gone) + [f"{about(values)} (all)"]
-        sentence = f"{title} pruned; L2 norms {', '.join(norms_of)}."
+        sentence = f"{title} pruned; L2 norms {about(values)}, of the pruned {about(values[sorted(gone)])}."
         tidy(ax, title=title, xlabel="channels, smallest norm first", ylabel="L2 norm of a channel", label=sentence)
     axes[0].legend(handles=KEPT_AND_PRUNED, fontsize=8)
     return axes
@@ -363,15 +360,13 @@ def show_prediction(prediction: Any, measured: float, name: str, digits: int = 3
     """
     if math.prod(getattr(prediction, "shape", [0])) == 1:  # torch's and NumPy's numbers
         prediction = prediction.item()
-    given = "– (not attempted)"
-    if isinstance(prediction, (int, float)) and not isinstance(prediction, bool):
-        given = f"{prediction:.{digits}f}"
-    elif prediction is not None:
-        given = f"{prediction!r} (not a number)"
+    is_number = isinstance(prediction, (int, float)) and not isinstance(prediction, bool)
+    given = f"{prediction:.{digits}f}" if is_number else f"{prediction!r} (not a number)"
+    given = "– (not attempted)" if prediction is None else given
     print(f"{name}\n  predicted  {given}\n  measured   {'' if exact else '≈'}{measured:.{digits}f}")
 
 
-def check_claims(*claims: Claim) -> None:
+def check_claims(*claims: tuple[str, Callable[[], bool], str]) -> None:
     """Print ✓ or ✗ for each claim of a notebook, with the reason to look for where it does not hold.
 
     Args:

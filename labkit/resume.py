@@ -6,7 +6,7 @@ Knows no network and no loop: a part of a run is whatever has ``state_dict`` and
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,17 +15,6 @@ from labkit import runtime
 from labkit.sparsity import refresh_weights
 
 FORMAT = "labkit run 2"
-
-
-@runtime_checkable
-class Part(Protocol):
-    """What changes in a run: a network, an optimizer, a scheduler, a ``labkit.Loader``, a ``TorchGenerator``."""
-
-    def state_dict(self) -> Any:
-        """All that is needed to go on from here."""
-
-    def load_state_dict(self, state_dict: Any, /) -> Any:
-        """Go on from there."""
 
 
 class TorchGenerator:
@@ -44,7 +33,8 @@ class RunState:
     """The kept state of a run.
 
     Args:
-        parts: name -> part; what has no ``state_dict`` is left out. A part may be replaced while the run goes on.
+        parts: name -> what changes in the run: a network, an optimizer, a scheduler, a ``labkit.Loader``, a
+            ``TorchGenerator``. What cannot load a state is left out. A part may be replaced while the run goes on.
         settings: what the run does, in words; a file of a run with other settings is not taken up.
         path: the file, if there shall be one.
 
@@ -55,7 +45,7 @@ class RunState:
     def __init__(self, parts: Mapping[str, Any], settings: str, path: Path | None = None) -> None:
         if path is not None:
             runtime.check_writable(path)
-        self.parts = {name: part for name, part in parts.items() if isinstance(part, Part)}
+        self.parts = {name: part for name, part in parts.items() if hasattr(part, "load_state_dict")}
         self.settings, self.path = settings, path
         self.content: dict[str, Any] = {}
 

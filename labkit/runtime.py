@@ -61,6 +61,17 @@ def quick_mode() -> bool:
     return _switch("LABKIT_QUICK", default="0")
 
 
+def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Make sure that an argument is a whole number in a range.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if type(value) is not int or value < least or (most is not None and value > most):
+        rule = f">= {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} is {value!r}; it must be a whole number {rule}")
+
+
 def set_seed(seed: int) -> None:
     """Seed Python's, NumPy's and torch's global generators.
 
@@ -186,10 +197,24 @@ def save_tensors(path: Path, content: object, check: Callable[[Path], object] = 
     Raises:
         OSError: the folder cannot be made or written, or the disk is full.
     """
-    buffer = io.BytesIO()
+    buffer = io.BytesIO()  # into a file torch.save raises a RuntimeError on a full disk
     torch.save(content, buffer)
+    return write_file(path, buffer.getvalue(), check)
+
+
+def write_file(path: Path, content: str | bytes, check: Callable[[Path], object] = lambda _: None) -> Path:
+    """Write a file whole or not at all, text in UTF-8 and with its own line ends; returns the path.
+
+    Args:
+        path: the file.
+        content: what it shall hold.
+        check: as in ``save_tensors``.
+
+    Raises:
+        OSError: the folder cannot be made or written, or the disk is full.
+    """
     with written_whole(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())  # torch.save itself raises a RuntimeError on a full disk
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         check(temporary)
     return path
 

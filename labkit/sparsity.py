@@ -82,8 +82,7 @@ def check_finite(model: nn.Module | Mapping[str, torch.Tensor], where: str = "")
     for name, tensor in (model.state_dict() if isinstance(model, nn.Module) else model).items():
         if not isinstance(tensor, torch.Tensor):
             raise ValueError(f"{where} is of another architecture: {name} is a {type(tensor).__name__}, not a tensor")
-        bad = int((~tensor.isfinite()).sum())
-        if bad:
+        if bad := int((~tensor.isfinite()).sum()):
             place = f"{where}: {name}" if where else name
             raise ValueError(f"{place} has {bad} values that are NaN or infinite; all must be finite")
 

@@ -66,8 +66,7 @@ def train_one_epoch(
         ValueError: update_period out of range, an empty loader, or an optimizer of another model.
         FloatingPointError: the loss is not a number any more.
     """
-    if type(update_period) is not int or update_period < 1:
-        raise ValueError(f"update_period is {update_period!r}; it must be a whole number >= 1")
+    runtime.check_whole("update_period", update_period, 1)
     _check_loader(train_loader)
     device = runtime.pick_device(str(device))
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -172,8 +171,7 @@ def test_or_train(
     trains, tests = mode in ("train", "both"), mode in ("test", "both")
     if not trains and not tests:
         raise ValueError(f"mode is {mode!r}; it must be 'train', 'test' or 'both'")
-    if type(epoch_max) is not int or epoch_max < 1:
-        raise ValueError(f"epoch_max is {epoch_max!r}; it must be a whole number >= 1")
+    runtime.check_whole("epoch_max", epoch_max, 1)
     if early_stopping_accuracy is not None and not 0 <= early_stopping_accuracy <= 1:
         raise ValueError(f"early_stopping_accuracy is {early_stopping_accuracy}; it must be in [0, 1]")
     if (trains and (train_loader is None or optimizer is None)) or (tests and test_loader is None):
@@ -185,7 +183,7 @@ def test_or_train(
     settings = "" if checkpoint is None else _settings(recipe, optimizer, scheduler, train_loader)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "loader": train_loader}
     state = RunState(parts | {"random": TorchGenerator()}, settings, None if checkpoint is None else Path(checkpoint))
-    start = _start(state, _digest(model.state_dict()), history)
+    start = _start(state, digest_of_tensors(model.state_dict()), history)
     first = state.content["epoch"]
     try:
         for epoch in progress(range(first + 1, epoch_max + 1), "epoch", done=first):
@@ -327,13 +325,13 @@ def _settings(recipe: list[object], optimizer: Optimizer | None, scheduler: LRSc
     schedule = {key: value for key, value in (scheduler.state_dict() if scheduler else {}).items() if key not in moving}
     order = [getattr(loader, name, None) for name in ("seed", "batch_size", "augmented", "shuffle")]
     data = {name: getattr(loader, name) for name in ("images", "labels") if hasattr(loader, name)}
-    return json.dumps([recipe, groups, schedule, order, _digest(data)], default=_described)
+    return json.dumps([recipe, groups, schedule, order, digest_of_tensors(data)], default=_described)
 
 
 def _start(state: RunState, weights: str, history: History) -> str:
     """Take up the run in the file if it began or stopped with these weights; returns the weights that it began with."""
     content, name = state.read(), state.path.name if state.path else ""
-    if content is not None and weights in (content["counts"]["start"], _digest(content["states"]["model"])):
+    if content is not None and weights in (content["counts"]["start"], digest_of_tensors(content["states"]["model"])):
         state.take_up(content)
         history.update(copy.deepcopy(content["counts"]["history"]))
         print(f"going on after epoch {content['epoch']}, from {name}")
@@ -362,8 +360,8 @@ def _described(thing: object) -> str:
     return f"{type(thing).__qualname__} {settings}"
 
 
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 of all values."""
+def digest_of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of all values, in their order."""
     digest = hashlib.sha256()
     for tensor in tensors.values():
         digest.update(tensor.detach().cpu().contiguous().numpy().data)

@@ -16,6 +16,7 @@ from types import ModuleType
 import nbformat
 
 from labkit import runtime
+from labkit.course.playground import write_playground
 
 BOOK = runtime.PROJECT / "build" / "book"
 PAGES = ("STUDENTS.md", "INSTRUCTORS.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/results.md", "notebooks/GLOSSARY.md")
@@ -24,6 +25,11 @@ BESIDE = ("LICENSE", "docs/frontier.png", "docs/_static", "notebooks/images")
 FLOORS = {"labkit": "What notebooks 01 to 07 use", "labkit.study": "The study", "labkit.course": "Exercises"}
 FILE_AS_TEXT = re.compile(r"\[[\w/]+\.md\](?=\()")
 QUESTION = re.compile(r"\| \[[^]]+\]\(notebooks/([\w.]+\.ipynb)\) \| ([^|]+) \|")
+# Raw HTML, since the page is made only after the book; it stands before the first picture.
+PLAYGROUND = """Before you install anything: <a href="playground.html">the playground</a>. Draw a digit, prune the
+network in your browser, and guess what it still knows.
+
+"""
 # What the theme leaves out, for those who listen to a page or use no mouse.
 AMENDED = {
     r'<p class="caption" role="heading">': '<p class="caption" role="heading" aria-level="2">',
@@ -64,7 +70,8 @@ def lay_out(source: Path) -> None:
     readme = (runtime.PROJECT / "README.md").read_text(encoding="utf-8")
     questions = dict(QUESTION.findall(readme))
     contents = CONTENTS % "\n".join(f"notebooks/{Path(name).stem}" for name in questions)
-    (source / "index.md").write_text(readme + contents, encoding="utf-8")
+    before, picture, after = readme.partition("![")
+    (source / "index.md").write_text(before + PLAYGROUND + picture + after + contents, encoding="utf-8")
     for page in source.rglob("*.md"):
         # A link without text shows the title of its page.
         page.write_text(FILE_AS_TEXT.sub("[]", page.read_text(encoding="utf-8")), encoding="utf-8")
@@ -126,5 +133,6 @@ if __name__ == "__main__":
     ]
     done = subprocess.run([*build, str(BOOK / "source"), str(BOOK / "html")], check=False)
     amend(BOOK / "html")
+    write_playground(BOOK / "html" / "playground.html")
     print(f"open {BOOK / 'html' / 'index.html'}" if done.returncode == 0 else "the book was not made")
     sys.exit(done.returncode)

@@ -433,7 +433,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", default=names, metavar="NAME", help=f"of: {', '.join(names)}")
     parser.add_argument("--notebooks", nargs="+", default=[], metavar="NN", help="such as 03; default: all")
     parser.add_argument("--out", type=Path, default=RECORDS, help="CSV file of the rows")
-    parser.add_argument("--again", action="store_true", help="also what has a row")
+    parser.add_argument("--again", action="store_true", help="also run what has a row already")
     parser.add_argument("--list", action="store_true", help="only print the settings")
     asked = parser.parse_args()
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -75,6 +75,8 @@ def test_the_book_is_read_by_keyboard(browser, book):  # noqa: F811
     links = page.locator("article a").all_inner_texts()
     assert "For students" in links
     assert [text for text in links if text.endswith(".md")] == []
+    page.get_by_role("link", name="the playground").click()
+    assert page.evaluate("() => playground.ready.then(() => document.title)") == "Pruning playground"
     page.goto((book / "notebooks" / "03_l1_pruning.html").as_uri())
     assert "The question:" in page.inner_text("article")
     assert page.locator(".related-pages a").count() == 2  # the page before and the page after

@@ -114,12 +114,13 @@ PAGES = {
 }
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
 @pytest.mark.parametrize("kind", PAGES)
-def test_page_has_nothing_that_axe_finds_and_does_not_scroll_sideways(kind, size, pages, browser):
+def test_page_has_nothing_that_axe_finds_and_does_not_scroll_sideways(kind, size, scheme, pages, browser):
     files = sorted(pages.glob(PAGES[kind]))
     assert len(files) == (3 if kind == "student" else 1)
-    page = browser.new_page(viewport=size)
+    page = browser.new_page(viewport=size, color_scheme=scheme)
     for file in files:
         page.goto(file.as_uri())
         assert axe(page) == {}

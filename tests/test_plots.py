@@ -411,14 +411,14 @@ def shown(monkeypatch, *arguments):
 def test_every_figure_says_its_main_numbers(tiny, monkeypatch, name):
     text = shown(monkeypatch, draw_everything(tiny)[name][0](None))
     numbers = {
-        "loss_test": "loss [nats] against epoch: train (augmented, while training) from ≈2 at 1 to ≈1 at 2",
+        "loss_test": "loss [nats] against epoch: train (augmented, while training) ≈2 at 1, ≈1 at 2",
         "kernels": "after: 18 of 36 weights are zero",
-        "histograms": "below 0.1000",
+        "histograms": "below 0.1000 in size",
         "accuracy_sparsity": "Validation accuracy at each sparsity: L1 from ≈98 at 0 % to ≈50 at 90 %",
         "channel_norms": "conv1: 1 of 4 channels pruned",
         "sparsity": "b: conv1 50.0, conv2 0.0",
         "groups": "time [ms]. a: median ≈1.5 (≈1 to ≈2, n = 2); b: median ≈3 (≈3, n = 1).",
-        "lines": "y [%] against x [%]: a from ≈1.5 at 0 to ≈3.5 at 1",
+        "lines": "y [%] against x [%]: a ≈1.5 at 0, ≈3.5 at 1",
         "ledger": "file [KB]: a ≈",
         "sensitivity": "validation accuracy [%] against pruned channels of this one layer [%]: conv1",
     }
@@ -438,10 +438,20 @@ def test_the_text_of_ones_own_figure_is_computed_or_given(monkeypatch):
 
     axes = draw()[1]
     assert shown(monkeypatch, axes) == (
-        "chart of y against x: mine ≈3; flat ≈7. bars: chart of y against x: 2 bars, ≈3 to ≈4; 3 points, others."
+        "chart of y against x: mine ≈3 at 2,000; flat ≈7 throughout. "
+        "bars: chart of y against x: 2 bars, ≈3 to ≈4; 3 points, others."
     )
     assert shown(monkeypatch, draw()[1][0]) == shown(monkeypatch, draw()[0])
     assert shown(monkeypatch, draw()[1], "What I see.") == "What I see."
+
+
+def test_what_a_blank_task_leaves_empty_is_said_and_breaks_no_figure(monkeypatch):
+    norms = labkit.draw_channel_norms({"conv1": torch.ones(3)}, {"conv1": []})
+    assert shown(monkeypatch, norms) == "conv1: 0 of 3 channels pruned; L2 norms ≈1, of the pruned none."
+    curves = labkit.draw_loss_test([], {key: [] for key in HISTORY})
+    assert "validation nothing." in shown(monkeypatch, curves)
+    lines = labkit.draw_lines({"a": [[float("nan")], [1.0]], "b": [[2.0], [2.0]]}, [1, 2], "x", "y")
+    assert shown(monkeypatch, lines) == "chart of y against x: a ≈1 at 2; b ≈2 throughout."
 
 
 def test_in_a_script_the_figure_is_shown_as_usual(monkeypatch):

@@ -174,7 +174,7 @@ def test_precision_that_is_neither_0_nor_1_is_refused(monkeypatch, value):
     ("name", "value", "words"),
     [
         ("ATEN_CPU_CAPABILITY", "nonsense", "ATEN_CPU_CAPABILITY is 'nonsense'; it must be one of avx2, avx512"),
-        ("ATEN_CPU_CAPABILITY", "avx512", "ATEN_CPU_CAPABILITY is 'avx512', which this processor has not"),
+        ("ATEN_CPU_CAPABILITY", "avx512", "ATEN_CPU_CAPABILITY is 'avx512', which this processor does not have"),
         ("ONEDNN_MAX_CPU_ISA", "AVX3", "ONEDNN_MAX_CPU_ISA is 'AVX3'; it must be a name of oneDNN's"),
         ("DNNL_MAX_CPU_ISA", "none", "DNNL_MAX_CPU_ISA is 'none'"),
     ],
@@ -215,6 +215,28 @@ def test_file_is_as_it_was_when_the_block_breaks(tmp_path, error):
         raise error
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_is_written_with_its_own_line_ends_and_only_if_it_passes_the_check(tmp_path):
+    def refuse(written):
+        raise ValueError(f"{written.read_text(encoding='utf-8')} is no good")
+
+    path = tmp_path / "file.txt"
+    assert runtime.write_file(path, "ä\r\nb\n") == path
+    with pytest.raises(ValueError, match="new is no good"):
+        runtime.write_file(path, b"new", refuse)
+    assert path.read_bytes() == "ä\r\nb\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "2", 1, 9])
+def test_argument_that_is_no_whole_number_of_the_range_is_named(value):
+    with pytest.raises(ValueError, match=rf"^bits is {value!r}; it must be a whole number from 2 to 8$"):
+        runtime.check_whole("bits", value, 2, 8)
+    runtime.check_whole("bits", 8, 2, 8)
+    runtime.check_whole("seed", 9, 0)
+    with pytest.raises(ValueError, match=r"^seed is -1; it must be a whole number >= 0$"):
+        runtime.check_whole("seed", -1, 0)
 
 
 def test_file_system_that_knows_no_permissions_is_written(tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 They are written by the check cells and read as data by the grader.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from filelock import FileLock
 from labkit import runtime
 from labkit.course.evidence import Weights
 from labkit.course.task import TASKS
+from labkit.training import digest_of_tensors
 
 FORMAT = "labkit answer 1"
 
@@ -28,10 +28,7 @@ def answer_path(task: str) -> Path:
 
 def fingerprint(weights: Weights) -> str:
     """SHA-256 over the weights of all layers, to know later which network an answer belongs to."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return digest_of_tensors({name: weights[name] for name in sorted(weights)})
 
 
 def save_answer(task: str, value: Any, before: Weights | None = None) -> None:
@@ -40,8 +37,7 @@ def save_answer(task: str, value: Any, before: Weights | None = None) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    with runtime.written_whole(answer_path(task)) as temporary:
-        torch.save(content_of(task, value, before), temporary)
+    runtime.save_tensors(answer_path(task), content_of(task, value, before))
 
 
 def kept_answer(task: str) -> Any:
@@ -99,8 +95,7 @@ def keep_points(task: str, reached: Reached) -> None:
         if not reached.attempted and task in kept and kept[task].attempted:
             return
         rows = {name: asdict(row) for name, row in (kept | {task: reached}).items()}
-        with runtime.written_whole(points_path()) as temporary:
-            temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        runtime.write_file(points_path(), json.dumps(rows, indent=1) + "\n")
 
 
 def content_of(task: str, value: Any, before: Weights | None = None) -> dict[str, Any]:

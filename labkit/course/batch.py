@@ -44,8 +44,7 @@ def pseudonyms(out: Path, names: Sequence[str]) -> dict[str, str]:
     """Name -> pseudonym, always the same within one folder of grades, not to be guessed without its key."""
     path = out / "key.txt"
     if not path.exists():
-        with runtime.written_whole(path) as temporary:
-            temporary.write_text(secrets.token_hex(16) + "\n", encoding="utf-8")
+        runtime.write_file(path, secrets.token_hex(16) + "\n")
         with suppress(OSError):  # network drives refuse it
             path.chmod(0o600)
     key = path.read_text(encoding="utf-8").strip().encode()
@@ -99,8 +98,7 @@ def grade_all(
     for key, result, lost in _graded({key: entries[key] for key in waiting}, course, jobs):
         results[key] = result
         if not lost:  # else the next run tries it again: the machine may have been at fault
-            with runtime.written_whole(out / "results" / f"{key}.json") as temporary:
-                temporary.write_bytes(to_json(Kept(waiting[key], result)))
+            runtime.write_file(out / "results" / f"{key}.json", to_json(Kept(waiting[key], result)))
         progress(len(results))
     return {key: results[key] for key in entries}
 
@@ -187,19 +185,13 @@ def with_flags(
     """The results, with flags of what only the whole class shows: equal networks, several submissions."""
     equal = equal_networks(results, groups_of(entries, people))
     submitted = Counter(entry.student for entry in entries.values())
-    missing = ("only notebooks: networks and answers are missing, and points need them",)
-    return {
-        key: replace(
-            result,
-            flags=(
-                *result.flags,
-                *(missing if result.only_notebooks else ()),
-                *equal.get(key, []),
-                *_about_the_entry(entries[key], people, submitted),
-            ),
-        )
-        for key, result in results.items()
-    }
+    missing = "only notebooks: networks and answers are missing, and points need them"
+    flagged = {}
+    for key, result in results.items():
+        more = [missing] * result.only_notebooks + equal.get(key, [])
+        more += _about_the_entry(entries[key], people, submitted)
+        flagged[key] = replace(result, flags=(*result.flags, *more))
+    return flagged
 
 
 def _about_the_entry(entry: Entry, people: Sequence[Person], submitted: Mapping[str, int]) -> Iterator[str]:

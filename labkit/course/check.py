@@ -94,8 +94,7 @@ def _keep(verdict: Verdict, plain: object, base: object, trained_with: int | Non
     """Keep what was judged and its points; what could not be kept, in words. A blank is not kept."""
     task, network = verdict.task, plain if isinstance(plain, CNN) and verdict.task.network else None
     try:
-        earlier = _better_work(verdict)
-        if earlier:
+        if earlier := _better_work(verdict):
             return [earlier]
         spoilt = task.dense and network is not None and has_zeros(network)
         if verdict.attempted and network is not None and not spoilt:

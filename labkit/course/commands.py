@@ -1,4 +1,4 @@
-"""The commands of a course: ``labkit release``, ``pack``, ``start``, ``repair``, ``grade`` and ``golf``."""
+"""The commands of a course, from ``labkit release`` to ``labkit grade``, ``labkit golf`` and ``labkit playground``."""
 
 import os
 import tempfile
@@ -12,6 +12,7 @@ from rich.progress import MofNCompleteColumn
 from labkit import runtime
 from labkit.console import interrupts_in_one_line, make_bar, make_console, make_table, mistakes_in_one_line
 from labkit.course import batch, course_file, golf, grading, inbox, packing, report, start_page, students, submission
+from labkit.course import playground as playgrounds
 from labkit.course import release as releases
 from labkit.course import repair as repairs
 from labkit.course import roster as rosters
@@ -69,6 +70,12 @@ def start(
         console.print(f"no START page ({type(error).__name__}: {error})", style="red")
         raise typer.Exit(2) from None
     console.print(f"{path} shows your points so far and what is next")
+
+
+def playground(out: Annotated[Path, typer.Option(help="The page to write.")] = Path("playground.html")) -> None:
+    """Write the playground: one page that prunes the reference network in the browser, and needs no internet."""
+    playgrounds.write_playground(out)
+    make_console().print(f"{out} ({out.stat().st_size / 1e6:.2f} MB): open it in a browser; it needs nothing else")
 
 
 def repair(

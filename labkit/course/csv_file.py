@@ -61,8 +61,7 @@ def rows_of_csv(path: Path, required: Sequence[str] = (), optional: Sequence[str
         names.append(name if name and name not in names else f"{name} (column {place})".strip())
     count = Counter(known.get(plain_heading(cell)) for cell in head)
     lacks = f"lacks one of the columns {', '.join(required)}: there is no"
-    faults = [f"{'has two columns' if count[name] else lacks} {name}" for name in required if count[name] != 1]
-    if faults:
+    if faults := [f"{'has two columns' if count[name] else lacks} {name}" for name in required if count[name] != 1]:
         raise ValueError(f"{path} {faults[0]}; its columns are {shown(', '.join(names), 500)}")
     for number, row in records:
         if any(row[len(names) :]):
@@ -101,10 +100,4 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
     writer.writerow({name: harmless(name) for name in columns})
     writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
     # The mark at the start tells Excel that it is UTF-8.
-    write(path, "\ufeff" + stream.getvalue())
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with runtime.written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+    runtime.write_file(path, "\ufeff" + stream.getvalue())

@@ -20,7 +20,7 @@ from filelock import FileLock
 from labkit import runtime
 from labkit.cnn import CNN
 from labkit.course.cases import committed_files
-from labkit.course.csv_file import harmless, write, write_csv
+from labkit.course.csv_file import harmless, write_csv
 from labkit.course.report.figures import golf_board
 from labkit.course.report.pages import rendered
 from labkit.data import load_images
@@ -185,7 +185,7 @@ def submit(path: Path, player: str, salt: str, board: Path) -> tuple[Score, list
         scores = best_lines([*own, *read_board(table, salt), new])
         as_page = page(scores, salt)  # before either file is written: drawing may fail
         write_csv(table, COLUMNS, [asdict(one) for one in scores])
-        write(board / "golf.html", as_page)
+        runtime.write_file(board / "golf.html", as_page)
     return new, scores
 
 
@@ -217,8 +217,7 @@ def read_board(path: Path, salt: str) -> list[Score]:
         scores = [_score_in(row) for row in rows[1:]]
     except (ValueError, OSError, csv.Error) as error:
         raise ValueError(f"{path} is not a board of pruning golf ({error}); mend it or give another folder") from None
-    others = {one.course for one in scores} - {course_of(salt)}
-    if others:
+    if others := {one.course for one in scores} - {course_of(salt)}:
         raise ValueError(f"{path} is the board of course {', '.join(sorted(others))!r:.80}, not {course_of(salt)}")
     return scores
 

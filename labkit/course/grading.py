@@ -19,7 +19,7 @@ from labkit.course.answers import fingerprint
 from labkit.course.cases import references
 from labkit.course.copies import copied, origins, sketches_of
 from labkit.course.evidence import Evidence, Pruned, Weights, dense_weights, name_method, read_pruning
-from labkit.course.judging import USEFUL
+from labkit.course.judging import USEFUL, is_number
 from labkit.course.result import GradedTask, MeasuredNetwork, Result
 from labkit.course.students import seed_of
 from labkit.course.submission import Submission
@@ -78,7 +78,6 @@ def grade(submission: Submission, course: Mapping[str, Any], student: str = "") 
         answers={question: answer for answers, _ in written.values() for question, answer in answers.items()},
         notebooks={name: _state(name, submission) for name in course["notebooks"]},
         flags=tuple(dict.fromkeys(shown(flag, 300) for flag in flags)),
-        packed=shown(submission.packed, 40),
     )
 
 
@@ -184,8 +183,7 @@ class _Reading:
 def _verdict(name: str, submission: Submission, reading: _Reading) -> Verdict:
     task = TASKS[name]
     try:
-        why = submission.refused.get(f"{task.network or name}.pth", "")
-        if why:
+        if why := submission.refused.get(f"{task.network or name}.pth"):
             raise Refused(f"{task.network}.pth was not read: it {why}" if task.network else why)
         if task.network in reading.networks:
             known, seed = (reading.candidates, None, references()), reading.seed
@@ -206,9 +204,7 @@ def _graded(verdict: Verdict) -> GradedTask:
 
 def _prediction(task: str, submission: Submission) -> float | None:
     value = submission.answers[task].value if task in submission.answers else None
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15:
-        return float(value)
-    return None
+    return float(value) if is_number(value) and abs(value) < 1e15 else None
 
 
 # Flags

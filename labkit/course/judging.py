@@ -163,20 +163,16 @@ def quarters(pruned: Pruned) -> Finding:
 def _hint_for_quarters(pruned: Pruned, zeros: Mapping[str, int], layer: str) -> str:
     count, share, first = zeros[layer], zeros[layer] / SIZES[layer], zeros["conv1"]
     pruned_twice = abs(share - 0.4375) < 0.002 or abs(share - 15 / 64) < 0.002
+    untouched, inverted = not something_went(pruned), abs(share - 0.75) < 0.01
+    equal = {*zeros.values()} == {first} and 0 < first < SIZES["conv1"]
     hints = {
-        f"{layer} has almost no zeros: did you prune this network, and does it still have its mask?": (
-            not something_went(pruned)
-        ),
-        f"{first} zeros in each layer: a whole number as amount counts weights, 0.25 is a quarter": (
-            {*zeros.values()} == {first} and 0 < first < SIZES["conv1"]
-        ),
+        f"{layer} has almost no zeros: did you prune this network, and does it still have its mask?": untouched,
+        f"{first} zeros in each layer: a whole number as amount counts weights, 0.25 is a quarter": equal,
         f"{layer} has no zeros: did you prune this network? {REACH.format(layer)}": count == 0,
         ALL_GONE.format(layer): count == SIZES[layer],
         f"{layer}: a whole number as amount counts weights, a decimal number is a share": count in (1, 2, 25),
         f"{layer}: {PRUNED_TWICE}": pruned_twice,
-        f"{layer} has {share:.2%} zeros: an amount is the share that goes; a 0 in a mask drops a weight": (
-            abs(share - 0.75) < 0.01
-        ),
+        f"{layer} has {share:.2%} zeros: an amount is the share that goes; a 0 in a mask drops a weight": inverted,
     }
     return first_hint(hints, f"{layer} has {share:.2%} zeros: did you use the amount in the task, and only once?")
 
@@ -247,10 +243,8 @@ def _run_again(findings: list[Finding], task: Task) -> list[Finding]:
 def _hint_for_rounds(share: float) -> str:
     """What a share of zeros says about the number of rounds."""
     if share < 0.01:
-        return (
-            "hardly any weight is zero: did each round prune, or were the masks removed before training? "
-            "Without a mask, training brings weights back"
-        )
+        back = "Without a mask, training brings weights back"
+        return f"hardly any weight is zero: did each round prune, or were the masks removed before training? {back}"
     if share > 0.99:
         return "almost nothing is left: each round takes a tenth of what is left, not of all"
     rounds = math.log(1 - share) / math.log(0.9)
@@ -269,8 +263,7 @@ def masks_by_hand(*layers: str) -> Callable[[Findings], Judging]:
         def judge(task: Task, masks: object, evidence: Evidence) -> Verdict:
             if not isinstance(masks, Mapping):
                 raise Unfit(f"masks are a {kind_of(masks)}; they must be a dict from layer to tensor")
-            missing = [name for name in layers if name not in masks]
-            if missing:
+            if missing := [name for name in layers if name not in masks]:
                 raise Unfit(f"there is no mask for {', '.join(missing)}")
             zero = {name: zeros_of(masks[name], name, f"the mask of {name}") for name in layers}
             return by_hand(task, Pruned(zero, evidence.before), findings)
@@ -360,7 +353,7 @@ def prediction_task(
             return Verdict(task, [Finding(True, "a number was written down", hint)])
         return Verdict(task, [Finding(False, f"{value:g} was written down", asked)])
 
-    about = Prediction(question, unit, asked, least, most, shown, measured)
+    about = Prediction(question, unit, shown, measured)
     title = "a prediction, before the measurement"
     return Task(f"{number_of}-prediction", title, 1, judge, number, prediction=about)
 

@@ -56,9 +56,8 @@ def pack(student: str, notebooks: Path, out: Path) -> Path:
         FileNotFoundError: there is nothing to hand in.
     """
     if not student:
-        raise ValueError(
-            "nobody has signed in; say who you are: make pack STUDENT=ab1234, labkit pack --student ab1234"
-        )
+        how = "make pack STUDENT=ab1234, labkit pack --student ab1234"
+        raise ValueError(f"nobody has signed in; say who you are: {how}")
     student = checked_id(student)
     if who() and who() != student:
         raise ValueError(f"student is {student!r}, but {who()!r} has signed in here; whose work is it?")
@@ -69,12 +68,8 @@ def pack(student: str, notebooks: Path, out: Path) -> Path:
     if not there:
         nothing = f"neither {notebooks} nor {runtime.models_dir()} has anything to hand in"
         raise FileNotFoundError("; ".join([nothing, *copies(notebooks)]))
-    manifest = {
-        "format": FORMAT,
-        "student": student,
-        "course": this_course()["version"],
-        "packed": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    manifest = {"format": FORMAT, "student": student, "course": this_course()["version"], "packed": now}
     path = out / f"labs_{student}.zip"
     with runtime.written_whole(path) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -5,7 +5,6 @@ a comment and in prose by an invitation. A cell whose metadata say ``labkit: {"r
 prose with ``"fold"`` becomes a box to open. The same notebooks always give the same release.
 """
 
-import copy
 import hashlib
 import html
 import json
@@ -29,7 +28,7 @@ LOOKS_LIKE = re.compile(r"#\s*(begin|end)\s*(solution|hidden|mark)", re.IGNORECA
 COPIED = (
     "labkit/**/*.py",
     "labkit/**/*.j2",
-    "labkit/course/student.mk",
+    "labkit/course/student.*",
     "data/README.md",
     "data/MNIST/raw/*.gz",
     "data/results/*.csv",
@@ -44,7 +43,6 @@ COPIED = (
     "environment.yml",
     "LICENSE",
 )
-CELL_KEYS = ("nbgrader",)  # all other metadata of a cell stays behind
 FIRST_BOLD = re.compile(r"^\*\*(.+?)\*\*[ \t]*", re.MULTILINE)
 MINUTES_OR_POINTS = re.compile(r" +\((?:[^()]*\b(?:min|points?)\b[^()]*|for you)\)$")  # at the end of a heading
 IN_THE_PROJECT = re.compile(r"<!-- only in the project -->\n.*?<!-- end -->\n\n?", re.DOTALL)
@@ -60,22 +58,21 @@ def student_version(solution: NotebookNode) -> NotebookNode:
     released = nbformat.v4.new_notebook()
     released.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     for number, cell in enumerate(solution.cells, start=1):
-        wish = _wish(cell, f"cell {number}")
+        where = f"cell {number}"
+        wish = _wish(cell, where)
         if wish == "drop":
             continue
-        made = copy.deepcopy(cell)
-        made.source = _without_solutions(cell, f"cell {number}")
+        source = _without_solutions(cell, where)
         if wish == "fold":
-            made.source = _folded(made.source, f"cell {number}")
-        made.metadata = nbformat.from_dict({key: cell.metadata[key] for key in CELL_KEYS if key in cell.metadata})
-        made.pop("attachments", None)
-        if cell.cell_type == "code":
-            made.outputs, made.execution_count = [], None
-        released.cells.append(made)
+            source = _folded(source, where)
+        # Of the metadata only nbgrader's go along; nor do outputs and attachments.
+        marks = {"nbgrader": dict(cell.metadata["nbgrader"])} if "nbgrader" in cell.metadata else {}
+        new_cell = getattr(nbformat.v4, f"new_{cell.cell_type}_cell")
+        released.cells.append(new_cell(source, id=cell.id, metadata=marks))
         if cell.metadata.get("labkit", {}).get("expected_picture"):
             picture = _picture(cell)
             if not picture:
-                raise ValueError(f"cell {number} has no picture to show; execute the notebook first")
+                raise ValueError(f"{where} has no picture to show; execute the notebook first")
             released.cells.append(_expected(cell.id, picture))
     return released
 
@@ -132,11 +129,8 @@ def _without_solutions(cell: NotebookNode, where: str) -> str:
 
 def _picture(cell: NotebookNode) -> str:
     """The first PNG among a cell's outputs, as base64, or nothing."""
-    for output in cell.get("outputs", []):
-        found = output.get("data", {}).get("image/png")
-        if found:
-            return "".join(str(found).split())
-    return ""
+    pictures = (output.get("data", {}).get("image/png") for output in cell.get("outputs", []))
+    return "".join(next(filter(None, pictures), "").split())
 
 
 def _expected(cell_id: str, picture: str) -> NotebookNode:
@@ -186,25 +180,18 @@ def course_of(notebooks: Mapping[str, NotebookNode], course_salt: str) -> Json:
         notebooks: name -> the student's form, before the version is written into it.
         course_salt: what the students' seeds depend on, together with their ID.
     """
-    cells = {
-        name: [
-            {
-                "id": cell.id,
-                "role": role_of(cell),
-                "type": cell.cell_type,
-                "hash": source_hash(cell.source),
-                "points": cell.metadata.get("nbgrader", {}).get("points", 0),
-                "name": cell.metadata.get("nbgrader", {}).get("grade_id", ""),
-                "head": cell.source.partition(PROSE_STUB)[0].strip()[:300] if role_of(cell) == "answer" else "",
-                "source": cell.source,
-                "marks": dict(cell.metadata.get("nbgrader", {})),
-            }
-            for cell in notebook.cells
-        ]
-        for name, notebook in notebooks.items()
-    }
+    cells = {name: [_spec(cell) for cell in notebook.cells] for name, notebook in notebooks.items()}
     version = hashlib.sha256(json.dumps([cells, course_salt], sort_keys=True).encode()).hexdigest()[:12]
     return {"format": FORMAT, "version": version, "salt": course_salt, "notebooks": cells}
+
+
+def _spec(cell: NotebookNode) -> Json:
+    """A cell as ``course.json`` describes it."""
+    marks, role = dict(cell.metadata.get("nbgrader", {})), role_of(cell)
+    head = cell.source.partition(PROSE_STUB)[0].strip()[:300] if role == "answer" else ""
+    spec: Json = {"id": cell.id, "role": role, "type": cell.cell_type, "hash": source_hash(cell.source)}
+    spec |= {"points": marks.get("points", 0), "name": marks.get("grade_id", ""), "head": head}
+    return spec | {"source": cell.source, "marks": marks}
 
 
 def make_course(folder: Path, course_salt: str = DEFAULT_SALT) -> tuple[dict[str, NotebookNode], Json]:
@@ -250,13 +237,11 @@ def write_release(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not empty; give another folder, or move it away")
     made, course = make_course(folder, course_salt)
-    out.parent.mkdir(parents=True, exist_ok=True)
     building = out.parent / f".{out.name}.{uuid4().hex[:8]}"
-    building.mkdir()
+    (building / "notebooks").mkdir(parents=True)
     try:
         if not notebooks_only:
             _copy_project(building)
-        (building / "notebooks").mkdir(exist_ok=True)
         for name, notebook in made.items():
             text = nbformat.writes(notebook) + "\n"
             (building / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8", newline="\n")
@@ -279,8 +264,4 @@ def _copy_project(target: Path) -> None:
     readme = IN_THE_PROJECT.sub("", (runtime.PROJECT / "STUDENTS.md").read_text(encoding="utf-8"))
     (target / "README.md").write_text(readme, encoding="utf-8", newline="\n")
     shutil.copyfile(Path(__file__).with_name("student.mk"), target / "Makefile")
-    ignored = (
-        ".venv/\n__pycache__/\n.ipynb_checkpoints/\n*.egg-info/\n/models/*\n!/models/reference/\n!/models/README.md\n"
-        "/notebooks/START.ipynb\n/notebooks/*.before-repair*.ipynb\n"
-    )
-    (target / ".gitignore").write_text(ignored, encoding="utf-8", newline="\n")
+    shutil.copyfile(Path(__file__).with_name("student.gitignore"), target / ".gitignore")

@@ -15,7 +15,7 @@ from labkit import runtime
 from labkit.course.course_file import Json, Spec
 from labkit.course.release import places, source_hash
 from labkit.course.submission.foreign import Refused, shown
-from labkit.course.submission.notebook import decoded, read_notebook, text_of
+from labkit.course.submission.notebook import decoded, dict_of, read_notebook, text_of
 from labkit.course.task import NOTEBOOKS
 from labkit.course.written import match
 
@@ -64,10 +64,10 @@ def repair(path: Path, course: Json) -> list[str]:
     if json.dumps(notebook) == before:
         return [f"{path.name}: nothing to restore", *told]
     backup = _free_name(path)
-    with runtime.written_whole(backup) as temporary:
-        temporary.write_bytes(content)
-    with runtime.written_whole(path) as temporary:
-        temporary.write_bytes(_written(notebook))
+    runtime.write_file(backup, content)
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    # Half a character in an output: with its backslash it is what JSON writes for it.
+    runtime.write_file(path, text.encode(errors="backslashreplace"))
     kept = f"as it was: {backup.name}; if {path.name} is open in JupyterLab: File, Reload Notebook from Disk; what was"
     kept += " not saved there before the repair will be lost, so copy it first"
     return [f"{path.name}: repaired", *told, kept]
@@ -87,13 +87,6 @@ def _read(name: str, content: bytes) -> tuple[Json, list[Json]]:
         form = f"{notebook.get('nbformat')!r:.20}"
         raise ValueError(f"{name} is a notebook of format {form}, not 4; open it in JupyterLab and save it first")
     return notebook, parts
-
-
-def _written(notebook: Json) -> bytes:
-    try:
-        return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
-    except UnicodeEncodeError:  # half a character in an output
-        return (json.dumps(notebook, indent=1) + "\n").encode()
 
 
 def _free_name(path: Path) -> Path:
@@ -135,7 +128,7 @@ def _restore(cells: list[Json], given: Sequence[Spec], chosen: Mapping[int, str]
         marks = _metadata(cell).get("nbgrader", {})
         if not _is_yours(spec) and not _as_given(cell, spec):
             known = {line.strip() for line in spec["source"].splitlines()}
-            text = _text(cell)
+            text = text_of(cell.get("source"))
             if len({line.strip() for line in text.splitlines()} - known - {""}) > 1:
                 written_in[id] = _as_a_note(text, spec)
             cells[number] = _fresh(spec) | {key: cell[key] for key in ("attachments",) if key in cell}
@@ -166,8 +159,7 @@ def _chosen_by_id(cells: Sequence[Json], given: Sequence[Spec]) -> tuple[dict[in
     """Place in the file -> handed-out id, each id once; and the places of doubles that hold nothing of the student."""
     chosen, spare, ids = {}, set(), [_id_of(cell) for cell in cells]
     for spec in given:
-        numbers = [number for number, id in enumerate(ids) if id == spec["id"]]
-        if numbers:
+        if numbers := [number for number, id in enumerate(ids) if id == spec["id"]]:
             unchanged = {number for number in numbers if _as_given(cells[number], spec)}
             # Of doubles the student's own work counts, or else the one that kept its output.
             best = next((number for number in numbers if (number in unchanged) != _is_yours(spec)), numbers[0])
@@ -254,16 +246,11 @@ def _id_of(cell: Json) -> str:
 
 
 def _metadata(cell: Json) -> Json:
-    found = cell.get("metadata")
-    return found if isinstance(found, dict) else {}
-
-
-def _text(cell: Json) -> str:
-    return text_of(cell.get("source"))
+    return dict_of(cell.get("metadata"))
 
 
 def _as_given(cell: Json, spec: Spec) -> bool:
-    return bool(cell.get("cell_type") == spec["type"] and source_hash(_text(cell)) == spec["hash"])
+    return bool(cell.get("cell_type") == spec["type"] and source_hash(text_of(cell.get("source"))) == spec["hash"])
 
 
 # Words
@@ -271,8 +258,7 @@ def _as_given(cell: Json, spec: Spec) -> bool:
 
 def _about_the_version(notebook: Json, version: str) -> list[str]:
     metadata = _metadata(notebook)
-    marks = metadata.get("labkit_course")
-    theirs = marks.get("version") if isinstance(marks, dict) else None
+    theirs = dict_of(metadata.get("labkit_course")).get("version")
     if theirs == version:
         return []
     notebook["metadata"] = metadata | {"labkit_course": {"version": version}}

@@ -66,7 +66,6 @@ class Result:
         answers: answer cell -> question and text.
         notebooks: name -> "read", "refused" or "missing".
         flags: questions for the instructor.
-        packed: when the submission says that it was packed.
     """
 
     student: str = ""
@@ -80,7 +79,6 @@ class Result:
     answers: dict[str, WrittenAnswer] = field(default_factory=dict)
     notebooks: dict[str, str] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
-    packed: str = ""
 
     @property
     def only_notebooks(self) -> bool:

@@ -141,10 +141,7 @@ def write_start(folder: Path) -> Path:
         raise FileNotFoundError(f"{folder} is not a folder")
     if (path.exists() or path.is_symlink()) and not _is_ours(path):
         raise FileExistsError(f"{path} was not made by labkit start; move it away to get a new one")
-    text = json.dumps(_notebook(_shown(page(folder))), indent=1, ensure_ascii=False) + "\n"
-    with runtime.written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-    return path
+    return runtime.write_file(path, json.dumps(_notebook(_shown(page(folder))), indent=1, ensure_ascii=False) + "\n")
 
 
 def _notebook(shown: dict[str, str]) -> Json:

@@ -58,8 +58,7 @@ def sign_in(student: str = "") -> None:
         except ValueError as error:
             print(f"✗ {error}\n  {_hint_for_id(student)}")
             return
-        with runtime.written_whole(path) as temporary:
-            temporary.write_text(json.dumps({"student": student}) + "\n", encoding="utf-8")
+        runtime.write_file(path, json.dumps({"student": student}) + "\n")
     name = who()
     print(f"{name}: your seed is {seed()}" if name else "no ID: seed 0 is used, the authors' seed")
     trained_with = _seed_of_the_training()

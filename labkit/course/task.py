@@ -8,7 +8,7 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from labkit.course import tasks
 from labkit.course.evidence import CONVOLUTIONS, Evidence
@@ -19,8 +19,7 @@ CODE_STUB, PROSE_STUB = "# YOUR CODE HERE", "*Your answer here.*"  # what replac
 Rows = Mapping[str, MeasuredNetwork]  # network -> what the grader measured of it
 
 
-@dataclass(frozen=True)
-class Style:
+class Style(NamedTuple):
     """How a network is drawn in the figures of a class."""
 
     marker: str
@@ -35,18 +34,12 @@ class Prediction:
     Attributes:
         question: what was asked, in a few words.
         unit: of the number, or "".
-        asked: what was asked for, as a hint.
-        least: the least that it may be.
-        most: the most that it may be.
         shown: the most that the class page shows.
         measured: what came out: a number for all, or one from a student's networks (None: nothing).
     """
 
     question: str
     unit: str
-    asked: str
-    least: float
-    most: float
     shown: float
     measured: float | Callable[[Rows], float | None]
 
@@ -74,7 +67,6 @@ class Task:
         untrained: whether the network was pruned and not trained since.
         layers: that its notebook prunes, whose sparsity is shown.
         narrower: whether its layers may have fewer channels than those of ``CNN()``.
-        committed: whether a network that is committed with the project would do: copies of those are reported.
         newest_counts: whether later work replaces earlier work that had more points.
     """
 
@@ -93,7 +85,6 @@ class Task:
     untrained: bool = False
     layers: Sequence[str] = CONVOLUTIONS
     narrower: bool = False
-    committed: bool = False
     newest_counts: bool = False
 
     @property

@@ -17,6 +17,7 @@ from itertools import pairwise
 from labkit.course.course_file import Json, Spec
 from labkit.course.release import MINUTES_OR_POINTS, source_hash
 from labkit.course.result import WrittenAnswer
+from labkit.course.submission.notebook import dict_of
 from labkit.course.task import PROSE_STUB
 
 MOST_ANSWER = 32_000  # characters; the cell of a spreadsheet holds 32,767
@@ -194,8 +195,7 @@ def match(
         own = [number for number, spec in enumerate(handed_out) if spec is None]
         for number in own[:MOST_COMPARED] if is_it in COSTLY else own:
             parts = [spec for spec in given if spec["role"] == "answer"] if is_it in OF_PARTS else []
-            spec = next((spec for spec in [*lost.values(), *parts] if is_it(cells[number], spec)), None)
-            if spec:
+            if spec := next((spec for spec in [*lost.values(), *parts] if is_it(cells[number], spec)), None):
                 handed_out[number] = spec
                 lost.pop(spec["id"], None)
     for spec in lost.values():
@@ -251,8 +251,7 @@ def _about_the_cells(
     version: str,
 ) -> list[str]:
     """How a notebook's given cells differ from those that were handed out."""
-    told = metadata.get("labkit_course")
-    theirs = str(told.get("version", ""))[:20] if isinstance(told, dict) else ""
+    theirs = str(dict_of(metadata.get("labkit_course")).get("version", ""))[:20]
     there = {spec["id"]: cell for cell, spec in reversed(list(zip(cells, handed_out, strict=True))) if spec}
     # Without a version the cells themselves show whether it is this version.
     other = theirs != version and (bool(theirs) or 2 * len(there) < len(given))

@@ -22,11 +22,11 @@ def run(
         list[str] | None, typer.Argument(help="Numbers such as 03, or .ipynb files; default: all in notebooks/.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for executed copies, networks and records.")] = Path("build"),
-    jobs: Annotated[int, typer.Option(min=1, help="Notebooks at a time.")] = min(2, os.cpu_count() or 1),
+    jobs: Annotated[int, typer.Option(min=1, help="Notebooks to run at once.")] = min(2, os.cpu_count() or 1),
     threads: Annotated[int, typer.Option(min=1, help="Threads of each notebook.")] = 1,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds allowed for one cell.")] = 1800,
-    store: Annotated[bool, typer.Option(help="Put outputs into notebooks where one differs beyond its marks.")] = False,
-    fresh: Annotated[bool, typer.Option(help="With --store: also into notebooks without a change.")] = False,
+    store: Annotated[bool, typer.Option(help="Store the outputs of notebooks that differ beyond their marks.")] = False,
+    fresh: Annotated[bool, typer.Option(help="With --store: also of notebooks without a change.")] = False,
 ) -> None:
     """Execute notebooks without a browser, and compare what they found with what is stored."""
     console, out = make_console(), out.resolve()

@@ -72,15 +72,13 @@ def store(execution: Execution, path: Path, out: Path, *, fresh: bool) -> list[s
     folder = runtime.reference_dir() / "records"
     record = out / "models" / path.stem / "records" / f"{path.stem}.json"
     if record.exists() and (changes or not (folder / record.name).exists()):
-        with runtime.written_whole(folder / record.name) as temporary:
-            temporary.write_bytes(record.read_bytes())
+        runtime.write_file(folder / record.name, record.read_bytes())
     if changes or not expected_seconds(path.stem):
         target = folder / "seconds.json"
         seconds = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
         seconds[path.stem] = execution.taken
         rows = ",\n".join(f" {json.dumps(name)}: {json.dumps(values)}" for name, values in sorted(seconds.items()))
-        with runtime.written_whole(target) as temporary:
-            temporary.write_text(f"{{\n{rows}\n}}\n", encoding="utf-8")
+        runtime.write_file(target, f"{{\n{rows}\n}}\n")
     return changes
 
 

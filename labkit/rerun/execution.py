@@ -120,7 +120,7 @@ def check_environment() -> None:
     if wanted not in needs:
         raise ValueError(f"ATEN_CPU_CAPABILITY is {wanted!r}; it must be one of {', '.join(needs)}")
     if needs[wanted] and not torch.cpu.get_capabilities().get(needs[wanted], False):
-        raise ValueError(f"ATEN_CPU_CAPABILITY is {wanted!r}, which this processor has not; unset it")
+        raise ValueError(f"ATEN_CPU_CAPABILITY is {wanted!r}, which this processor does not have; unset it")
     for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         limit = os.environ.get(name) or "all"
         if limit.lower() not in (*runtime.ISA_WITHOUT_BF16, *ISA_WITH_BF16):
@@ -276,5 +276,4 @@ def clean(notebook: NotebookNode) -> None:
 def write_notebook(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook whole or not at all, without what differs from machine to machine."""
     clean(notebook)
-    with runtime.written_whole(path) as temporary:
-        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    runtime.write_file(path, nbformat.writes(notebook) + "\n")

@@ -184,8 +184,7 @@ def measure_latency(
         raise ValueError(f"networks are a {type(networks).__name__}; give a dict from name to network")
     if not networks or not len(images):
         raise ValueError(f"{len(networks)} networks and {len(images)} images were given; there must be some of each")
-    if type(threads) is not int or threads < 1:
-        raise ValueError(f"threads is {threads!r}; it must be a whole number >= 1")
+    runtime.check_whole("threads", threads, 1)
     if not 0 < seconds < math.inf:
         raise ValueError(f"seconds is {seconds}; it must be a finite number > 0")
     before = torch.get_num_threads()

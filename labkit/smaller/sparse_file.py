@@ -49,10 +49,7 @@ def save_sparse(model: CNN, path: str | Path, bits: int = 8) -> Path:
     if type(model) is not CNN:
         raise ValueError(f"the model is a {type(model).__name__}; a sparse file holds a plain labkit.CNN")
     check_chain(model)
-    content = pack_sparse(model, bits)
-    with runtime.written_whole(Path(path)) as temporary:
-        temporary.write_bytes(content)
-    return Path(path)
+    return runtime.write_file(Path(path), pack_sparse(model, bits))
 
 
 def load_sparse(path: str | Path) -> CNN:
@@ -81,8 +78,7 @@ def load_sparse(path: str | Path) -> CNN:
 
 def pack_sparse(model: nn.Module, bits: int = 8) -> bytes:
     """The bytes of a sparse file; of a network that is no ``CNN`` they give the size and cannot be loaded."""
-    if type(bits) is not int or not 2 <= bits <= 8:
-        raise ValueError(f"bits is {bits!r}; it must be a whole number from 2 to 8")
+    runtime.check_whole("bits", bits, 2, 8)
     sizes = (*model.input_shape, model.num_of_cls, *model.channels) if isinstance(model, CNN) else (0,) * 7
     parts = [SIZES.pack(*sizes, bits)]
     baked = bake_masks(model)

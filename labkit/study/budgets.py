@@ -17,7 +17,7 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
     Args:
         scores: layer -> number for each weight; infinite ones are the highest or the lowest.
         masks: layer -> 0 or 1 for each weight, of the same layers and in the same shapes.
-        kept: weights to keep in all layers together, a whole number, at least one a layer.
+        kept: weights to keep in all layers together, a whole number, at least one per layer.
         scope: ``"global"``: wherever the highest scores are. ``"local"``: the same share of each layer. ``"erk"``: a
             larger share of small layers (``layer_budgets``).
 
@@ -35,7 +35,7 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
             raise ValueError(f"{name} has {int(score.isnan().sum())} scores that are NaN; all must be numbers")
     weights = sum(mask.numel() for mask in masks.values())
     if not len(masks) <= kept <= weights:
-        raise ValueError(f"kept is {kept}; it must be from {len(masks)} (one weight a layer) to {weights:,} (all)")
+        raise ValueError(f"kept is {kept}; it must be from {len(masks)} (one weight per layer) to {weights:,} (all)")
     if scope not in ("global", "local", "erk"):
         raise ValueError(f"scope is {scope!r}; it must be 'global', 'local' or 'erk'")
     # On the processor, where random numbers come from, too: a tie must not be resolved differently on a GPU.

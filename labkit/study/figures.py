@@ -76,8 +76,8 @@ def draw_damage(
     """
     ax = ax or axes_for(None, 1, (0.8 * len(classes) + 2.5, 0.45 * len(names) + 1.2))[0]
     errors = 100 * (1 - np.array(by_class))
-    shades = np.log10(np.clip(errors, 0.1, 100))
-    ax.imshow(shades, cmap="cividis_r", aspect="auto")
+    shades = np.sqrt(errors)  # so that small errors differ, too
+    ax.imshow(shades, cmap="Blues", aspect="auto", vmin=0)
     middle = (shades.min() + shades.max()) / 2
     for (row, column), error in np.ndenumerate(errors):
         colour = "white" if shades[row, column] > middle else "black"
@@ -115,6 +115,7 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
         if row.lost is None:
             raise ValueError(f"{names[place]} has no dense network of the same seeds to be compared with")
         x, half = 100 * row.lost.mean, 100 * row.lost.half
+        ax.set_label(f"{ax.get_label()}{'; ' if place else ''}{names[place]} {x:.2f} ± {half:.2f}")
         ax.errorbar(x, place, xerr=half, marker="o", color=BLUE, capsize=3)
         ax.annotate(f"{x:.2f}", (x + half, place), (6, 0), textcoords="offset points", va="center", fontsize=8)
     ax.set_yticks(range(len(rows)), list(names))
@@ -131,8 +132,7 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
     ticks = [tick for tick in (*(-mark for mark in marks[:0:-1]), *marks) if low <= tick <= high]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.tick_params(which="minor", labelbottom=False)
-    means = (f"{name} {100 * row.lost.mean:.2f}" for name, row in zip(names, rows, strict=True) if row.lost)
-    tidy(ax, label=f"{label}, means: {', '.join(means)}.")
+    tidy(ax, label=f"{label}: {ax.get_label()}.")
     return ax
 
 

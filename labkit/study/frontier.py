@@ -196,7 +196,7 @@ def load_frontier() -> list[Record]:
     """
     path = runtime.PROJECT / "data" / "results" / "frontier.csv"
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; it belongs to the project, get it again")
+        raise FileNotFoundError(f"{path} does not exist; it is part of the project; get it again")
     return read_records(path)
 
 

@@ -70,7 +70,7 @@ class Point:
         latest = max(epochs // 2 - 1, 0) if self.schedule == "rewind" else 0
         for name, low, high, why in (
             ("seed", 0, 2**32 - 1, ""),
-            ("target", len(SHAPES), WEIGHTS, " (one weight a layer, and all weights)"),
+            ("target", len(SHAPES), WEIGHTS, " (one weight per layer, and all weights)"),
             ("epochs", least, 10_000, f" for the schedule {self.schedule!r}"),
             ("augmented", 0, epochs, ""),
             ("rewind", 0, latest, " (within the first half; 0 where nothing is rewound)"),

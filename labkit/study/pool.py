@@ -94,8 +94,7 @@ def run_plan(
 def _keep(path: Path, record: Record, network: bytes, networks: Path | None) -> None:
     """The network's file first: what has a record is not run again."""
     if networks is not None:
-        with runtime.written_whole(networks / f"{record.point.name}.lks") as temporary:
-            temporary.write_bytes(network)
+        runtime.write_file(networks / f"{record.point.name}.lks", network)
     add_record(path, record)
 
 

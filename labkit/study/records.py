@@ -113,10 +113,10 @@ def read_records(path: Path, protocol: int | None = PROTOCOL) -> list[Record]:
             record = _record_of(dict(zip(COLUMNS, row, strict=True)))
             first = lines.setdefault((record.point, record.protocol), rows.line_num)
             if first != rows.line_num:
-                raise ValueError(f"{record.point.name} has a record in line {first}; take one of them away")
+                raise ValueError(f"{record.point.name} has a record in line {first}; remove one of them")
             records.append(record)
         if not text.endswith("\n"):
-            raise ValueError("the last line has no end; the file is cut short")
+            raise ValueError("the last line has no end; the file is incomplete")
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path}, line {max(rows.line_num, 1)}: {error}; mend or move the file") from None
     chosen = [record for record in records if protocol in (None, record.protocol)]

@@ -83,7 +83,7 @@ def refuse_quick_mode() -> None:
         ValueError: it is on.
     """
     if runtime.quick_mode():
-        raise ValueError("LABKIT_QUICK is 1; the study trains on all images, so take quick mode off")
+        raise ValueError("LABKIT_QUICK is 1; the study trains on all images, so switch quick mode off")
 
 
 def forget(point: Point, scratch: Path | None) -> None:

@@ -396,7 +396,7 @@ def test_scores_that_are_nan_are_refused_by_layer(scope):
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("kept", [-1, 0, 3, WEIGHTS + 1])
 def test_number_of_weights_out_of_range_is_refused(scope, kept):
-    with pytest.raises(ValueError, match=rf"kept is {kept}; it must be from 4 \(one weight a layer\) to 124,448"):
+    with pytest.raises(ValueError, match=rf"kept is {kept}; it must be from 4 \(one weight per layer\) to 124,448"):
         choose_masks(dice(SHAPES), ones(SHAPES), kept, scope)
 
 

@@ -292,7 +292,7 @@ def test_curve_is_one_method_of_one_data_set_and_epochs_most_weights_first():
 
 def test_committed_records_that_are_not_there_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "PROJECT", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"frontier\.csv does not exist; it belongs to the project"):
+    with pytest.raises(FileNotFoundError, match=r"frontier\.csv does not exist; it is part of the project"):
         load_frontier()
     add_record(tmp_path / "data" / "results" / "frontier.csv", pruned(0, 0.9))
     assert load_frontier() == [pruned(0, 0.9)]

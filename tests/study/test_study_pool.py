@@ -297,7 +297,9 @@ def test_full_disk_stops_the_plan_and_says_what_is_kept(path, monkeypatch):
 
     monkeypatch.setattr(pool, "attempt", few_images.attempt_with_loaders_of_this_process)
     monkeypatch.setattr(pool, "run_point", full)
-    words = r"the disk is full \(state\.run\): 1 points finished and kept in .*records\.csv, 2 left; the same command"
+    words = (
+        r"the disk is full \(state\.run\): 1 points finished and kept in .*records\.csv, 2 left; run the same command"
+    )
     with pytest.raises(OSError, match=words):
         run_plan(of_seeds(0, 1, 2), path)
     assert found(path).keys() == set(of_seeds(0))

@@ -335,7 +335,7 @@ def test_value_of_another_type_is_refused(name, value, rule):
 
 def test_second_record_of_a_point_is_refused_with_both_lines(tmp_path):
     path = file_of(tmp_path, record(), record(Point(seed=1)), record(nonzero=7))
-    assert_refused(path, rf"frontier\.csv, line 4: {Point().name} has a record in line 2; take one of them away; mend")
+    assert_refused(path, rf"frontier\.csv, line 4: {Point().name} has a record in line 2; remove one of them; mend")
 
 
 def test_second_record_of_a_point_is_not_added(tmp_path):

@@ -39,8 +39,7 @@ def accuracy_sparsity(everybody: Sequence[Networks], own: Networks | None = None
     """Accuracy against sparsity: one point for each network; with ``own``, these stand out."""
     figure = Figure(figsize=(8, 4.2))
     ax = figure.subplots()
-    for name, style in network_styles().items():
-        marker, colour, label = style.marker, style.colour, style.label
+    for name, (marker, colour, label) in network_styles().items():
         points = [(row[name].sparsity, row[name].accuracy) for row in everybody if name in row]
         mine = (own or {}).get(name)
         if points:

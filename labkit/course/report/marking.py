@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from labkit.course.csv_file import rows_of_csv, write, write_csv
+from labkit import runtime
+from labkit.course.csv_file import rows_of_csv, write_csv
 from labkit.course.report.marks import OWN_COLUMNS, mark_of
 from labkit.course.task import PROSE_STUB
 
@@ -84,7 +85,7 @@ class Marking:
         """Write ``marks.csv``, from which the next run takes them, and what was put into ``grades.csv``."""
         rows = [dict(zip(COLUMNS, (*place, *mark), strict=True)) for place, mark in sorted(self.marks.items())]
         write_csv(out / "marks.csv", COLUMNS, rows)
-        write(out / "results" / TAKEN, json.dumps(self.sums()))
+        runtime.write_file(out / "results" / TAKEN, json.dumps(self.sums()))
 
 
 NO_MARKS = Marking()
@@ -129,19 +130,15 @@ def read_marking(out: Path, course: Course, saved: Path | None, keys: Collection
 def _read(path: Path, questions: Mapping[str, Question], keys: Collection[str] | None) -> Marks:
     marks: Marks = {}
     for number, row in rows_of_csv(path, COLUMNS)[1]:
-        where, (key, name, points) = f"{path}, row {number}", (row[column].strip() for column in COLUMNS[:3])
+        where, (key, name, text) = f"{path}, row {number}", (row[column].strip() for column in COLUMNS[:3])
         if keys is not None and key not in keys:
             raise ValueError(f"{where}: pseudonym is {key!r:.80}, and nobody in this class has it")
         if name not in questions:
             raise ValueError(f"{where}: question is {name!r:.80}; the course has {', '.join(questions) or 'none'}")
-        mark = Mark(_points(points, questions[name].points, where), row["comment"])
+        points, most = mark_of(text, where), questions[name].points
+        if points is not None and not 0 <= points <= most:
+            raise ValueError(f"{where}: points are {text!r:.80}; they must be a number from 0 to {most:g}, or empty")
+        mark = Mark(points, row["comment"])
         if marks.setdefault((key, name), mark) != mark:
             raise ValueError(f"{where}: {key}, {name} has another mark further up; leave one of the two")
     return marks
-
-
-def _points(text: str, most: float, where: str) -> float | None:
-    points = mark_of(text, where)
-    if points is not None and not 0 <= points <= most:
-        raise ValueError(f"{where}: points are {text!r:.80}; they must be a number from 0 to {most:g}, or empty")
-    return points

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from labkit.course.csv_file import write
+from labkit import runtime
 from labkit.course.packing import without_homes
 from labkit.course.report import figures
 from labkit.course.report.figures import Networks
@@ -67,15 +67,15 @@ def write_pages(
         marks: pseudonym -> the instructor's own columns.
         written: the questions that are answered in words, and the marks for them.
     """
-    write(out / "index.html", class_page(results, labels, missing, nobodys, len(written.questions)))
+    runtime.write_file(out / "index.html", class_page(results, labels, missing, nobodys, len(written.questions)))
     anonymous = all(labels[key] == key for key in results)
     page = rendered("marking.html.j2", results=results, labels=labels, written=written, anonymous=anonymous)
-    write(out / "marking.html", page)
+    runtime.write_file(out / "marking.html", page)
     some = [result.networks for result in results.values()][:: len(results) // 30 + 1]  # a page need not hold all
     for key, result in results.items():
         name = labels[key] if labels[key] != key else ""
         page = feedback_page(key, result, marks.get(key, {}), some, written, name)
-        write(out / "feedback" / f"{key}.html", page)
+        runtime.write_file(out / "feedback" / f"{key}.html", page)
 
 
 def class_page(

@@ -55,11 +55,12 @@ def write_all(
     possible = sum(task.points for task in TASKS.values()) + sum(most for _, most in written.questions.values())
     order = sorted if anonymous else list  # the order of IDs shows who is who
     results = {key: gradebook.checked(results[key], marks.get(key, {}), possible) for key in order(results)}
+    shown_results = _anonymous(results, entries, people) if anonymous else results
     keys = {entry.student: key for key, entry in entries.items() if entry.student}
     covered = _covered_by_group(keys, people)
     rows: list[Mapping[str, object]] = [
         _row(key, result, entries[key], people, marks.get(key, {}), due, anonymous=anonymous)
-        for key, result in results.items()
+        for key, result in shown_results.items()
     ]
     absentees = {names[person.student]: person for person in people if person.student not in keys}
     missing = {key: absentees[key] for key in order(absentees)}
@@ -74,7 +75,6 @@ def write_all(
     absent = {key: person for key, person in missing.items() if person.student not in covered}
     labels = {key: key for key in (*results, *absent)} if anonymous else _labels(results, entries, absent)
     nobodys = [key for key in results if not entries[key].student]
-    shown_results = _anonymous(results, entries, people) if anonymous else results
     pages.write_pages(out, shown_results, labels, list(absent), nobodys, marks, written)
     platforms.write_feedback(out, {key: entry.path for key, entry in entries.items()})
 
@@ -108,7 +108,13 @@ def _rows_without_work(
 def _anonymous(
     results: Mapping[str, Result], entries: Mapping[str, Entry], people: Sequence[Person]
 ) -> dict[str, Result]:
-    hidden = _hidden(results, entries, people)
+    """Results without what says who somebody is: IDs, names, and the names of files, which hold one or the other."""
+    words = {word for person in people for word in (person.student, person.name)}
+    for key, entry in entries.items():
+        words |= {results[key].student, results[key].worked, entry.student, entry.name, entry.named}
+        words |= {shown(entry.path.name), *entry.older}
+    longest_first = "|".join(map(re.escape, sorted(words - {""}, key=len, reverse=True)))
+    hidden = re.compile(rf"(?<![^\W_])(?:{longest_first})(?![^\W_])", re.IGNORECASE)
     return {
         key: replace(
             result,
@@ -128,20 +134,9 @@ def _row(
     row |= {name: task.points for name, task in result.tasks.items()}
     row |= own
     row |= {"days_late": entry.days_late(due), "late_days_allowed": allowed, "attempts": len(entry.older) + 1}
-    flags = "; ".join([*result.flags, *(f"{name or 'all'}: {why}" for name, why in result.refused.items())])
-    row["flags"] = _hidden({key: result}, {key: entry}, people).sub("…", flags) if anonymous else flags
+    row["flags"] = "; ".join([*result.flags, *(f"{name or 'all'}: {why}" for name, why in result.refused.items())])
     row |= {f"answer {name}": without_homes(answer.text) for name, answer in result.answers.items()}
     return row
-
-
-def _hidden(results: Mapping[str, Result], entries: Mapping[str, Entry], people: Sequence[Person]) -> re.Pattern[str]:
-    """Finds all that says who somebody is: IDs, names, and the names of files, which hold one or the other."""
-    words = {word for person in people for word in (person.student, person.name)}
-    for key, entry in entries.items():
-        words |= {results[key].student, results[key].worked, entry.student, entry.name, entry.named}
-        words |= {shown(entry.path.name), *entry.older}
-    longest_first = sorted(words - {""}, key=len, reverse=True)
-    return re.compile(rf"(?<![^\W_])(?:{'|'.join(map(re.escape, longest_first))})(?![^\W_])", re.IGNORECASE)
 
 
 def _columns(results: Mapping[str, Result], earlier: Sequence[str], marks: Marks) -> list[str]:

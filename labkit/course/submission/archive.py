@@ -100,10 +100,6 @@ class _Item:
     def base(self) -> str:
         return PurePosixPath(self.name).name
 
-    @property
-    def skipped(self) -> bool:
-        return any(is_junk(part) for part in PurePosixPath(self.name).parts)
-
     def order(self, usual: str) -> tuple[int, bool, int, int]:
         """Of several files of one name the first counts: Canvas's newest, the exact name, the highest copy."""
         base = self.base[-LONGEST:]  # a name may have 65,000 characters
@@ -196,8 +192,7 @@ def walk(folder: Path) -> Iterator[Path]:
 def _items_of_archive(file: IO[bytes], stack: ExitStack) -> Iterator[_Item]:
     start = file.read(512)
     file.seek(0)
-    kind = next((kind for magic, kind in CLOSED.items() if start.startswith(magic)), "")
-    if kind:
+    if kind := next((kind for magic, kind in CLOSED.items() if start.startswith(magic)), ""):
         raise Refused(f"is {kind} archive, which is not opened here; please ask for the same files as a zip")
     kind_of_tar = next((module for magic, module in COMPRESSED.items() if start.startswith(magic)), None)
     # A tar first: its last file may be a network, and then it ends as a zip does.
@@ -251,7 +246,7 @@ def _items_of_zip(archive: zipfile.ZipFile) -> Iterator[_Item]:
 def _sorted_out(items: Iterator[_Item], wanted: Collection[str], notes: dict[str, list[str]]) -> dict[str, list[_Item]]:
     """Wanted base name, or "" for archives -> the files that go by it, the one that counts first."""
     pieces: dict[str, list[_Item]] = {}
-    for item in (item for item in items if not item.skipped):
+    for item in (item for item in items if not any(map(is_junk, PurePosixPath(item.name).parts))):
         usual, note = usual_name(item.base, wanted), item.flag
         if not note and (item.name.startswith("/") or ".." in item.name.split("/") or ":" in item.name[:3]):
             note = "a path that leads out of the submission, not read"

@@ -12,6 +12,7 @@ from labkit.cnn import CNN
 from labkit.course.answers import FORMAT as ANSWER_FORMAT
 from labkit.course.evidence import CONVOLUTIONS
 from labkit.course.submission.foreign import Refused, shown
+from labkit.course.submission.notebook import dict_of
 from labkit.course.submission.tensors import read_tensors
 from labkit.course.task import NETWORKS
 
@@ -40,14 +41,11 @@ def read_network(content: bytes, name: str) -> SubmittedNetwork:
     found = read_tensors(content)
     try:
         network, flags = _network_of(found, name)
-    except Refused:
-        raise
-    except ValueError as error:
+    except ValueError as error:  # one that is Refused, too
         raise Refused(shown(str(error), 200)) from None
     except Exception as error:  # of strange types, whatever is done with them may raise
         raise Refused(f"holds no network ({type(error).__name__}: {shown(str(error))})") from None
-    metadata = found.get("metadata")
-    return SubmittedNetwork(network, flags, metadata.get("seed") if isinstance(metadata, dict) else None)
+    return SubmittedNetwork(network, flags, dict_of(found.get("metadata")).get("seed"))
 
 
 def _network_of(found: Mapping[Any, Any], name: str) -> tuple[CNN, list[str]]:

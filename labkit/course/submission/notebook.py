@@ -48,28 +48,29 @@ def read_notebook(content: bytes) -> dict[str, Any]:
         raise Refused(f"has {len(cells):,} cells, more than {MOST_CELLS:,}")
     coding = coding_of(content)
     odd = [f"is not UTF-8, but was read as {coding}; save it in JupyterLab"] if "utf-8" not in coding else []
-    return {"cells": [_cell(cell) for cell in cells], "metadata": _dict(notebook.get("metadata")), "flags": odd}
+    return {"cells": [_cell(cell) for cell in cells], "metadata": dict_of(notebook.get("metadata")), "flags": odd}
 
 
 def _of_worksheets(notebook: dict[str, Any]) -> list[Any] | None:
     """The cells of a notebook in the format before 4."""
     sheets = notebook.get("worksheets") if notebook.get("nbformat") in (2, 3) else None
-    if not isinstance(sheets, list) or not all(isinstance(_dict(sheet).get("cells"), list) for sheet in sheets):
+    if not isinstance(sheets, list) or not all(isinstance(dict_of(sheet).get("cells"), list) for sheet in sheets):
         return None
     return [cell for sheet in sheets for cell in sheet["cells"]]
 
 
-def _dict(value: Any) -> dict[str, Any]:
+def dict_of(value: Any) -> dict[str, Any]:
+    """A dict as it is, and of anything else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def _cell(cell: dict[str, Any]) -> dict[str, Any]:
-    outputs, metadata = cell.get("outputs"), _dict(cell.get("metadata"))
+    outputs, metadata = cell.get("outputs"), dict_of(cell.get("metadata"))
     texts = [_text_of_output(output) for output in outputs] if isinstance(outputs, list) else []
     heading = cell.get("cell_type") == "heading"  # of its own kind before format 4, as "input" and "prompt_number" were
     return {
         "id": str(cell.get("id") or metadata.get("id", ""))[:80],  # Colab keeps it in the metadata
-        "name": str(_dict(metadata.get("nbgrader")).get("grade_id", ""))[:80],
+        "name": str(dict_of(metadata.get("nbgrader")).get("grade_id", ""))[:80],
         "type": "markdown" if heading else str(cell.get("cell_type", ""))[:20],
         "source": "## " * heading + text_of(cell.get("source", cell.get("input"))),
         "output": "".join(texts)[:MOST_OUTPUT],

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from labkit.cnn import CNN
 from labkit.course.submission.archive import Files, read_files
 from labkit.course.submission.foreign import Refused
-from labkit.course.submission.identity import packed_of, student_of
+from labkit.course.submission.identity import student_of
 from labkit.course.submission.network import Answer, read_answer, read_network
 from labkit.course.submission.notebook import read_notebook
 from labkit.course.task import NETWORKS, NOTEBOOKS, TASKS
@@ -25,7 +25,6 @@ class Submission:
 
     Attributes:
         student: the ID that it gives itself, or "".
-        packed: when it says that it was packed, or "".
         networks: name -> network, float32.
         answers: task -> answer that is no network.
         notebooks: name -> its cells and metadata.
@@ -35,7 +34,6 @@ class Submission:
     """
 
     student: str = ""
-    packed: str = ""
     networks: Mapping[str, CNN] = field(default_factory=dict)
     answers: Mapping[str, Answer] = field(default_factory=dict)
     notebooks: Mapping[str, dict[str, Any]] = field(default_factory=dict)
@@ -56,7 +54,6 @@ def submission_of(files: Files) -> Submission:
     notebooks, refused_notebooks = _read_all(files, NOTEBOOKS, "ipynb", lambda content, _: read_notebook(content))
     return Submission(
         student_of(files),
-        packed_of(files),
         {name: network for name, (network, _, _) in networks.items()},
         answers,
         notebooks,

@@ -43,15 +43,12 @@ MISTAKEN_PIXELS = {
 def _hint_for_work(name: str, given: float) -> str:
     """01: what is wrong with a number of multiply-adds."""
     size, pixels = SIZES[name], PIXELS[name]
+    weights, one_input = given == size, given == 9 * pixels
     hints = {
-        f"that is the number of weights of {name}; each is used once for each output pixel that it makes": (
-            given == size
-        ),
+        f"that is the number of weights of {name}; each is used once for each output pixel that it makes": weights,
         "a multiplication and the addition that follows it count as one": given == 2 * size * pixels,
         "only weights multiply; the biases are not counted": given == (size + SHAPES[name][0]) * pixels,
-        f"there is a kernel of 3 × 3 between each input and each output channel: all {size:,} weights count": (
-            given == 9 * pixels
-        ),
+        f"there is a kernel of 3 × 3 between each input and each output channel: all {size:,} weights count": one_input,
         f"that is the number of pixels; each of the {size:,} weights of {name} is used once for each": given == pixels,
     }
     mistaken = {hint: given == size * count for count, hint in MISTAKEN_PIXELS[name].items()}

@@ -104,7 +104,7 @@ TIMES = "how many times as large was asked for: 0.5 would be half as large"
 WORK = judging.multiply_adds_by_hand(WORK_CUT, dict.fromkeys(WORK_CUT, CHANNELS), _hint_for_work)
 TITLE = "a sixteenth of the multiply-adds, trained again"
 STYLE = Style("p", "#8B4513", "SMALL: a sixteenth of the work")
-ATTRIBUTES = {"levels": (judging.USEFUL,), "narrower": True, "committed": True}
+ATTRIBUTES = {"levels": (judging.USEFUL,), "narrower": True}
 TASKS = (
     judging.prediction_task("07", "size of the masked file / dense file", TIMES, 0, 10, 3, 1.73),
     Task("07-work", "multiply-adds after cutting half of the channels", 2, WORK, numbers),
