@@ -13,6 +13,7 @@ myst_links_external_new_tab = False
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
+html_js_files = [("book.js", {"defer": "defer"})]
 html_show_sphinx = False
 html_copy_source = False
 autodoc_typehints = "description"

@@ -23,6 +23,7 @@ PAGES = ("STUDENTS.md", "INSTRUCTORS.md", "CONTRIBUTING.md", "CHANGELOG.md", "do
 FOLDERS = ("data/README.md", "models/README.md")
 BESIDE = ("LICENSE", "docs/frontier.png", "docs/_static", "notebooks/images")
 FLOORS = {"labkit": "What notebooks 01 to 07 use", "labkit.study": "The study", "labkit.course": "Exercises"}
+FILE_AS_TEXT = re.compile(r"\[[\w/]+\.md\](?=\()")
 QUESTION = re.compile(r"\| \[[^]]+\]\(notebooks/([\w.]+\.ipynb)\) \| ([^|]+) \|")
 # Raw HTML, since the page is made only after the book; it stands before the first picture.
 PLAYGROUND = """Before you install anything: <a href="playground.html">the playground</a>. Draw a digit, prune the
@@ -34,9 +35,7 @@ AMENDED = {
     r'<p class="caption" role="heading">': '<p class="caption" role="heading" aria-level="2">',
     r'<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="Contents of the book">',
     r'<aside class="toc-drawer': '<aside aria-label="On this page" class="toc-drawer',
-    r"<pre>": '<pre tabindex="0">',
-    r'<div class="table-wrapper': '<div tabindex="0" role="group" aria-label="table" class="table-wrapper',
-    r'<div class="output text_html">': '<div class="output text_html" tabindex="0" role="group" aria-label="output">',
+    r'(<img [^>]*src="([^"]*_images/[^"]+)"[^>]*>)': r'<a class="figure" href="\2">\1</a>',
     r'<article role="main"[^>]*>(?=\s*<noscript>)': r"\g<0><h1>Search</h1>",
 }
 CONTENTS = """
@@ -73,6 +72,9 @@ def lay_out(source: Path) -> None:
     contents = CONTENTS % "\n".join(f"notebooks/{Path(name).stem}" for name in questions)
     before, picture, after = readme.partition("![")
     (source / "index.md").write_text(before + PLAYGROUND + picture + after + contents, encoding="utf-8")
+    for page in source.rglob("*.md"):
+        # A link without text shows the title of its page.
+        page.write_text(FILE_AS_TEXT.sub("[]", page.read_text(encoding="utf-8")), encoding="utf-8")
     (source / "reference.rst").write_text("\n".join(reference()), encoding="utf-8")
     for name, question in questions.items():
         notebook = nbformat.read(runtime.PROJECT / "notebooks" / name, as_version=4)

@@ -1,9 +1,12 @@
 """The book: made without a warning, and readable in a real browser, wide and narrow, light and dark."""
 
+import functools
+import http.server
 import importlib.util
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
 from test_browser import LAPTOP, PHONE, axe, browser  # noqa: F401
@@ -14,6 +17,8 @@ pytestmark = [
     pytest.mark.full,
     pytest.mark.skipif(not importlib.util.find_spec("furo"), reason="no Sphinx: make book installs it"),
 ]
+
+OVERFLOWING = "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.innerText)"
 
 
 @pytest.fixture(scope="module")
@@ -58,19 +63,97 @@ def test_every_page_is_accessible_fits_and_needs_no_network(browser, request, si
     assert not faults
 
 
-def test_the_book_is_read_by_keyboard_and_searched(browser, book):  # noqa: F811
+def test_the_book_is_read_by_keyboard(browser, book):  # noqa: F811
     page = browser.new_page(viewport=LAPTOP)
     page.goto((book / "index.html").as_uri())
     page.keyboard.press("Tab")
     assert page.evaluate("() => document.activeElement.textContent.trim()") == "Skip to content"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.className") == "sidebar-search"
+    assert page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    links = page.locator("article a").all_inner_texts()
+    assert "For students" in links
+    assert [text for text in links if text.endswith(".md")] == []
     page.get_by_role("link", name="the playground").click()
     assert page.evaluate("() => playground.ready.then(() => document.title)") == "Pruning playground"
     page.goto((book / "notebooks" / "03_l1_pruning.html").as_uri())
     assert "The question:" in page.inner_text("article")
     assert page.locator(".related-pages a").count() == 2  # the page before and the page after
+    page.close()
+
+
+@pytest.mark.parametrize(("drawer", "button"), [("sidebar", "nav-overlay-icon"), ("toc", "toc-header-icon")])
+def test_on_a_phone_a_drawer_is_passed_while_closed_and_opened_by_a_key(browser, book, drawer, button):  # noqa: F811
+    page = browser.new_page(viewport=PHONE)
+    page.goto((book / "notebooks" / "08_pruning_frontier.html").as_uri())
+    inside = f"() => document.activeElement.closest('.{drawer}-drawer') !== null"
+    expanded = f"() => document.querySelector('.{button}').ariaExpanded"
+    passed = []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        passed.extend(page.evaluate("() => [...document.activeElement.classList]"))
+        assert not page.evaluate(inside)
+    assert button in passed
+    for key in ("Enter", " "):
+        page.focus(f".{button}")
+        page.keyboard.press(key)
+        assert page.evaluate(inside)
+        assert page.evaluate(expanded) == "true"
+        page.keyboard.press("Escape")
+        assert page.evaluate(f"() => document.activeElement.matches('.{button}')")
+        assert page.evaluate(expanded) == "false"
+    page.close()
+
+
+def test_code_and_outputs_fit_a_laptop_and_only_boxes_that_scroll_are_tab_stops(browser, book):  # noqa: F811
+    page = browser.new_page(viewport=LAPTOP)
+    cut_off = {}
+    for path in sorted(book.glob("notebooks/[0-9]*.html")):
+        page.goto(path.as_uri())
+        cut_off[path.stem] = page.eval_on_selector_all("article pre", OVERFLOWING)
+    assert not {name: blocks for name, blocks in cut_off.items() if blocks}
+    assert page.locator("pre[tabindex]").count() == 0
+    page.set_viewport_size(PHONE)
+    page.wait_for_selector("pre[tabindex]")
+    scrolling = page.eval_on_selector_all("pre", OVERFLOWING)
+    assert page.locator("pre[tabindex][role=group][aria-label]").all_inner_texts() == scrolling
+    page.close()
+
+
+@pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
+def test_commands_are_wrapped_and_never_cut_off(browser, book, size):  # noqa: F811
+    page = browser.new_page(viewport=size)
+    for name in ("index", "STUDENTS", "INSTRUCTORS"):
+        page.goto((book / f"{name}.html").as_uri())
+        commands = "article div:not(.highlight-python) > .highlight > pre"
+        assert page.locator(commands).count()
+        assert page.eval_on_selector_all(commands, OVERFLOWING) == []
+    page.close()
+
+
+def test_figures_on_a_phone_scroll_in_their_box_and_link_to_their_file(browser, book):  # noqa: F811
+    page = browser.new_page(viewport=PHONE)
+    page.goto((book / "notebooks" / "08_pruning_frontier.html").as_uri())
+    widths = page.eval_on_selector_all(".cell_output img", "images => images.map(image => image.clientWidth)")
+    assert widths and min(widths) >= 600
+    page.goto((book / "index.html").as_uri())
+    page.click("article a.figure")
+    assert page.url.endswith("frontier.png")
+    page.close()
+
+
+def test_search_takes_several_words_and_shows_excerpts_where_the_site_is_served(browser, book):  # noqa: F811
+    page = browser.new_page(viewport=LAPTOP)
     page.goto((book / "search.html").as_uri() + "?q=sparsity_report")
     page.wait_for_selector("#search-results li")
-    page.close()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(book))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page.goto(f"http://127.0.0.1:{server.server_port}/search.html?q=one+threshold+for+all+layers")
+        page.wait_for_selector("#search-results li:has-text('06 · Global pruning') .context")
+        page.close()
+        server.shutdown()
 
 
 def test_every_notebook_and_public_name_is_in_the_book(book):
