@@ -46,6 +46,4 @@ def write_playground(path: Path) -> Path:
     Raises:
         OSError: the file cannot be written.
     """
-    path = path.expanduser()  # of --out=~/page.html, shells leave the ~
-    runtime.check_writable(path)  # before the work
-    return runtime.write_file(path, page())
+    return runtime.write_file(path.expanduser(), page())  # of --out=~/page.html, shells leave the ~
