@@ -25,13 +25,12 @@ def page() -> str:
     """The page; the same weights and images give the same text."""
     network = load_network(runtime.reference_dir() / "CNN_MNIST.pth")
     tensors = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
+    weights = sum(layer.weights for layer in sparsity_report(network))
     images, labels = (part[::STEP].contiguous() for part in load_images(train=False))
-    data = {"weights": torch.cat([tensor.flatten() for tensor in tensors.values()]), "test": images}
-    data["tuning"] = load_images(train=True)[0][:TUNING]
+    tuning, flat = load_images(train=True)[0][:TUNING], torch.cat([tensor.flatten() for tensor in tensors.values()])
     lengths = [(name, tensor.numel()) for name, tensor in tensors.items()]
     facts = {"tensors": lengths, "labels": labels.tolist(), "accuracy": accuracy(network, Loader(images, labels))}
-    weights = sum(layer.weights for layer in sparsity_report(network))
-    texts = {name: packed(tensor) for name, tensor in data.items()}
+    texts = {"weights": packed(flat), "test": packed(images), "tuning": packed(tuning)}
     return rendered("playground.html.j2", facts=facts, data=texts, weights=weights, step=STEP, tuning=TUNING)
 
 
@@ -46,4 +45,6 @@ def write_playground(path: Path) -> Path:
     Raises:
         OSError: the file cannot be written.
     """
-    return runtime.write_file(path.expanduser(), page())  # of --out=~/page.html, shells leave the ~
+    path = path.expanduser()  # of --out=~/page.html, shells leave the ~
+    runtime.check_writable(path)  # before the page is made
+    return runtime.write_file(path, page())
