@@ -78,7 +78,7 @@ def draw_damage(
     errors = 100 * (1 - np.array(by_class))
     shades = np.sqrt(errors)  # so that small errors differ, too
     ax.imshow(shades, cmap="Blues", aspect="auto", vmin=0)
-    middle = 0.65 * shades.max()  # where black and white are equally easy to read on these blues
+    middle = 0.72 * shades.max()  # where black and white are equally easy to read on these blues
     for (row, column), error in np.ndenumerate(errors):
         colour = "white" if shades[row, column] > middle else "black"
         ax.text(column, row, f"{error:.1f}", ha="center", va="center", fontsize=8, color=colour)
