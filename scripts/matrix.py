@@ -475,7 +475,9 @@ def main() -> None:
         console.print("another matrix runs in this folder; wait for it", style="red")
         sys.exit(2)
     except KeyboardInterrupt:
-        console.print(f"interrupted; what is finished is kept in {asked.out}; run the same command to go on", style="red")
+        console.print(
+            f"interrupted; what is finished is kept in {asked.out}; run the same command to go on", style="red"
+        )
         sys.exit(130)
     except (OSError, ValueError) as error:
         goes_on = "; what is finished is kept, run the same command to go on" if isinstance(error, OSError) else ""
