@@ -27,7 +27,7 @@ LOOKS_LIKE = re.compile(r"#\s*(begin|end)\s*(solution|hidden|mark)", re.IGNORECA
 # What a folder needs in addition to the notebooks: no solution of a notebook, but labkit, which can judge.
 COPIED = (
     "labkit/**/*.py",
-    "labkit/**/*.j2",
+    "labkit/**/*.j[2s]*",  # templates, and the JSON of nbconvert's
     "labkit/course/student.*",
     "data/README.md",
     "data/MNIST/raw/*.gz",

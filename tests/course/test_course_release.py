@@ -302,6 +302,17 @@ def test_release_holds_what_is_needed_and_nothing_else(released):
     assert not any("test" in Path(name).name for name in here)
 
 
+def test_command_that_the_students_page_gives_for_a_page_to_print_works_in_a_release(released, tmp_path):
+    text = " ".join((released / "README.md").read_text(encoding="utf-8").split())
+    arguments = re.search(r"`\.venv/bin/python (-m nbconvert [^`]+)`", text)[1].split()
+    command = [sys.executable, *arguments, "--output-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=released, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "03_l1_pruning.html").read_text(encoding="utf-8")
+    assert "L1 pruning" in page
+    assert "<script src" not in page  # our template: nothing is fetched
+
+
 def test_release_holds_the_networks_and_records_that_notebook_08_looks_at(released):
     """And the ones that a board of pruning golf starts with."""
     wanted = [*(runtime.reference_dir() / "frontier").glob("*_s0.lks"), runtime.PROJECT / "data/results/frontier.csv"]
