@@ -64,7 +64,7 @@ def draw_bars(names: Sequence[str], panels: Mapping[str, Sequence[float]], axes:
         numbers = [_compared(value, values[0]) for value in values]
         ax.bar_label(bars, numbers, fontsize=8, padding=6)
         pairs = (" ".join(f"{name} ≈{number}".split()) for name, number in zip(names, numbers, strict=True))
-        sentence = f"{label}: {', '.join(pairs)}."
+        sentence = f"{label}: {'; '.join(pairs)}."
         tidy(ax, xlabel=label, xlim=(0, 1.55 * max(values) or 1), yticks=[], label=sentence)
         ax.invert_yaxis()
         ax.set_axisbelow(True)
