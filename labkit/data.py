@@ -148,8 +148,7 @@ class Loader:
         return -(-len(self.labels) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        draws = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint32)
-        generator = torch.Generator().manual_seed(int(draws[0]))
+        generator = self._generator()
         count = len(self.labels)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         for chosen in order.split(self.batch_size):
@@ -161,6 +160,11 @@ class Loader:
             # torch.nn.utils.prune cannot handle channels-last weights.
             yield X.to(memory_format=torch.channels_last), self.labels[chosen]
         self.epoch += 1
+
+    def _generator(self) -> torch.Generator:
+        """Where the order and the augmentation of the next pass come from."""
+        draws = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint32)
+        return torch.Generator().manual_seed(int(draws[0]))
 
     def restart(self) -> None:
         """Give the batches of the first pass again."""

@@ -5,7 +5,7 @@ import dataclasses
 from hypothesis import strategies as st
 
 from labkit.study.criteria import CRITERIA
-from labkit.study.points import LEAST_EPOCHS, SCHEDULES, SCOPES, WEIGHTS, Point
+from labkit.study.points import LEAST_EPOCHS, SCHEDULES, SCOPES, USUAL_START, WEIGHTS, Point
 from labkit.study.records import Record
 
 NOTHING = {"criterion": "none", "scope": "none", "schedule": "none"}
@@ -21,18 +21,25 @@ def points(draw, schedules=SCHEDULES, most_epochs=200):
     epochs = draw(st.integers(LEAST_EPOCHS[schedule], most_epochs))
     controls = {"none": ["none", "small"], "rewind": ["none", "shuffled", "reinitialised"]}.get(schedule, ["none"])
     control = draw(st.sampled_from(controls))
-    target = st.integers(295 if control == "small" else 4, WEIGHTS)
+    start = draw(st.sampled_from([USUAL_START, USUAL_START if control == "small" else "16-32-48"]))
+    dataset, shift = draw(st.sampled_from(["MNIST", "FashionMNIST"])), draw(st.sampled_from([0, 0, 1, 4]))
+    teacher = draw(st.sampled_from(["none", "dense"])) if dataset == "MNIST" else "none"
+    weights = WEIGHTS if start == USUAL_START else 30_576
+    target = st.integers(295 if control == "small" else 4, weights)
     return Point(
-        dataset=draw(st.sampled_from(["MNIST", "FashionMNIST"])),
+        dataset=dataset,
         seed=draw(st.integers(0, 2**32 - 1)),
         criterion="none" if schedule == "none" else draw(st.sampled_from([*CRITERIA])),
         scope="none" if schedule == "none" else draw(st.sampled_from(SCOPES[1:])),
         schedule=schedule,
-        target=WEIGHTS if schedule == "none" and control == "none" else draw(target),
+        target=weights if schedule == "none" and control == "none" else draw(target),
         epochs=epochs,
-        augmented=draw(st.integers(0, epochs)),
+        augmented=0 if shift or teacher != "none" else draw(st.integers(0, epochs)),
         rewind=draw(st.integers(0, epochs // 2 - 1)) if schedule == "rewind" else 0,
         control=control,
+        start=start,
+        teacher=teacher,
+        shift=shift,
     )
 
 

@@ -4,6 +4,7 @@ Knows names and numbers only; what they mean is done in ``criteria``, ``budgets`
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -16,9 +17,13 @@ from labkit.study.criteria import CRITERIA
 SCOPES = ("none", "local", "global", "erk")
 SCHEDULES = ("none", "before", "oneshot", "iterative", "gradual", "rewind")
 CONTROLS = ("none", "shuffled", "reinitialised", "small")
+TEACHERS = ("none", "dense")
 WIDTHS = (32, 64, 128)
 SHAPES = {name: tuple(effective_weight(layer).shape) for name, layer in prunable_layers(CNN(channels=WIDTHS)).items()}
 WEIGHTS = sum(math.prod(shape) for shape in SHAPES.values())
+USUAL_START = "-".join(map(str, WIDTHS))
+START = r"[1-9]\d{0,2}(-[1-9]\d{0,2}){2}"
+MOST_SHIFT = 4  # pixels: the black edge of nearly all images
 ROUNDS = 3  # of the iterative schedule
 LEAST_EPOCHS = {"none": 1, "before": 1, "oneshot": 2, "iterative": ROUNDS + 1, "gradual": 2, "rewind": 2}
 
@@ -33,12 +38,16 @@ class Point:
         criterion: which weights are important (``labkit.study.criteria``); ``"none"``: nothing is pruned.
         scope: how the weights that stay are divided among the layers (``labkit.study.budgets``).
         schedule: when they are pruned (``labkit.study.schedules``).
-        target: weights that stay, of 124,448. For the control ``"small"``: weights of the dense network, at most.
+        target: weights that stay, of those at the start. For the control ``"small"``: weights of the dense network, at
+            most.
         epochs: passes over the 55,000 training images, all phases together.
         augmented: how many of the epochs, the first ones, train on images cropped, turned and shifted at random.
         rewind: the epoch k whose weights a lottery ticket goes back to (schedule ``"rewind"``; else 0).
         control: ``"shuffled"``: a ticket whose mask is shuffled within each layer; ``"reinitialised"``: a ticket
             with new weights instead of those of epoch k; ``"small"``: a narrow dense network; ``"none"``: no control.
+        start: channels of the three convolutions before anything is pruned, such as ``"16-32-48"``.
+        teacher: ``"dense"``: it learns from what the dense networks say, too (``labkit.study.teacher``); ``"none"``.
+        shift: pixels by which each training image is moved at random, at most, in all epochs.
 
     Raises:
         ValueError: an unknown name, a number out of range, or parts that do not go together.
@@ -54,6 +63,9 @@ class Point:
     augmented: int = 0
     rewind: int = 0
     control: str = "none"
+    start: str = USUAL_START
+    teacher: str = "none"
+    shift: int = 0
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -62,17 +74,22 @@ class Point:
             ("scope", SCOPES),
             ("schedule", SCHEDULES),
             ("control", CONTROLS),
+            ("teacher", TEACHERS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
+        if not re.fullmatch(START, str(self.start)) or _weights(_widths(self.start)) > WEIGHTS:
+            rule = f"three numbers of channels, such as {USUAL_START}, with at most {WEIGHTS:,} weights"
+            raise ValueError(f"start is {self.start!r}; it must be {rule}")
         least = LEAST_EPOCHS[self.schedule]
         epochs = self.epochs if type(self.epochs) is int else 0  # if it is not, that is said before these limits matter
         latest = max(epochs // 2 - 1, 0) if self.schedule == "rewind" else 0
         for name, low, high, why in (
             ("seed", 0, 2**32 - 1, ""),
-            ("target", len(SHAPES), WEIGHTS, " (one weight per layer, and all weights)"),
+            ("target", len(SHAPES), _weights(_widths(self.start)), " (one weight per layer, and all weights)"),
             ("epochs", least, 10_000, f" for the schedule {self.schedule!r}"),
             ("augmented", 0, epochs, ""),
+            ("shift", 0, MOST_SHIFT, " pixels"),
             ("rewind", 0, latest, " (within the first half; 0 where nothing is rewound)"),
         ):
             value = getattr(self, name)
@@ -81,13 +98,20 @@ class Point:
         if len({name == "none" for name in (self.criterion, self.scope, self.schedule)}) > 1:
             parts = f"{self.criterion}, {self.scope}, {self.schedule}"
             raise ValueError(f"criterion, scope and schedule are {parts}; either all of them are 'none' or none is")
-        if self.criterion == "none" and self.control != "small" and self.target != WEIGHTS:
-            raise ValueError(f"target is {self.target}; a network that is not pruned keeps all {WEIGHTS:,} weights")
+        if self.criterion == "none" and self.control != "small" and self.target != self.weights:
+            rule = f"a network that is not pruned keeps all {self.weights:,} weights"
+            raise ValueError(f"target is {self.target}; {rule}")
         needs = {"shuffled": "rewind", "reinitialised": "rewind", "small": "none"}.get(self.control, self.schedule)
         if self.schedule != needs:
             raise ValueError(f"schedule is {self.schedule!r}; the control {self.control!r} needs {needs!r}")
         if self.control == "small":
             small_widths(self.target)
+            if self.start != USUAL_START:
+                raise ValueError(f"start is {self.start}; the widths of the control 'small' follow from its target")
+        if self.teacher != "none" and self.dataset != "MNIST":
+            raise ValueError(f"dataset is {self.dataset}; the committed networks teach MNIST only")
+        if self.augmented and (self.shift or self.teacher != "none"):
+            raise ValueError(f"augmented is {self.augmented}; images that are shifted or taught are not augmented, too")
 
     @property
     def name(self) -> str:
@@ -99,16 +123,38 @@ class Point:
         """How it is pruned, in one word without spaces: equal for the points of one curve."""
         if self.criterion == "none":
             name, usual = ("small", 0) if self.control == "small" else ("dense", self.epochs * 3 // 4)
+            if self.start != USUAL_START:  # not what pruned networks are compared with
+                name, usual = "narrow", 0
         else:
             name, usual = f"{self.criterion}-{self.scope}-{self.schedule}", 0
             name += f"-to-{self.rewind}" if self.schedule == "rewind" else ""
             name += "" if self.control == "none" else f"-{self.control}"
-        return name if self.augmented == usual else f"{name}-augmented-{self.augmented}"
+        name += "" if self.start == USUAL_START else f"-from-{self.start}"
+        name += "" if self.teacher == "none" else "-taught"
+        name += f"-shifted-{self.shift}" if self.shift else ""
+        plain = self.augmented == usual or self.shift or self.teacher != "none"
+        return name if plain else f"{name}-augmented-{self.augmented}"
 
     @property
     def widths(self) -> tuple[int, int, int]:
         """Channels of the three convolutions."""
-        return small_widths(self.target) if self.control == "small" else WIDTHS
+        return small_widths(self.target) if self.control == "small" else _widths(self.start)
+
+    @property
+    def weights(self) -> int:
+        """Weights before anything is pruned."""
+        return _weights(self.widths)
+
+
+def _widths(start: str) -> tuple[int, int, int]:
+    first, second, third = map(int, start.split("-"))
+    return first, second, third
+
+
+def _weights(widths: tuple[int, int, int]) -> int:
+    """Of a network on images of 28 × 28 pixels: three convolutions of 3 × 3, then 5 × 5 pixels and ten classes."""
+    first, second, third = widths
+    return 9 * first + 9 * first * second + 9 * second * third + 250 * third
 
 
 FIELDS = tuple(field.name for field in fields(Point))

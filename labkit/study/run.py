@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from labkit.study.criteria import CRITERIA
 from labkit.study.points import Point
 from labkit.study.records import PROTOCOL, Record
 from labkit.study.schedules import cycles, kept_weights, rate_factor
-from labkit.training import accuracy, reestimate_batchnorm, train_one_epoch
+from labkit.study.teacher import ShiftedLoader, TaughtAccuracy, ask_teacher, distillation_loss
+from labkit.training import LossFunction, accuracy, reestimate_batchnorm, train_one_epoch
 
 # One recipe for all criteria. Chosen on validation images with the dense network and with LAMP (data/README.md): the
 # others were not tuned for themselves.
@@ -99,7 +101,7 @@ class _Run:
 
     def __init__(self, point: Point, device: torch.device, scratch: Path | None) -> None:
         self.point, self.device = point, device
-        self.train_loader, _, _ = loaders(point.dataset, batch_size=BATCH, seed=point.seed)
+        self.train_loader = training_images(point, scratch)
         settings = json.dumps([asdict(point), PROTOCOL, str(torch.__version__), runtime.hardware(device)])
         self.state = RunState({"loader": self.train_loader}, settings, _state_file(point, scratch) if scratch else None)
         self.begin()
@@ -135,7 +137,10 @@ class _Run:
                 self.rewind()
             self.begin_cycle(cycles(self.point)[starts.index(epoch)])
         self.train_loader.augmented = epoch < self.point.augmented
-        loss_fn, metric = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING), AccuracyMetric()
+        loss_fn: LossFunction = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
+        metric = AccuracyMetric()
+        if self.point.teacher != "none":
+            loss_fn, metric = partial(distillation_loss, label_smoothing=LABEL_SMOOTHING), TaughtAccuracy()
         title = f"{self.point.name} {epoch + 1}/{self.point.epochs}"
         parts = (self.model, self.train_loader, loss_fn, metric, self.optimizer, 1, self.device, self.scheduler, title)
         train_one_epoch(*parts)
@@ -169,6 +174,16 @@ class _Run:
 
 def _state_file(point: Point, scratch: Path) -> Path:
     return scratch / f"{point.name}.run"
+
+
+def training_images(point: Point, scratch: Path | None) -> Loader:
+    """The training images of a point; with a teacher, whose answers are kept in the folder ``scratch``."""
+    loader, _, _ = loaders(point.dataset, batch_size=BATCH, seed=point.seed)
+    if point.teacher == "none" and not point.shift:
+        return loader
+    images, labels = loader.images, loader.labels
+    answers = None if point.teacher == "none" else ask_teacher(images, point.shift, scratch)
+    return ShiftedLoader(images, labels, BATCH, shuffle=True, seed=point.seed, shift=point.shift, answers=answers)
 
 
 def new_network(point: Point, start: int) -> CNN:

@@ -6,7 +6,7 @@ cosine (Loshchilov and Hutter 2017, "SGDR"), so that every network that is measu
 
 import math
 
-from labkit.study.points import ROUNDS, WEIGHTS, Point
+from labkit.study.points import ROUNDS, Point
 
 GRADUAL_BEGIN, GRADUAL_END = 1 / 12, 2 / 3  # shares of all epochs between which the gradual schedule prunes
 
@@ -34,16 +34,16 @@ def kept_weights(point: Point, epoch: int) -> int:
     part of the budget: such a ticket has trained for k epochs more than one with new weights.
     """
     if point.schedule == "none":
-        return WEIGHTS
+        return point.weights
     if point.schedule == "before":
         return point.target
     if point.schedule == "gradual":
         done = (epoch / point.epochs - GRADUAL_BEGIN) / (GRADUAL_END - GRADUAL_BEGIN)
         left = (1 - min(max(done, 0.0), 1.0)) ** 3
-        # The last epochs must have the target, however few they are.
-        return point.target if epoch == point.epochs - 1 else round(point.target + (WEIGHTS - point.target) * left)
+        left = 0.0 if epoch == point.epochs - 1 else left  # the end must have the target, however few epochs there are
+        return round(point.target + (point.weights - point.target) * left)
     number = sum(cycle.start <= epoch for cycle in cycles(point)) - 1
-    return round(WEIGHTS * (point.target / WEIGHTS) ** (number / (len(cycles(point)) - 1)))
+    return round(point.weights * (point.target / point.weights) ** (number / (len(cycles(point)) - 1)))
 
 
 def rate_factor(step: int, steps: int) -> float:

@@ -57,7 +57,7 @@ def test_small_network_learns_in_one_cycle():
 @given(points(schedules=PRUNING))
 def test_weights_that_stay_never_rise_and_end_at_the_target(point):
     kept = all_kept(point)
-    assert all(type(count) is int and point.target <= count <= WEIGHTS for count in kept)
+    assert all(type(count) is int and point.target <= count <= point.weights for count in kept)
     assert all(later <= earlier for earlier, later in itertools.pairwise(kept))
     assert kept[-1] == point.target
 
@@ -71,7 +71,7 @@ def test_last_epoch_has_the_target_for_all_epochs(schedule, target):
 
 @given(points(schedules=["none"]))
 def test_nothing_is_pruned_without_a_schedule(point):
-    assert set(all_kept(point)) == {WEIGHTS}
+    assert set(all_kept(point)) == {point.weights}
 
 
 @given(points(schedules=["before"]))
@@ -82,7 +82,7 @@ def test_before_prunes_before_the_first_epoch(point):
 @given(points(schedules=["oneshot", "rewind"]))
 def test_oneshot_and_rewind_prune_once_after_half_of_the_epochs(point):
     half = point.epochs // 2
-    assert all_kept(point) == [WEIGHTS] * half + [point.target] * (point.epochs - half)
+    assert all_kept(point) == [point.weights] * half + [point.target] * (point.epochs - half)
 
 
 @given(points(schedules=["oneshot", "rewind", "iterative"]))
@@ -90,7 +90,7 @@ def test_weights_go_only_where_a_cycle_begins(point):
     starts = {cycle.start for cycle in cycles(point)}
     kept = all_kept(point)
     assert {epoch for epoch in range(1, point.epochs) if kept[epoch] != kept[epoch - 1]} <= starts
-    assert kept[0] == WEIGHTS
+    assert kept[0] == point.weights
 
 
 @given(points(schedules=["iterative"]))
@@ -98,14 +98,15 @@ def test_iterative_cuts_the_same_share_of_what_is_left_three_times(point):
     kept = [kept_weights(point, cycle.start) for cycle in cycles(point)]
     for number, count in enumerate(kept):
         # count³ = all^(3 - number) · target^number, up to the rounding of the count
-        exact = WEIGHTS ** (ROUNDS - number) * point.target**number
+        exact = point.weights ** (ROUNDS - number) * point.target**number
         assert (count - Fraction(51, 100)) ** ROUNDS <= exact <= (count + Fraction(51, 100)) ** ROUNDS
     assert len(kept) == 4
 
 
 @given(points(schedules=["gradual"]))
 def test_gradual_is_the_cubic_of_zhu_and_gupta(point):
-    final, begin, end = 1 - Fraction(point.target, WEIGHTS), Fraction(point.epochs, 12), Fraction(2 * point.epochs, 3)
+    final = 1 - Fraction(point.target, point.weights)
+    begin, end = Fraction(point.epochs, 12), Fraction(2 * point.epochs, 3)
     for epoch in range(point.epochs - 1):
         if epoch <= begin:
             zeros = 0
@@ -113,7 +114,7 @@ def test_gradual_is_the_cubic_of_zhu_and_gupta(point):
             zeros = final
         else:
             zeros = final + (0 - final) * (1 - (epoch - begin) / (end - begin)) ** 3
-        assert abs(kept_weights(point, epoch) - WEIGHTS * (1 - zeros)) <= Fraction(1, 2) + Fraction(1, 10**6)
+        assert abs(kept_weights(point, epoch) - point.weights * (1 - zeros)) <= Fraction(1, 2) + Fraction(1, 10**6)
 
 
 def test_gradual_on_twelve_epochs_by_hand():
