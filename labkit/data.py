@@ -148,23 +148,24 @@ class Loader:
         return -(-len(self.labels) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        generator = self._generator()
+        draws = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint32)
+        generator = torch.Generator().manual_seed(int(draws[0]))
         count = len(self.labels)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         for chosen in order.split(self.batch_size):
-            X = self.images[chosen]
-            if self.augmented:
-                X = augment(X, draw_augmentation(len(X), X.shape[1], generator))
+            X, y = self._batch(chosen, generator)
             X = X.unsqueeze(1).float().div_(255)  # (B, 1, side, side)
             # Convolutions on the CPU are faster on channels-last batches; the weights stay as they are, since
             # torch.nn.utils.prune cannot handle channels-last weights.
-            yield X.to(memory_format=torch.channels_last), self.labels[chosen]
+            yield X.to(memory_format=torch.channels_last), y
         self.epoch += 1
 
-    def _generator(self) -> torch.Generator:
-        """Where the order and the augmentation of the next pass come from."""
-        draws = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint32)
-        return torch.Generator().manual_seed(int(draws[0]))
+    def _batch(self, chosen: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images (B, side, side) uint8 and labels of the samples with these numbers."""
+        X = self.images[chosen]
+        if self.augmented:
+            X = augment(X, draw_augmentation(len(X), X.shape[1], generator))
+        return X, self.labels[chosen]
 
     def restart(self) -> None:
         """Give the batches of the first pass again."""

@@ -19,7 +19,7 @@ import torch
 
 from labkit import runtime
 from labkit.data import VALIDATION_IMAGES, Loader, load_images
-from labkit.study import pool, run
+from labkit.study import pool, run, teacher
 from labkit.study.points import Point
 from labkit.study.pool import Outcome, run_plan
 from labkit.study.pool import attempt as attempt_with_loaders_of_this_process
@@ -27,6 +27,7 @@ from labkit.study.pool import attempt as attempt_with_loaders_of_this_process
 TRAINING, VALIDATION, TEST = 300, 200, 200
 DIES = 13  # seed of the point that kills its process the first time
 ALWAYS_DIES = 14
+TEACHER = "MNIST_dense_124448_e12_s3.lks"  # one instead of ten
 
 
 @cache
@@ -47,7 +48,7 @@ def use(threads: int = 1) -> None:
     """Train on few images in this process from now on, in float32, and in its loky workers too."""
     os.environ["LABKIT_BF16"] = os.environ["LABKIT_BARS"] = "0"
     torch.set_num_threads(threads)
-    run.loaders = few_loaders
+    run.loaders, teacher.TEACHERS = few_loaders, TEACHER
     pool.attempt = attempt
 
 
@@ -58,6 +59,7 @@ def in_this_process(monkeypatch: Any) -> Iterator[None]:
     torch.set_num_threads(1)
     monkeypatch.setenv("LABKIT_BF16", "0")
     monkeypatch.setattr(run, "loaders", few_loaders)
+    monkeypatch.setattr(teacher, "TEACHERS", TEACHER)
     yield
     torch.set_num_threads(threads)
 

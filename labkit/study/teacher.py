@@ -4,7 +4,6 @@ The teacher is the mean of the logits of the committed dense networks. It never 
 training image at each place, and its answers are kept.
 """
 
-from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -39,17 +38,18 @@ class ShiftedLoader(Loader):
     shift: int = 0
     answers: torch.Tensor | None = None
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        generator, edged = self._generator(), with_edges(self.images, self.shift)
-        for chosen in torch.randperm(len(self.labels), generator=generator).split(self.batch_size):
-            places = torch.randint(2 * self.shift + 1, (2, len(chosen)), generator=generator)
-            rows, columns = places.unsqueeze(2) + torch.arange(self.images.shape[1])  # (B, side) each
-            X = edged[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
-            y = self.labels[chosen]
-            if self.answers is not None:
-                y = torch.cat([y.unsqueeze(1), self.answers[places[0], places[1], chosen]], dim=1)
-            yield X.unsqueeze(1).float().div_(255).to(memory_format=torch.channels_last), y
-        self.epoch += 1
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._edged = with_edges(self.images, self.shift)
+
+    def _batch(self, chosen: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        places = torch.randint(2 * self.shift + 1, (2, len(chosen)), generator=generator)
+        rows, columns = places.unsqueeze(2) + torch.arange(self.images.shape[1])  # (B, side) each
+        X = self._edged[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
+        y = self.labels[chosen]
+        if self.answers is not None:
+            y = torch.cat([y.unsqueeze(1), self.answers[places[0], places[1], chosen]], dim=1)
+        return X, y
 
 
 def with_edges(images: torch.Tensor, shift: int) -> torch.Tensor:

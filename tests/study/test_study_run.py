@@ -37,6 +37,7 @@ POINTS = {
     "rewind": Point(**REWOUND),
     "shuffled": Point(**REWOUND, control="shuffled"),
     "reinitialised": Point(**REWOUND, control="reinitialised"),
+    "taught": Point(criterion="lamp", target=1_000, epochs=4, start="16-32-48", teacher="dense", shift=1),
 }
 pytestmark = pytest.mark.slow  # everything trains, if only a little
 KILLED = [name for name in POINTS if name != "dense"]
