@@ -47,6 +47,7 @@ from labkit.smaller.onnx import OnnxNetwork, check_parity, export_onnx, quantize
 from labkit.smaller.plots import draw_bars, draw_ledger, draw_maps, draw_sensitivity
 from labkit.smaller.shrink import dead_channels, remove_dead_channels, silence_channels
 from labkit.smaller.sparse_file import load_sparse, save_sparse
+from labkit.smaller.sparse_network import SparseNetwork, compile_sparse
 from labkit.smaller.widths import choose_by_norm, choose_by_sensitivity, choose_uniform, scan_sensitivity, with_channels
 from labkit.sparsity import (
     LayerSparsity,
