@@ -44,7 +44,7 @@ from labkit.smaller.cost import (
     multiply_adds,
 )
 from labkit.smaller.onnx import OnnxNetwork, check_parity, export_onnx, quantize_onnx
-from labkit.smaller.plots import draw_bars, draw_ledger, draw_maps, draw_sensitivity
+from labkit.smaller.plots import draw_bars, draw_ledger, draw_maps, draw_sensitivity, draw_speed
 from labkit.smaller.shrink import dead_channels, remove_dead_channels, silence_channels
 from labkit.smaller.sparse_file import load_sparse, save_sparse
 from labkit.smaller.sparse_network import SparseNetwork, compile_sparse
