@@ -124,7 +124,8 @@ def skipped_zeros(seconds: float) -> list[list[object]]:
     frontier = runtime.reference_dir() / "frontier"
     dense = labkit.load_network(runtime.reference_dir() / "CNN_MNIST.pth")
     masked = labkit.clone(dense)
-    prune.global_unstructured([(layer, "weight") for layer in labkit.prunable_layers(masked).values()], amount=0.95)
+    layers = [(layer, "weight") for layer in labkit.prunable_layers(masked).values()]
+    prune.global_unstructured(layers, prune.L1Unstructured, amount=0.95)
     cut = labkit.load_sparse(runtime.reference_dir() / "small" / "careful_0.lks")
     _, validation_loader, _ = labkit.loaders()
     images, _ = next(iter(validation_loader))
