@@ -96,13 +96,14 @@ def run(images, logits, memory, layers, starts, places, weights, biases):
         weights: (weights,).
         biases: (channels of all layers,).
     """
-    results = memory[layers[-1].inside :].reshape(-1, IMAGES)
     for begin in range(0, len(images), IMAGES):
         chunk = images[begin : begin + IMAGES]
         fill(memory, layers[0], chunk)
         for number in range(len(layers) - 1):
             compute(memory, layers[number], layers[number + 1], starts, places, weights, biases)
-        logits[begin : begin + len(chunk)] = results[:, : len(chunk)].T
+        for label in range(logits.shape[1]):
+            for i in range(len(chunk)):
+                logits[begin + i, label] = memory[layers[-1].inside + label * IMAGES + i]
 
 
 @compiled
