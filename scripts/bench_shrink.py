@@ -156,7 +156,7 @@ def main() -> None:
     print(tabulate(beside_torch_pruning(seconds), headers, "simple", disable_numparse=True))
     headers = ["rung", "threads", "batch", "median [ms]", "p10–p90", "ratio"]
     print("\n" + tabulate(ladder(seconds), headers, "simple", disable_numparse=True))
-    headers = ["way", "batch", "an image [µs], 1 thread", "p10–p90", "× dense", "× dense, ONNX"]
+    headers = ["way", "batch", "an image [µs]", "p10–p90", "faster than dense", "than dense, ONNX"]
     print("\n" + tabulate(skipped_zeros(seconds), headers, "simple", disable_numparse=True))
     print_machine(busy)
 
