@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from labkit.plots import BLUE, GREY, GivenAxes, about, axes_for, style, tidy
 from labkit.study.frontier import Operating, Published
+from labkit.study.inflation import Inflation
 
 ERRORS = (0.3, 0.5, 1, 2, 5, 10, 20, 50, 90)  # ticks, in percent
 
@@ -53,7 +54,7 @@ def draw_frontier(
         ax.axhspan(*band, color="black", alpha=0.12, linewidth=0)
     if published:
         x, errors = [point.nonzero for point in published], [100 * point.error for point in published]
-        label = "published, LeNet-5, one run each (numbers: see the table)"
+        label = "published (numbers, and how they were chosen: see the table)"
         ax.scatter(x, errors, marker="*", s=90, color=GREY, edgecolors="black", linewidths=0.6, zorder=3, label=label)
         for number, place in enumerate(zip(x, errors, strict=True), start=1):
             ax.annotate(str(number), place, (4, 4), textcoords="offset points", fontsize=8)
@@ -133,6 +134,29 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.tick_params(which="minor", labelbottom=False)
     tidy(ax, label=f"{label}: {ax.get_label()}.")
+    return ax
+
+
+def draw_inflation(found: Inflation, ax: Axes | None = None) -> Axes:
+    """What the best of 1, 2, … runs adds to the mean of the last epoch, in points; the band is the mean's interval."""
+    ax = ax or axes_for(None, 1, (8, 4.2))[0]
+    lines = {"best epoch of the best run, by test images": found.best_epoch}
+    lines |= {"best run at its last epoch, by test images": found.last_epoch}
+    lines |= {"best epoch of the best run, by validation images": found.validation}
+    counts = np.arange(1, len(found.best_epoch) + 1)
+    for number, (name, added) in enumerate(lines.items()):
+        ax.plot(counts, 100 * added, label=name, markevery=[0, 1, 4, 9, 19, 49, 99], **style(number))
+    mean, half = 100 * found.mean.mean, 100 * found.mean.half
+    ax.axhline(0, color="black", linewidth=1)
+    ax.axhspan(-half, half, color="black", alpha=0.12, linewidth=0, label=f"the mean, {mean:.2f} ± {half:.2f} %")
+    ends = "; ".join(f"{name} {100 * added[0]:.2f} to {100 * added[-1]:.2f}" for name, added in lines.items())
+    ylabel = "points of test accuracy above the mean"
+    tidy(ax, xlabel="number of runs that one is chosen from", ylabel=ylabel, xscale="log")
+    ax.set_label(f"{ylabel} of {mean:.2f} ± {half:.2f} %, from 1 to {counts[-1]} runs: {ends}.")
+    ticks = [count for count in (1, 2, 5, 10, 20, 50, 100) if count <= counts[-1]]
+    ax.set_xticks(ticks, map(str, ticks))
+    ax.tick_params(which="minor", labelbottom=False)
+    ax.legend(fontsize=8)
     return ax
 
 
