@@ -16,7 +16,7 @@ from labkit.study.frontier import (
     operating_points,
     paired,
 )
-from labkit.study.inflation import Inflation, ManyRuns, inflation, load_many_runs
+from labkit.study.inflation import Inflation, inflation, load_many_runs
 from labkit.study.plans import plan
 from labkit.study.points import Point
 from labkit.study.pool import run_plan

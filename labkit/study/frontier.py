@@ -92,8 +92,8 @@ class Published:
 
 
 # MNIST, LeNet-5-Caffe but for the last. Where a paper gives a ratio, the weights are 430,500 divided by it. What SNIP's
-# public code prints as the error is the least test error of the ten networks that it saves while it trains. The last
-# counts biases, too: its author trained it about 700 times, and each time kept the best epoch on the test images.
+# public code prints as the error is the least test error of the networks that it saves while it trains. The last counts
+# biases, too: its author trained it about 700 times, and each time kept the best epoch on the test images.
 PUBLISHED = (
     Published("dense LeNet-5 (Han 2015)", 430_500, 0.0080),
     Published("magnitude, iterative (Han 2015)", 36_000, 0.0077),

@@ -3,41 +3,25 @@
 Only here are networks chosen by their test images, to measure what that does.
 """
 
-import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from labkit import runtime
+from labkit.files import load_results
 from labkit.study.frontier import Estimate, estimate
 
-IMAGES = {"validation_right": 5_000, "test_right": 10_000}
-COLUMNS = ("run", "epoch", *IMAGES, "hardware", "torch")
-
-
-@dataclass(frozen=True)
-class ManyRuns:
-    """One recipe, run many times with different seeds.
-
-    Attributes:
-        validation: accuracy on the validation images, (runs, epochs), in [0, 1].
-        test: accuracy on the test images, (runs, epochs), in [0, 1].
-    """
-
-    validation: np.ndarray
-    test: np.ndarray
+IMAGES = {"validation_right": 5_000, "test_right": 10_000}  # columns of right answers -> images
 
 
 @dataclass(frozen=True)
 class Inflation:
-    """What a report of the best of 1, 2, … n runs is expected to add to the mean test accuracy of the last epoch.
+    """What choosing the best of 1, 2, … n runs is expected to add to the mean test accuracy of a run's last epoch.
 
     Attributes:
-        mean: test accuracy of the last epoch of a run, which is what can be repeated.
+        mean: what can be repeated.
         last_epoch: added by the run that is best on the test images after its last epoch, (n,).
-        best_epoch: added by the best epoch on the test images of any of the runs, (n,).
-        validation: added by the epoch that is best on the validation images, (n,): its test accuracy is reported.
+        best_epoch: added by the run and epoch that are best on the test images, (n,).
+        validation: added by the run and epoch that are best on the validation images, (n,).
     """
 
     mean: Estimate
@@ -46,64 +30,48 @@ class Inflation:
     validation: np.ndarray
 
 
-def load_many_runs() -> ManyRuns:
-    """The committed runs of one small network, ``data/results/many_runs.csv``.
+def load_many_runs() -> tuple[np.ndarray, np.ndarray]:
+    """Accuracies on the validation and on the test images, (runs, epochs), from ``data/results/many_runs.csv``.
 
     Raises:
-        FileNotFoundError: they are not there.
-        ValueError: the file is damaged.
+        FileNotFoundError: the file is not there.
+        ValueError: it is damaged.
     """
-    path = runtime.PROJECT / "data" / "results" / "many_runs.csv"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; it is part of the project; get it again")
-    runs: dict[str, list[list[int]]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file, strict=True)
-        try:
-            if tuple(next(rows, [])) != COLUMNS:
-                raise ValueError(f"its columns must be {','.join(COLUMNS)}")
-            for row in rows:
-                _add_epoch(runs, row)
-            if len(lengths := sorted({len(epochs) for epochs in runs.values()})) != 1:
-                raise ValueError(f"the runs have {lengths} epochs; all must have as many")
-        except (ValueError, csv.Error) as error:
-            raise ValueError(f"{path}, line {rows.line_num}: {error}; get the file again") from None
-    return ManyRuns(*np.moveaxis(np.array(list(runs.values())) / list(IMAGES.values()), 2, 0))
+    runs: dict[str, list[list[float]]] = {}
+    for number, row in enumerate(load_results("many_runs"), start=2):
+        name, epoch, *right, version = (row.get(column) or "" for column in ("run", "epoch", *IMAGES, "torch"))
+        epochs, most = runs.setdefault(name, []), IMAGES.values()
+        # A line that was cut has no version.
+        if not version or epoch != f"{len(epochs) + 1}" or not all(map(_is_count, right, most)):
+            rule = f"it must be the run's next epoch, with whole numbers of right answers up to {IMAGES}"
+            raise ValueError(f"line {number} of many_runs.csv is {row}; {rule}; get the file again")
+        epochs.append([int(count) / images for count, images in zip(right, most, strict=True)])
+    lengths = sorted({len(epochs) for epochs in runs.values()})
+    if len(lengths) != 1:
+        raise ValueError(f"the runs of many_runs.csv have {lengths} epochs; all must have as many; get the file again")
+    validation, test = np.array(list(runs.values())).transpose(2, 0, 1)
+    return validation, test
 
 
-def inflation(runs: ManyRuns, most: int = 100) -> Inflation:
-    """What choosing the best of 1, 2, … ``most`` runs adds, if runs are drawn from those at hand, with replacement.
+def inflation(validation: np.ndarray, test: np.ndarray, most: int = 100) -> Inflation:
+    """What choosing the best of 1, 2, … ``most`` runs adds, if they are drawn from those at hand, with replacement.
 
     This is what a bootstrap with any number of resamples would come to, without dice.
 
-    Raises:
-        ValueError: no run to choose.
+    Args:
+        validation: accuracies on the validation images, (runs, epochs).
+        test: on the test images, (runs, epochs).
+        most: number of runs up to which to go.
     """
-    if most < 1:
-        raise ValueError(f"most is {most}; it must be at least 1")
-    last, best = runs.test[:, -1], runs.test.max(axis=1)
-    chosen = runs.test[np.arange(len(runs.test)), runs.validation.argmax(axis=1)]
-    single = _expected_best(last, last, 1)
-    return Inflation(
-        estimate(last.tolist()),
-        _expected_best(last, last, most) - single,
-        _expected_best(best, best, most) - single,
-        _expected_best(chosen, runs.validation.max(axis=1), most) - single,
-    )
+    last, best, repeated = test[:, -1], test.max(axis=1), estimate(test[:, -1].tolist())
+    chosen = test[np.arange(len(test)), validation.argmax(axis=1)]
+    ranked = (last, last), (best, best), (chosen, validation.max(axis=1))
+    added = [_expected_best(values, ranks, most) - repeated.mean for values, ranks in ranked]
+    return Inflation(repeated, *(values.round(9) + 0.0 for values in added))  # nothing is 0, not -1e-17
 
 
-def _add_epoch(runs: dict[str, list[list[int]]], row: Sequence[str]) -> None:
-    """Right answers of one line."""
-    if len(row) != len(COLUMNS):
-        raise ValueError(f"{len(row)} values for {len(COLUMNS)} columns")
-    name, epoch, *right = row[: 2 + len(IMAGES)]
-    epochs = runs.setdefault(name, [])
-    if epoch != f"{len(epochs) + 1}":
-        raise ValueError(f"epoch is {epoch!r}; after {len(epochs)} of run {name} it must be {len(epochs) + 1}")
-    for (column, images), number in zip(IMAGES.items(), right, strict=True):
-        if not number.isdecimal() or int(number) > images:
-            raise ValueError(f"{column} is {number!r}; it must be a whole number from 0 to {images:,}")
-    epochs.append([int(number) for number in right])
+def _is_count(text: str, most: int) -> bool:
+    return text.isdecimal() and int(text) <= most
 
 
 def _expected_best(values: np.ndarray, ranks: np.ndarray, most: int) -> np.ndarray:
