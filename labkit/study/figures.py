@@ -137,16 +137,16 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
     return ax
 
 
-def draw_inflation(found: Inflation, ax: Axes | None = None) -> Axes:
+def draw_inflation(inflation: Inflation, ax: Axes | None = None) -> Axes:
     """What choosing the best of 1, 2, … runs adds to the mean, in points; the band is the interval of the mean."""
     ax = ax or axes_for(None, 1, (8, 4.2))[0]
-    lines = {"best epoch of the best run, by test images": found.best_epoch}
-    lines |= {"best run at its last epoch, by test images": found.last_epoch}
-    lines |= {"best epoch of the best run, by validation images": found.validation}
+    lines = {"best epoch, by test images": inflation.best_epoch}
+    lines |= {"best last epoch, by test images": inflation.last_epoch}
+    lines |= {"best epoch, by validation images": inflation.validation}
     for number, (name, added) in enumerate(lines.items()):
         look = style(number) | {"linewidth": (5, 2, 2)[number]}  # wide below narrow: they may lie on each other
         ax.plot(range(1, len(added) + 1), 100 * added, label=name, markevery=[0, 1, 4, 9, 19, 49, 99], **look)
-    mean, half = 100 * found.mean.mean, 100 * found.mean.half
+    mean, half = 100 * inflation.mean.mean, 100 * inflation.mean.half
     ax.axhline(0, color="black", linewidth=1)
     ax.axhspan(-half, half, color="black", alpha=0.12, linewidth=0, label="interval of the mean of the last epoch")
     ylabel = f"points above the mean of {mean:.2f} ± {half:.2f} %"
