@@ -40,12 +40,13 @@ def load_many_runs() -> tuple[np.ndarray, np.ndarray]:
     runs: dict[str, list[list[float]]] = {}
     for number, row in enumerate(load_results("many_runs"), start=2):
         name, epoch, *right, version = (row.get(column) or "" for column in ("run", "epoch", *IMAGES, "torch"))
-        epochs, most = runs.setdefault(name, []), IMAGES.values()
+        epochs, counts = runs.setdefault(name, []), zip(right, IMAGES.values(), strict=True)
+        shares = [int(count) / images if count.isdecimal() else -1 for count, images in counts]
         # A line that was cut has no version.
-        if not version or epoch != f"{len(epochs) + 1}" or not all(map(_is_count, right, most)):
+        if not version or epoch != f"{len(epochs) + 1}" or not 0 <= min(shares) <= max(shares) <= 1:
             rule = f"it must be the run's next epoch, with whole numbers of right answers up to {IMAGES}"
             raise ValueError(f"line {number} of many_runs.csv is {row}; {rule}; get the file again")
-        epochs.append([int(count) / images for count, images in zip(right, most, strict=True)])
+        epochs.append(shares)
     lengths = sorted({len(epochs) for epochs in runs.values()})
     if len(lengths) != 1:
         raise ValueError(f"the runs of many_runs.csv have {lengths} epochs; all must have as many; get the file again")
@@ -68,10 +69,6 @@ def inflation(validation: np.ndarray, test: np.ndarray, most: int = 100) -> Infl
     ranked = (last, last), (best, best), (chosen, validation.max(axis=1))
     added = [_expected_best(values, ranks, most) - repeated.mean for values, ranks in ranked]
     return Inflation(repeated, *(values.round(9) + 0.0 for values in added))  # nothing is 0, not -1e-17
-
-
-def _is_count(text: str, most: int) -> bool:
-    return text.isdecimal() and int(text) <= most
 
 
 def _expected_best(values: np.ndarray, ranks: np.ndarray, most: int) -> np.ndarray:
