@@ -44,9 +44,10 @@ from labkit.smaller.cost import (
     multiply_adds,
 )
 from labkit.smaller.onnx import OnnxNetwork, check_parity, export_onnx, quantize_onnx
-from labkit.smaller.plots import draw_bars, draw_ledger, draw_maps, draw_sensitivity
+from labkit.smaller.plots import draw_bars, draw_ledger, draw_maps, draw_sensitivity, draw_speed
 from labkit.smaller.shrink import dead_channels, remove_dead_channels, silence_channels
 from labkit.smaller.sparse_file import load_sparse, save_sparse
+from labkit.smaller.sparse_network import SparseNetwork, compile_sparse
 from labkit.smaller.widths import choose_by_norm, choose_by_sensitivity, choose_uniform, scan_sensitivity, with_channels
 from labkit.sparsity import (
     LayerSparsity,

@@ -1,4 +1,4 @@
-"""Cut the same channels with labkit and with Torch-Pruning, and time the ladder, side by side. It reports; no test.
+"""Cut the same channels with labkit and with Torch-Pruning, time the ladder and skipped zeros, side by side. No test.
 
     make bench                    # or: python scripts/bench_shrink.py --seconds 2
 
@@ -19,6 +19,7 @@ import torch_pruning
 from bench_pipeline import print_machine
 from tabulate import tabulate
 from torch import nn
+from torch.nn.utils import prune
 
 import labkit
 from labkit import runtime
@@ -26,6 +27,12 @@ from labkit import runtime
 CHOICES = {
     "half of the channels": {"conv1": 16, "conv2": 32, "conv3": 64},
     "a tenth of the work": {"conv1": 8, "conv2": 16, "conv3": 64},
+}
+# Networks with scattered zeros: nonzero weights -> the committed file.
+SCATTERED = {
+    "6,000": "MNIST_lamp-global-gradual_6000_e12_s0",
+    "2,000": "MNIST_lamp-global-gradual-augmented-8_2000_e24_s0",
+    "622": "MNIST_lamp-global-gradual_622_e4_s0",
 }
 
 
@@ -112,6 +119,32 @@ def ladder(seconds: float) -> list[list[object]]:
     return rows
 
 
+def skipped_zeros(seconds: float) -> list[list[object]]:
+    """Networks with scattered zeros, multiplied and skipped, beside the dense and a cut network: one row for each."""
+    frontier = runtime.reference_dir() / "frontier"
+    dense = labkit.load_network(runtime.reference_dir() / "CNN_MNIST.pth")
+    masked = labkit.clone(dense)
+    layers = [(layer, "weight") for layer in labkit.prunable_layers(masked).values()]
+    prune.global_unstructured(layers, prune.L1Unstructured, amount=0.95)
+    cut = labkit.load_sparse(runtime.reference_dir() / "small" / "careful_0.lks")
+    _, validation_loader, _ = labkit.loaders()
+    images, _ = next(iter(validation_loader))
+    rows: list[list[object]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        ways = {"dense": dense, "masked": masked, "cut": cut}
+        for name, network in {"dense": dense, "cut": cut}.items():
+            ways[f"{name}, ONNX"] = labkit.OnnxNetwork(labkit.export_onnx(network, Path(folder) / f"{name}.onnx"))
+        for weights, name in SCATTERED.items():
+            ways[f"{weights} weights, compiled"] = labkit.compile_sparse(labkit.load_sparse(frontier / f"{name}.lks"))
+        for batch in (1, 16, 64):
+            times = labkit.measure_latency(ways, images[:batch], 1, seconds)
+            for way, time in times.items():
+                ratios = [f"{times[name].median / time.median:.2f}" for name in ("dense", "dense, ONNX")]
+                spread = "–".join(f"{1000 * limit / batch:.1f}" for limit in (time.low, time.high))
+                rows.append([way, batch, f"{1000 * time.median / batch:.1f}", spread, *ratios])
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="for each latency (default: %(default)s)")
@@ -123,6 +156,8 @@ def main() -> None:
     print(tabulate(beside_torch_pruning(seconds), headers, "simple", disable_numparse=True))
     headers = ["rung", "threads", "batch", "median [ms]", "p10–p90", "ratio"]
     print("\n" + tabulate(ladder(seconds), headers, "simple", disable_numparse=True))
+    headers = ["way", "batch", "an image [µs]", "p10–p90", "faster than dense", "than dense, ONNX"]
+    print("\n" + tabulate(skipped_zeros(seconds), headers, "simple", disable_numparse=True))
     print_machine(busy)
 
 

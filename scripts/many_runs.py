@@ -1,6 +1,6 @@
 """Train one small network many times, and keep the accuracy of every epoch: data/results/many_runs.csv.
 
-    python scripts/many_runs.py --runs 128      # half a minute a run, on one thread
+    python scripts/many_runs.py --runs 100      # twenty seconds a run, on one thread
 
 For one experiment only: how far a record lies above what can be repeated (notebook 08). Nothing else is chosen or
 measured by these test accuracies. A run is the study's small dense network of at most 1,244 weights (3, 6, 3 channels)
@@ -20,11 +20,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from labkit import runtime
 from labkit.data import Loader, loaders
 from labkit.metrics import AccuracyMetric
+from labkit.sparsity import bake_masks
 from labkit.study import run, schedules
 from labkit.study.points import Point
 from labkit.training import accuracy, train_one_epoch
 
-EPOCHS = 8
+EPOCHS = 5
 POINT = Point(criterion="none", scope="none", schedule="none", target=1_244, epochs=EPOCHS, control="small")
 CPU = torch.device("cpu")
 
@@ -47,7 +48,7 @@ def right_answers(seed: int) -> list[tuple[int, int]]:
     """Of 5,000 validation and 10,000 test images, after each epoch."""
     train_loader, validation_loader, test_loader = loaders(batch_size=run.BATCH, seed=seed)
     train_loader.augmented = False
-    model = run.new_network(replace(POINT, seed=seed), start=0)
+    model = bake_masks(run.new_network(replace(POINT, seed=seed), start=0))
     optimizer = torch.optim.SGD(
         model.parameters(), run.RATE, run.MOMENTUM, nesterov=True, weight_decay=run.WEIGHT_DECAY
     )
@@ -66,7 +67,7 @@ def right_answers(seed: int) -> list[tuple[int, int]]:
 def main() -> None:
     """Run what is not in the file yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=128)
+    parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--out", type=Path, default=runtime.PROJECT / "data" / "results" / "many_runs.csv")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -3,6 +3,7 @@
     python scripts/train_small.py dense      # base and control of each seed (40 minutes on one thread)
     python scripts/train_small.py small      # the small networks of each seed (40 minutes on one thread)
     python scripts/train_small.py measure    # one row a network; the only phase that opens the test images
+    python scripts/train_small.py gradual    # channels cut while it trains, with a teacher: its own file of results
 
 Every network is trained by one recipe: SGD with Nesterov momentum 0.9, rate 0.1 after one epoch of warm-up, falling as
 a cosine to zero, weight decay 5e-4, batches of 128, label smoothing 0.05. The dense control trains as long as base and
@@ -13,6 +14,7 @@ import argparse
 import csv
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,8 +23,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 import labkit
 from labkit import runtime, training
+from labkit.study import teacher
+from labkit.study.schedules import rate_factor
 
 BASE_EPOCHS, FINE_TUNING_EPOCHS = 10, 20
+GRADUAL_EPOCHS = BASE_EPOCHS + FINE_TUNING_EPOCHS
 # At most an eighth of the multiply-adds, in two ways. Few channels in conv1, whose images are large; multiples of 8.
 FAST = {"conv1": 8, "conv2": 16, "conv3": 96}
 CAREFUL = {"conv1": 8, "conv2": 24, "conv3": 56}
@@ -102,6 +107,80 @@ def least(seed: int) -> labkit.CNN:
     )
 
 
+def channels_at(epoch: int) -> dict[str, int]:
+    """Channels of the gradual cut in an epoch: ever fewer from a twelfth to half of the epochs, by a cubic."""
+    done = (epoch / GRADUAL_EPOCHS - 1 / 12) / (1 / 2 - 1 / 12)
+    left = (1 - min(max(done, 0.0), 1.0)) ** 3
+    dense = dict(zip(FAST, labkit.CNN().channels, strict=True))
+    return {name: count + round((dense[name] - count) * left) for name, count in FAST.items()}
+
+
+def gradual(seed: int, scratch: Path) -> labkit.CNN:
+    """The widths of the fast network, reached little by little while it trains."""
+    path = scratch / f"gradual_{seed}.lks"
+    if path.exists():
+        return labkit.load_sparse(path)
+    model, (plain, validation_loader, _) = fresh(seed), labkit.loaders(batch_size=128, seed=seed)
+    answers = teacher.ask_teacher(plain.images, 1, scratch)
+    images = teacher.ShiftedLoader(plain.images, plain.labels, 128, shuffle=True, seed=seed, shift=1, answers=answers)
+    steps, loss_fn = GRADUAL_EPOCHS * len(images), partial(teacher.distillation_loss, label_smoothing=0.05)
+    optimizer, scheduler = None, None
+    for epoch in range(GRADUAL_EPOCHS):
+        channels = channels_at(epoch)
+        if optimizer is None or tuple(channels.values()) != model.channels:
+            # What is cut has no momentum any more, so the momentum of the others starts again, too.
+            model = labkit.remove_dead_channels(labkit.with_channels(model, channels))
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+            first = epoch * len(images)
+            scheduler = LambdaLR(optimizer, lambda step, first=first: rate_factor(first + step, steps))
+        title = f"gradual {seed} {epoch + 1}/{GRADUAL_EPOCHS}"
+        parts = (model, images, loss_fn, teacher.TaughtAccuracy(), optimizer, 1, CPU, scheduler, title)
+        training.train_one_epoch(*parts)
+    labkit.reestimate_batchnorm(model, plain.first(5_000), CPU)
+    print(f"gradual_{seed}: {model.channels}, validation {labkit.accuracy(model, validation_loader):.4f}", flush=True)
+    return labkit.load_sparse(labkit.save_sparse(model, path))
+
+
+def write_gradual(seeds: list[int]) -> None:
+    """The CSV of the gradual cut: times beside a dense network in turns, accuracy beside the control's of its seed."""
+    scratch = runtime.PROJECT / "build" / "small"
+    control = {row["seed"]: row for row in labkit.load_results("smaller_and_faster") if row["network"] == "control"}
+    rows = []
+    for seed in seeds:
+        network = gradual(seed, scratch)
+        _, validation_loader, test_loader = labkit.loaders()
+        images, _ = next(iter(validation_loader))
+        times = labkit.measure_latency({"dense": fresh(seed), "gradual": network}, images, 1, 3.0)
+        rows.append(
+            {
+                "dataset": "MNIST",
+                "seed": seed,
+                "channels": " ".join(map(str, network.channels)),
+                "epochs": GRADUAL_EPOCHS,
+                "multiply_adds": sum(layer.multiply_adds for layer in labkit.multiply_adds(network)),
+                "bytes": (scratch / f"gradual_{seed}.lks").stat().st_size,
+                "val_accuracy": f"{labkit.accuracy(network, validation_loader):.4f}",
+                "test_accuracy": f"{labkit.accuracy(network, test_loader):.4f}",
+                "control_test_accuracy": control[str(seed)]["test_accuracy"],
+                "ms_batch_64": f"{times['gradual'].median:.4f}",
+                "dense_ms_batch_64": f"{times['dense'].median:.4f}",
+                "hardware": runtime.hardware(CPU),
+                "torch": str(torch.__version__),
+            }
+        )
+        print(rows[-1], flush=True)
+        shutil.copyfile(scratch / f"gradual_{seed}.lks", runtime.reference_dir() / "small" / f"gradual_{seed}.lks")
+    write_rows(runtime.PROJECT / "data" / "results" / "gradual_cut.csv", rows)
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    """A CSV file, whole or not at all."""
+    with runtime.written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def rungs(seed: int, folder: Path) -> dict[str, tuple[nn.Module, Path]]:
     """Name -> what is measured, and its file: the control, the small networks, and what becomes of them."""
     names = {"control": control(seed), "careful": careful(seed), "fast": fast(seed), "least": least(seed)}
@@ -155,11 +234,7 @@ def measure(seed: int) -> list[dict[str, object]]:
 def write_results(seeds: list[int]) -> None:
     """The CSV, and the networks that it speaks of, among the references."""
     rows = [row for seed in seeds for row in measure(seed)]
-    path = runtime.PROJECT / "data" / "results" / "smaller_and_faster.csv"
-    with runtime.written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(runtime.PROJECT / "data" / "results" / "smaller_and_faster.csv", rows)
     for seed in seeds:
         for name in ("careful", "fast", "least"):
             file = f"{name}_{seed}.lks"
@@ -169,12 +244,12 @@ def write_results(seeds: list[int]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("phase", choices=["dense", "small", "measure"])
+    parser.add_argument("phase", choices=["dense", "small", "measure", "gradual"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
-    if arguments.phase == "measure":
+    if arguments.phase in ("measure", "gradual"):
         torch.set_num_threads(1)
-        write_results(arguments.seeds)
+        {"measure": write_results, "gradual": write_gradual}[arguments.phase](arguments.seeds)
         return
     for make in {"dense": (base, control), "small": (careful, fast, least)}[arguments.phase]:
         for seed in arguments.seeds:

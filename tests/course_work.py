@@ -1,6 +1,7 @@
 """What the tests of the course share: honest work, made by small real runs, and submissions of it."""
 
 import copy
+import itertools
 import json
 import os
 import zipfile
@@ -204,6 +205,18 @@ def random_mask(seed: int = 0) -> torch.Tensor:
     return mask
 
 
+KERNEL = {(0, 0, 1): 2, (0, 2, 2): -1, (1, 1, 0): 3}  # of notebook 07: (channel, y, x) -> weight
+
+
+def shifted_sums(weights: Mapping[tuple[int, int, int], int] = KERNEL) -> torch.Tensor:
+    """What notebook 07's kernel makes of its numbers, place by place."""
+    sums = torch.zeros(6, 6, 16)
+    for row, column, image in itertools.product(range(6), range(6), range(16)):
+        for (channel, y, x), weight in weights.items():
+            sums[row, column, image] += weight * ((1024 * channel + 128 * (row + y) + 16 * (column + x) + image) % 11)
+    return sums
+
+
 def answers_of(start: labkit.CNN, student: str, seed: int = 0) -> dict[str, tuple[Any, Any]]:
     """Task -> a right answer and the weights that it belongs to, for all tasks that are no network."""
     before, seed_of = dense_weights(start), students.seed_of(student, SALT)
@@ -222,6 +235,7 @@ def answers_of(start: labkit.CNN, student: str, seed: int = 0) -> dict[str, tupl
         "06-masks": (global_masks(start), before),
         "07-work": ({"conv1": 112_896, "conv2": 903_168, "conv3": 460_800, "fc": 16_000}, None),
         "07-cut": (cut_weights(start), before),
+        "07-sums": (shifted_sums(), None),
         "08-masks": (lamp_masks(start), before),
         "09-detective": ({"seed": shown, "answers": truth(fresh_cases(shown))}, None),
     }

@@ -939,6 +939,11 @@ WORK["07_smaller_and_faster"] = {
             CNN_MNIST_SMALL = labkit.remove_dead_channels(CNN_MNIST_SMALL)
             fine_tune(CNN_MNIST_SMALL, 2)
         """,
+        "nb07-069": "guess = np.float32(30)",
+        "nb07-072": """
+            for c, y, x in zip(*np.nonzero(kernel)):
+                np.add(sums, kernel[c, y, x] * pixels[c, y:][:height, x:][:, :width], out=sums)
+        """,
     },
     "tensors": {
         "nb07-004": HALVED["library"],
@@ -964,6 +969,12 @@ WORK["07_smaller_and_faster"] = {
             shrunk = labkit.remove_dead_channels(silent)
             after = fine_tune(shrunk, 2)
             CNN_MNIST_SMALL = shrunk
+        """,
+        "nb07-069": "guess = torch.tensor([21.2])",
+        "nb07-072": """
+            weights, sums = torch.from_numpy(kernel), torch.zeros(height, width, pixels.shape[3])
+            for c, y, x in weights.nonzero().tolist():
+                sums += weights[c, y, x] * torch.from_numpy(pixels)[c].narrow(0, y, height).narrow(1, x, width)
         """,
     },
     "loops": {
@@ -997,6 +1008,15 @@ WORK["07_smaller_and_faster"] = {
                     loss.backward()
                     opt.step()
         """,
+        "nb07-069": "guess = 100",
+        "nb07-072": """
+            for c in range(len(kernel)):
+                for y in range(3):
+                    for x in range(3):
+                        if kernel[c][y][x] != 0:
+                            for row in range(height):
+                                sums[row] += kernel[c][y][x] * pixels[c][y + row][x : x + width]
+        """,
     },
     "library": {
         "nb07-004": HALVED["library"],
@@ -1019,6 +1039,10 @@ WORK["07_smaller_and_faster"] = {
             labkit.reestimate_batchnorm(CNN_MNIST_SMALL, tuning, device)
             CNN_MNIST_SMALL = labkit.remove_dead_channels(CNN_MNIST_SMALL)
             print(small_choice, fine_tune(CNN_MNIST_SMALL, 2))
+        """,
+        "nb07-072": """
+            images = torch.from_numpy(pixels).permute(3, 0, 1, 2)
+            sums = F.conv2d(images, torch.from_numpy(kernel)[None])[:, 0].permute(1, 2, 0)
         """,
     },
     "permanent": {
@@ -1043,6 +1067,12 @@ WORK["07_smaller_and_faster"] = {
             after = fine_tune(CNN_MNIST_SMALL, 3)
             print(before, after)
         """,
+        "nb07-072": """
+            sums = sums.astype(np.float64)
+            for (c, y, x), weight in np.ndenumerate(kernel):
+                if weight:
+                    sums = sums + weight * pixels[c, y : height + y, x : width + x]
+        """,
     },
     "terse": {
         "nb07-004": "[prune.LnStructured.apply(getattr(CNN_MNIST_HALF, n), 'weight', AMOUNT, 2, 0) for n in CONVOLUTIONS]",
@@ -1056,6 +1086,9 @@ WORK["07_smaller_and_faster"] = {
                     key=lambda w: (needs := 7056 * w[0] + 1764 * w[0] * w[1] + 225 * w[1] * w[2] + 250 * w[2]) > SMALL or -needs)
             labkit.reestimate_batchnorm(m := labkit.with_channels(CNN_MNIST, dict(zip(CONVOLUTIONS, w))), tuning, device)
             fine_tune(CNN_MNIST_SMALL := labkit.remove_dead_channels(m), 2)
+        """,
+        "nb07-072": """
+            sums = sum((kernel[c, y, x] * pixels[c, y:, x:][:height, :width] for c, y, x in np.argwhere(kernel)), sums)
         """,
     },
     "cautious": {
@@ -1101,6 +1134,14 @@ WORK["07_smaller_and_faster"] = {
             before, after = labkit.accuracy(network, few), fine_tune(network, 2)
             print(f"{before:.3f} -> {after:.3f}")
             CNN_MNIST_SMALL = network
+        """,
+        "nb07-069": "guess = 62.0",
+        "nb07-072": """
+            assert kernel.shape == (len(pixels), 3, 3)
+            for channel, y, x in np.argwhere(kernel):
+                slab = pixels[channel, y : y + height, x : x + width]
+                assert slab.shape == sums.shape
+                sums += kernel[channel, y, x] * slab
         """,
     },
 }

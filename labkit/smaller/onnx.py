@@ -61,7 +61,7 @@ class OnnxNetwork(nn.Module):
     def _session(self) -> Any:
         threads = torch.get_num_threads()
         if threads not in self._sessions:
-            onnxruntime = _needed("onnxruntime")
+            onnxruntime = needed("onnxruntime")
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads
             options.log_severity_level = 4  # what goes wrong is raised, too
@@ -88,9 +88,9 @@ def export_onnx(model: CNN, path: str | Path) -> Path:
         ValueError: not a ``labkit.CNN``, weights that are not finite, or onnxruntime computes something else.
         OSError: the folder cannot be written; an older file stays as it was.
     """
-    onnx = _needed("onnx")
-    _needed("onnxscript")
-    _needed("onnxruntime")
+    onnx = needed("onnx")
+    needed("onnxscript")
+    needed("onnxruntime")
     if type(model) is not CNN:
         raise ValueError(f"the model is a {type(model).__name__}; it must be a plain labkit.CNN")
     check_finite(model)
@@ -172,8 +172,8 @@ def quantize_onnx(
         ValueError: no images, or a file of another kind.
         OSError: the folder cannot be written; an older file stays as it was.
     """
-    _needed("onnx")
-    tools = _needed("onnxruntime.quantization")
+    needed("onnx")
+    tools = needed("onnxruntime.quantization")
     source = OnnxNetwork(path)
     rows = [X for X, _ in batches if len(X)]
     if not rows:
@@ -203,7 +203,8 @@ def quantize_onnx(
     return Path(quantized)
 
 
-def _needed(name: str) -> Any:
+def needed(name: str) -> Any:
+    """An optional package, imported; an ImportError says how to get it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

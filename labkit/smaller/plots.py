@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator
 
 from labkit.plots import COLOURS, about, axes_for, style, tidy
 from labkit.smaller.cost import Ledger
@@ -115,4 +116,24 @@ def draw_sensitivity(curves: Mapping[str, Sequence[Mapping[str, float]]], ax: Ax
         ax.plot(shares, [100 * p["accuracy"] for p in points], label=label, **style(number))
     tidy(ax, xlabel="pruned channels of this one layer [%]", ylabel="validation accuracy [%]")
     ax.legend()
+    return ax
+
+
+def draw_speed(ways: Mapping[str, Sequence[tuple[str, float, float]]], ax: Axes | None = None) -> Axes:
+    """Accuracy against the time for an image, on a logarithmic axis: a line for each way to compute networks.
+
+    Args:
+        ways: way -> (name of a network, milliseconds for an image, accuracy in [0, 1]).
+        ax: where to draw.
+    """
+    ax = axes_for(None if ax is None else [ax], 1, (9, 5))[0]
+    for number, (way, points) in enumerate(ways.items()):
+        points = sorted(points, key=lambda point: point[2])  # so that no line goes to and fro
+        places = [(milliseconds, 100 * accuracy) for _, milliseconds, accuracy in points]
+        ax.plot(*zip(*places, strict=True), label=way, **style(number))
+        for (name, *_), place in zip(points, places, strict=True):
+            ax.annotate(name, place, (5, 5), textcoords="offset points", fontsize=8, color=COLOURS[number % 6])
+    tidy(ax, xscale="log", xlabel="time for an image, 1 thread [ms]", ylabel="validation accuracy [%]")
+    ax.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_locator=NullLocator())
+    ax.legend(fontsize=8)
     return ax

@@ -16,6 +16,7 @@ LONG_TARGET, LONG_EPOCHS, LONG_AUGMENTED = 2_000, 24, 8
 EPOCHS, SEEDS = 4, 5
 # Fewer weights: a narrower start, a teacher, small shifts, many epochs; chosen on validation images (data/README.md).
 FEWER_TARGETS, FEWER_EPOCHS, FEWER_START = (1_500, 6_000), 40, "16-32-48"
+LEAST_START, LEAST_WEIGHTS = "4-8-35", 11_594  # dense, with 156,422 multiply-adds for an image
 MOST_POINTS = 200
 
 
@@ -77,9 +78,12 @@ def _full() -> list[Point]:
 
 
 def _fewer() -> list[Point]:
-    pruned = [replace(_pruned("lamp", target, FEWER_EPOCHS), start=FEWER_START) for target in FEWER_TARGETS]
-    taught = [replace(method, teacher="dense", shift=1) for method in pruned]
-    return [replace(method, seed=seed) for method in taught for seed in range(HEADLINE_SEEDS)]
+    fewest, more = (replace(_pruned("lamp", target, FEWER_EPOCHS), start=FEWER_START) for target in FEWER_TARGETS)
+    least = replace(_dense(FEWER_EPOCHS, augmented=0), start=LEAST_START, target=LEAST_WEIGHTS)
+    small = _small_dense(FEWER_TARGETS[0], FEWER_EPOCHS)
+    points = [replace(method, seed=seed) for method in (fewest, least) for seed in range(HEADLINE_SEEDS)]
+    points += [replace(method, seed=seed) for method in (small, more) for seed in range(SEEDS)]
+    return [replace(point, teacher="dense", shift=1) for point in points]
 
 
 def _dense(epochs: int, augmented: int | None = None) -> Point:

@@ -1100,6 +1100,7 @@ BLANKS = {
     "06-masks": ones(ALL_LAYERS),
     "07-work": {},
     "07-cut": {"conv2": torch.ones(64, 32, 3, 3), "fc": torch.ones(10, 3200)},
+    "07-sums": torch.zeros(6, 6, 16),
     "08-masks": ones(ALL_LAYERS),
     "09-detective": [None] * 20,
 } | {f"0{number}-prediction": None for number in range(1, 9)}
@@ -1308,6 +1309,30 @@ WRONG_ANSWERS = {
         "fc by channel first": (lambda: changed_cut("fc", by_channel), [1], "view it as"),
         "the other half": (lambda: other_half(), [0, 1], "that stay"),
         "of another layer": (lambda: changed_cut("fc", lambda w: w.flip(1)), [1], "view it as"),
+    },
+    "07-sums": {
+        "= instead of +=": (lambda: course_work.shifted_sums({(1, 1, 0): 3}), [0], "add with +="),
+        "weights forgotten": (
+            lambda: course_work.shifted_sums({(0, 0, 1): 1, (0, 2, 2): 1, (1, 1, 0): 1}),
+            [0],
+            "its weight is missing",
+        ),
+        "x and y changed places": (
+            lambda: course_work.shifted_sums({(0, 1, 0): 2, (0, 2, 2): -1, (1, 0, 1): 3}),
+            [0],
+            "y shifts rows",
+        ),
+        "turned round": (
+            lambda: course_work.shifted_sums({(0, 2, 1): 2, (0, 0, 0): -1, (1, 1, 2): 3}),
+            [0],
+            "the wrong way",
+        ),
+        "one channel": (
+            lambda: course_work.shifted_sums({(0, 0, 1): 2, (0, 2, 2): -1, (0, 1, 0): 3}),
+            [0],
+            "only one input channel",
+        ),
+        "something else": (lambda: course_work.shifted_sums() + 1, [0], "for each nonzero weight"),
     },
     "08-masks": {
         "smaller instead of larger": (

@@ -87,7 +87,7 @@ def test_points_of_the_checks_are_added_and_the_first_notebook_with_a_gap_is_nex
         "04": ["0 of 8", "begun"],
         "05": ["0 of 9", "not begun"],
         "06": ["0 of 13", "not begun"],
-        "07": ["0 of 10", "not begun"],
+        "07": ["0 of 13", "not begun"],
         "08": ["0 of 8", "not begun"],
         "09": ["6 of 6 (bonus)", "done, but for 1 answer in words"],
     }

@@ -221,7 +221,7 @@ def says_nothing_of_global(case):
     return None if solved(case) == "global L1" else solved(case)
 
 
-WITHOUT_BASE = ("01-work", "01-training", "07-work", "07-network", "08-golf", "09-detective")
+WITHOUT_BASE = ("01-work", "01-training", "07-work", "07-network", "07-sums", "08-golf", "09-detective")
 
 
 def check(task, work):
@@ -339,6 +339,8 @@ MISTAKES = [
     ("07-network", "an eighth", lambda: cut({"conv1": 8, "conv2": 16, "conv3": 80}), "times as many: fewer channels"),
     ("07-network", "not trained", lambda: cut(course_work.SMALL_WIDTHS), "it must be trained again after cutting"),
     ("07-network", "clone", start, "cut its channels, train, and run the cell again"),
+    ("07-sums", "+= forgotten", lambda: course_work.shifted_sums({(1, 1, 0): 3}), "add with +="),
+    ("07-sums", "the padding kept", lambda: torch.ones(8, 8, 16), "they must be a tensor or array of shape (6, 6, 16)"),
     ("08-masks", "left sorted", lambda: highest(lambda s: sorted_scores(s)[0]), "put each sorted score back"),
     ("08-masks", "read from the wrong place", lambda: highest(gathered), "not sorted_scores[order]"),
     ("08-masks", "|w|", lambda: highest(torch.abs), "these are the largest |w| of all layers"),

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 
 from labkit.cnn import CNN
 from labkit.course import judging
 from labkit.course.evidence import ALL_LAYERS, CONVOLUTIONS, SHAPES, Evidence, Weights, masked_layers, read_pruning
-from labkit.course.given import numbers, tensors
+from labkit.course.given import numbers, tensor, tensors
 from labkit.course.task import Style, Task
 from labkit.course.verdict import Finding, Unfit, Verdict, first_hint
 from labkit.smaller.cost import multiply_adds
@@ -22,6 +23,33 @@ CUT_HINTS = {
     "fc": "input h·(5·128) + w·128 + c belongs to channel c: view it as (10, 25, 128) first",
 }
 SMALL = 357_104  # a sixteenth of the multiply-adds of CNN()
+
+PIXELS = (torch.arange(2 * 8 * 8 * 16).double() % 11).view(2, 8, 8, 16)  # (inputs, height + 2, width + 2, images)
+KERNEL = torch.zeros(2, 3, 3).double()
+KERNEL[0, 0, 1], KERNEL[0, 2, 2], KERNEL[1, 1, 0] = 2, -1, 3
+MISTAKEN_KERNELS = {
+    "the sums of earlier weights are lost: add with +=": KERNEL * (KERNEL == 3),
+    "each shift is the right one, but its weight is missing": (KERNEL != 0).double(),
+    "y shifts rows, the second dimension of pixels, and x columns, the third": KERNEL.transpose(1, 2),
+    "shifted the wrong way: weight (y, x) meets the pixels from row y and column x on": KERNEL.flip(1, 2),
+    "only one input channel was read": torch.stack([KERNEL.sum(0), torch.zeros_like(KERNEL[0])]),
+}
+
+
+def _sums(task: Task, sums: object, _: Evidence) -> Verdict:
+    """07: one output channel of a convolution whose every number is known."""
+    right = _convolution(KERNEL)
+    if not isinstance(sums, torch.Tensor) or sums.shape != right.shape:
+        raise Unfit(f"sums are a {judging.kind_of(sums)}; they must be a tensor or array of shape {tuple(right.shape)}")
+    if not sums.any():
+        return Verdict(task)
+    hints = {hint: torch.equal(sums.double(), _convolution(kernel)) for hint, kernel in MISTAKEN_KERNELS.items()}
+    hint = first_hint(hints, "for each nonzero weight: sums += weight * pixels[channel, y : y + height, x : x + width]")
+    return Verdict(task, [Finding(torch.equal(sums.double(), right), "all sums of shifted images are right", hint, 3)])
+
+
+def _convolution(kernel: torch.Tensor) -> torch.Tensor:
+    return F.conv2d(PIXELS.permute(3, 0, 1, 2), kernel[None])[:, 0].permute(1, 2, 0)  # (height, width, images)
 
 
 def _hint_for_work(name: str, given: float) -> str:
@@ -110,4 +138,5 @@ TASKS = (
     Task("07-work", "multiply-adds after cutting half of the channels", 2, WORK, numbers),
     Task("07-cut", "weights of conv2 and fc without the cut channels, by hand", 3, _cut_weights, tensors(*CUT_SHAPES)),
     judging.network_task("07-network", TITLE, 4, _small, "CNN_MNIST_SMALL", AGAIN, STYLE, **ATTRIBUTES),
+    Task("07-sums", "a convolution as a sum over its nonzero weights, by hand", 3, _sums, tensor),
 )
