@@ -3,7 +3,7 @@
 from labkit.study.budgets import choose_masks, layer_budgets
 from labkit.study.criteria import CRITERIA
 from labkit.study.damage import Damage, add_noise, compare, images_of, predict, turn, under_stress
-from labkit.study.figures import draw_damage, draw_frontier, draw_pairs, draw_stress
+from labkit.study.figures import draw_damage, draw_frontier, draw_inflation, draw_pairs, draw_stress
 from labkit.study.frontier import (
     PUBLISHED,
     Estimate,
@@ -16,6 +16,7 @@ from labkit.study.frontier import (
     operating_points,
     paired,
 )
+from labkit.study.inflation import Inflation, inflation, load_many_runs
 from labkit.study.plans import plan
 from labkit.study.points import Point
 from labkit.study.pool import run_plan

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from labkit.plots import BLUE, GREY, GivenAxes, about, axes_for, style, tidy
 from labkit.study.frontier import Operating, Published
+from labkit.study.inflation import Inflation
 
 ERRORS = (0.3, 0.5, 1, 2, 5, 10, 20, 50, 90)  # ticks, in percent
 
@@ -53,7 +54,7 @@ def draw_frontier(
         ax.axhspan(*band, color="black", alpha=0.12, linewidth=0)
     if published:
         x, errors = [point.nonzero for point in published], [100 * point.error for point in published]
-        label = "published, LeNet-5, one run each (numbers: see the table)"
+        label = "published (numbers, and how they were chosen: see the table)"
         ax.scatter(x, errors, marker="*", s=90, color=GREY, edgecolors="black", linewidths=0.6, zorder=3, label=label)
         for number, place in enumerate(zip(x, errors, strict=True), start=1):
             ax.annotate(str(number), place, (4, 4), textcoords="offset points", fontsize=8)
@@ -133,6 +134,25 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.tick_params(which="minor", labelbottom=False)
     tidy(ax, label=f"{label}: {ax.get_label()}.")
+    return ax
+
+
+def draw_inflation(inflation: Inflation, ax: Axes | None = None) -> Axes:
+    """What choosing the best of 1, 2, … runs adds to the mean, in points; the band is the interval of the mean."""
+    ax = ax or axes_for(None, 1, (8, 4.2))[0]
+    lines = {"best epoch, by test images": inflation.best_epoch}
+    lines |= {"best last epoch, by test images": inflation.last_epoch}
+    lines |= {"best epoch, by validation images": inflation.validation}
+    for number, (name, added) in enumerate(lines.items()):
+        look = style(number) | {"linewidth": (5, 2, 2)[number]}  # wide below narrow: they may lie on each other
+        ax.plot(range(1, len(added) + 1), 100 * added, label=name, markevery=[0, 1, 4, 9, 19, 49, 99], **look)
+    mean, half = 100 * inflation.mean.mean, 100 * inflation.mean.half
+    ax.axhline(0, color="black", linewidth=1)
+    ax.axhspan(-half, half, color="black", alpha=0.12, linewidth=0, label="interval of the mean of the last epoch")
+    ylabel = f"points above the mean of {mean:.2f} ± {half:.2f} %"
+    tidy(ax, xlabel="number of runs to choose from", ylabel=ylabel, xscale="log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.legend(fontsize=8)
     return ax
 
 

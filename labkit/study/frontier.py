@@ -75,29 +75,35 @@ class Operating:
 
 @dataclass(frozen=True)
 class Published:
-    """A network of the literature: one run, chosen by its authors, mostly with LeNet-5-Caffe (430,500 weights).
+    """A network of the literature, mostly LeNet-5-Caffe (430,500 weights).
 
     Attributes:
         method: name and year.
         nonzero: weights left.
         error: test error, in [0, 1].
+        chosen: how its authors chose what they report: ``"mean of runs"``, ``"one run"``, ``"best of n"`` (by its
+            test error: of several runs, or of several moments of one) or ``"unknown"``.
     """
 
     method: str
     nonzero: int
     error: float
+    chosen: str = "unknown"
 
 
-# MNIST, LeNet-5-Caffe. Where a paper gives a ratio, the weights are 430,500 divided by it.
+# MNIST, LeNet-5-Caffe but for the last. Where a paper gives a ratio, the weights are 430,500 divided by it. What SNIP's
+# public code prints as the error is the least test error of the networks that it saves while it trains. The last counts
+# biases, too: its author trained it about 700 times, and each time kept the best epoch on the test images.
 PUBLISHED = (
     Published("dense LeNet-5 (Han 2015)", 430_500, 0.0080),
     Published("magnitude, iterative (Han 2015)", 36_000, 0.0077),
-    Published("SNIP (2019), 98 %", 8_600, 0.008),
+    Published("SNIP (2019), 98 %", 8_600, 0.008, "best of n"),
     Published("ADMM (2018)", 6_050, 0.008),
-    Published("SNIP (2019), 99 %", 4_300, 0.011),
+    Published("SNIP (2019), 99 %", 4_300, 0.011, "best of n"),
     Published("dynamic surgery (2016)", 3_900, 0.0091),
     Published("soft weight sharing (2017)", 2_200, 0.0097),
     Published("sparse variational dropout (2017)", 1_500, 0.0075),
+    Published("697 parameters (Parameter-Efficient-MNIST)", 697, 0.0097, "best of n"),
 )
 
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import labkit
@@ -56,6 +57,13 @@ def test_a_committed_network_is_what_its_record_says(path: Path):
     _, _, test_loader = labkit.loaders(batch_size=100)
     # Another processor rounds otherwise: an image or two on the edge may fall to the other side.
     assert labkit.accuracy(network, test_loader) == pytest.approx(record.test_accuracy, abs=0.0003)
+
+
+def test_every_committed_run_is_whole_and_none_is_far_from_the_others():
+    validation, test = study.load_many_runs()
+    assert test.shape == validation.shape
+    assert len(test) >= 2
+    assert np.ptp(test[:, -1]) < 0.02
 
 
 def test_the_committed_frontier_is_as_good_as_the_results_say():
