@@ -55,9 +55,7 @@ class CNN(nn.Module):
         Raises:
             ValueError: x has another shape.
         """
-        if x.ndim != 4 or tuple(x.shape[1:]) != self.input_shape:
-            sizes = ", ".join(map(str, self.input_shape))
-            raise ValueError(f"images have shape {tuple(x.shape)}; this CNN takes (batch, {sizes})")
+        check_images(x, self.input_shape, "this CNN")
         # relu(maxpool(x)) equals maxpool(relu(x)), with a quarter of the relu's work.
         x = F.relu(F.max_pool2d(self.batch1(self.conv1(x)), 2))  # (B, 32, 14, 14)
         x = F.relu(F.max_pool2d(self.batch2(self.conv2(x)), 2))  # (B, 64, 7, 7)
@@ -66,3 +64,14 @@ class CNN(nn.Module):
         # Input h·(5·128) + w·128 + c of fc is channel c at pixel (h, w).
         x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 5·5·128)
         return self.fc(x)  # (B, num_of_cls)
+
+
+def check_images(images: torch.Tensor, shape: Sequence[int], network: str) -> None:
+    """Make sure that images are a batch of this (channels, height, width).
+
+    Raises:
+        ValueError: they are not; ``network`` is what the message calls the network that takes them.
+    """
+    if images.ndim != 4 or images.shape[1:] != tuple(shape):
+        sizes = ", ".join(map(str, shape))
+        raise ValueError(f"images have shape {tuple(images.shape)}; {network} takes (batch, {sizes})")
