@@ -38,14 +38,11 @@ class CNN(nn.Module):
         if len(widths) != 3 or any(type(n) is not int or n < 1 for n in widths):
             raise ValueError(f"channels is {channels}; it must be three whole numbers >= 1")
         self.input_shape, self.num_of_cls, self.channels = shape, num_of_cls, widths
-        colours, height, width = shape
-        first, second, third = widths
+        (colours, height, width), (first, second, third) = shape, widths
         self.conv1 = nn.Conv2d(colours, first, kernel_size=3, padding=1)
         self.conv2 = nn.Conv2d(first, second, kernel_size=3, padding=1)
         self.conv3 = nn.Conv2d(second, third, kernel_size=3)
-        self.batch1 = nn.BatchNorm2d(first)
-        self.batch2 = nn.BatchNorm2d(second)
-        self.batch3 = nn.BatchNorm2d(third)
+        self.batch1, self.batch2, self.batch3 = (nn.BatchNorm2d(count) for count in widths)
         # Two poolings halve each side, the unpadded conv3 takes two more pixels: 28 -> 14 -> 7 -> 5.
         self.fc = nn.Linear((height // 4 - 2) * (width // 4 - 2) * third, num_of_cls)
 

@@ -24,7 +24,7 @@ from labkit import runtime
 from labkit.cnn import CNN
 from labkit.smaller.sparse_file import pack_sparse
 from labkit.sparsity import clone, effective_weight, prunable_layers
-from labkit.training import in_mode
+from labkit.training import device_of, in_mode
 
 Networks = Mapping[str, Callable[[torch.Tensor], object]]
 TURN = 6  # calls of one network before the next one's turn; the first refills the caches and is not counted
@@ -195,7 +195,7 @@ def measure_latency(
     found = {}
     for name, times in taken.items():
         low, median, high = (1000 * float(value) for value in np.percentile(times, [10, 50, 90]))
-        found[name] = Latency(_device(networks[name]).type, threads, len(images), median, low, high)
+        found[name] = Latency(device_of(networks[name]).type, threads, len(images), median, low, high)
     return found
 
 
@@ -204,7 +204,7 @@ def _in_turns(networks: Networks, images: torch.Tensor, seconds: float) -> dict[
     # glibc gives back what is freed at the end of its heap, and asks the kernel for it again, page by page, until a
     # block of up to 32 MiB has once been freed: a dense CNN took 17 ms instead of 10. Measure what a long run sees.
     torch.empty(31 << 20, dtype=torch.uint8)
-    batches = {name: images.to(_device(network)) for name, network in networks.items()}
+    batches = {name: images.to(device_of(network)) for name, network in networks.items()}
     for name, network in networks.items():
         _seconds(network, batches[name])
     taken: dict[str, list[float]] = {name: [] for name in networks}
@@ -296,11 +296,6 @@ def _example(model: nn.Module, images: torch.Tensor | None) -> torch.Tensor:
     if images.ndim < 2 or not len(images):
         raise ValueError(f"images have shape {tuple(images.shape)}; they must be (batch, ...) with at least one image")
     return images.to(next(model.parameters(), images))  # its device and precision
-
-
-def _device(network: Any) -> torch.device:
-    parameters = network.parameters() if isinstance(network, nn.Module) else ()
-    return next((parameter.device for parameter in parameters), torch.device("cpu"))
 
 
 def _seconds(network: Callable[[torch.Tensor], object], images: torch.Tensor) -> float:

@@ -21,7 +21,8 @@ from torch import nn
 
 from labkit import runtime
 from labkit.cnn import CNN, check_images
-from labkit.sparsity import bake_masks, check_finite, clone
+from labkit.smaller.shrink import check_chain
+from labkit.sparsity import bake_masks, clone
 
 PARITY = 1e-4  # largest difference of logits, of their largest size where that is more than 1
 
@@ -91,12 +92,8 @@ def export_onnx(model: CNN, path: str | Path) -> Path:
         ValueError: not a ``labkit.CNN``, weights that are not finite, or onnxruntime computes something else.
         OSError: the folder cannot be written; an older file stays as it was.
     """
-    onnx = needed("onnx")
-    needed("onnxscript")
-    needed("onnxruntime")
-    if type(model) is not CNN:
-        raise ValueError(f"the model is a {type(model).__name__}; it must be a plain labkit.CNN")
-    check_finite(model)
+    onnx, *_ = map(needed, ("onnx", "onnxscript", "onnxruntime"))
+    check_chain(model)
     baked = bake_masks(model).cpu().float().eval()
     images = torch.rand(64, *model.input_shape, generator=torch.Generator().manual_seed(0))
     names: Any = {"input_names": ["images"], "output_names": ["logits"], "dynamic_shapes": ({0: "batch"},)}
