@@ -182,16 +182,13 @@ def measure_latency(
     runtime.check_whole("threads", threads, 1)
     if not 0 < seconds < math.inf:
         raise ValueError(f"seconds is {seconds}; it must be a finite number > 0")
-    before = torch.get_num_threads()
-    try:
+    with ExitStack() as stack, torch.inference_mode():
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(threads)
-        with ExitStack() as stack, torch.inference_mode():
-            for network in networks.values():
-                if isinstance(network, nn.Module):
-                    stack.enter_context(in_mode(network, training=False))
-            taken = _in_turns(networks, images, seconds)
-    finally:
-        torch.set_num_threads(before)
+        for network in networks.values():
+            if isinstance(network, nn.Module):
+                stack.enter_context(in_mode(network, training=False))
+        taken = _in_turns(networks, images, seconds)
     found = {}
     for name, times in taken.items():
         low, median, high = (1000 * float(value) for value in np.percentile(times, [10, 50, 90]))
@@ -246,7 +243,7 @@ def ledgers(
         copies = {name: clone(model).to(device).float() for name, model in models.items()}
         ways = {"CUDA": 1} if device == "cuda" else {"1 thread": 1, "all threads": runtime.cores()}
         for batch in (1, 64):
-            stack = example.repeat(-(-batch // len(example)), *[1] * (example.ndim - 1))[:batch].float()
+            stack = example[torch.arange(batch) % len(example)].float()
             stack = stack.to(memory_format=torch.channels_last) if stack.ndim == 4 else stack
             for way, threads in ways.items():
                 for name, latency in measure_latency(copies, stack, threads, seconds).items():
@@ -276,8 +273,7 @@ def ledger_table(found: Mapping[str, Ledger]) -> str:
 
 def _two_digits(number: float) -> str:
     """Rounded to two significant digits, whole above 10: more would be noise."""
-    exponent = int(f"{number:.1e}".partition("e")[2])
-    return f"{number:.{max(0, 1 - exponent)}f}"
+    return f"{number:#.2g}" if number < 9.95 else f"{number:.0f}"
 
 
 def _ledger(model: nn.Module, counted: tuple[LayerCost, ...], latencies: Mapping[str, Latency]) -> Ledger:

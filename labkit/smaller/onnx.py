@@ -9,7 +9,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -187,11 +187,8 @@ def needed(name: str) -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the advice of exporters to themselves: it is about their own parts, and errors are raised."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # onnxscript 0.6 prints what it has rewritten
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    # onnxscript 0.6 prints what it has rewritten.
+    with ExitStack() as stack, warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.WARNING)
+        yield

@@ -31,7 +31,7 @@ def dead_channels(model: CNN) -> dict[str, list[int]]:
     Raises:
         ValueError: not a ``labkit.CNN``, or weights that are not finite.
     """
-    return {conv: _numbers(dead) for conv, _, dead, _ in _channels(model)}
+    return {conv: dead.nonzero().flatten().tolist() for conv, _, dead, _ in _channels(model)}
 
 
 @torch.no_grad()
@@ -56,7 +56,7 @@ def silence_channels(model: CNN) -> dict[str, list[int]]:
         for name, parameter in model.named_parameters():
             if name.removesuffix("_orig") in (f"{conv}.bias", f"{batch}.weight", f"{batch}.bias"):
                 parameter[chosen] = 0
-        silenced[conv] = _numbers(chosen)
+        silenced[conv] = chosen.nonzero().flatten().tolist()
     refresh_weights(model)
     return silenced
 
@@ -133,10 +133,6 @@ def _constant(model: CNN, conv: str) -> torch.Tensor:
     centred = effective_weight(getattr(model, conv), "bias") - batch.running_mean
     scale = effective_weight(batch) / (batch.running_var + batch.eps).sqrt()
     return (scale * centred + effective_weight(batch, "bias")).relu()
-
-
-def _numbers(chosen: torch.Tensor) -> list[int]:
-    return chosen.nonzero().flatten().tolist()
 
 
 def check_chain(model: nn.Module) -> None:

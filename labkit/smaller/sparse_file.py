@@ -88,7 +88,8 @@ def pack_sparse(model: nn.Module, bits: int = 8) -> bytes:
         if key in weights:
             parts.append(_packed_weight(values.reshape(len(values), -1), bits))
         elif not key.endswith("num_batches_tracked"):
-            parts.append(_packed_numbers(values))
+            small = np.abs(values).max(initial=0) <= np.finfo(np.float16).max  # the first byte says so
+            parts.append(bytes([2 if small else 4]) + values.astype(np.float16 if small else np.float32).tobytes())
     packed = lzma.compress(b"".join(parts), format=lzma.FORMAT_RAW, filters=FILTERS)
     return SIGNATURE + struct.pack("<I", zlib.crc32(packed)) + packed
 
@@ -106,12 +107,6 @@ def _packed_weight(rows: np.ndarray, bits: int) -> bytes:
     places = np.full((gaps // 255 + 1).sum(), 255, np.uint8)
     places[(gaps // 255 + 1).cumsum() - 1] = gaps % 255
     return scales.tobytes() + struct.pack("<I", len(places)) + places.tobytes() + whole[where].tobytes()
-
-
-def _packed_numbers(values: np.ndarray) -> bytes:
-    """16-bit numbers, or 32-bit ones where one is too large; the first byte says which."""
-    small = np.abs(values).max(initial=0) <= np.finfo(np.float16).max
-    return bytes([2 if small else 4]) + values.astype(np.float16 if small else np.float32).tobytes()
 
 
 def _unpacked(packed: bytes) -> CNN:
