@@ -163,14 +163,12 @@ def quantize_onnx(
     rows = [X for X, _ in batches if len(X)]
     if not rows:
         raise ValueError("there are no images to calibrate on; give a loader of some hundred training images")
-    reader = SimpleNamespace(get_next=partial(next, iter([source._inputs(X) for X in rows]), None))
+    feed = SimpleNamespace(get_next=partial(next, iter([source._inputs(X) for X in rows]), None))
     with runtime.written_whole(Path(quantized)) as temporary, tempfile.TemporaryDirectory() as scratch, _quiet():
         prepared = Path(scratch) / "prepared.onnx"
         tools.shape_inference.quant_pre_process(source.path, prepared, skip_symbolic_shape=True)
         unsigned = tools.QuantType.QUInt8  # weights are signed by default
-        tools.quantize_static(
-            prepared, temporary, reader, per_channel=True, reduce_range=True, activation_type=unsigned
-        )
+        tools.quantize_static(prepared, temporary, feed, per_channel=True, reduce_range=True, activation_type=unsigned)
     return Path(quantized)
 
 

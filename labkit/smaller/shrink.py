@@ -75,16 +75,16 @@ def remove_dead_channels(model: CNN) -> CNN:
             left; or weights that are not finite.
     """
     kept = _kept_channels(model)
-    baked, state, inputs = bake_masks(model), {}, torch.arange(model.input_shape[0], device=kept["conv1"].device)
+    baked = bake_masks(model)
+    state, inputs = baked.state_dict(), torch.arange(model.input_shape[0], device=kept["conv1"].device)
     for conv, batch in PAIRS:
-        for key, tensor in getattr(baked, conv).state_dict().items():
-            state[f"{conv}.{key}"] = tensor[kept[conv]][:, inputs] if key == "weight" else tensor[kept[conv]]
-        for key, tensor in getattr(baked, batch).state_dict().items():
-            state[f"{batch}.{key}"] = tensor[kept[conv]] if tensor.ndim else tensor.clone()
+        for key, tensor in state.items():
+            if key.startswith((conv, batch)) and tensor.ndim:
+                state[key] = tensor[kept[conv]]
+        state[f"{conv}.weight"] = state[f"{conv}.weight"][:, inputs]
         inputs = kept[conv]
     # Inputs of fc are ordered by pixel, then by channel: (classes, pixels, channels).
-    weight = baked.fc.weight.unflatten(1, (-1, model.channels[-1]))[:, :, inputs]
-    state |= {"fc.weight": weight.flatten(1), "fc.bias": baked.fc.bias.clone()}
+    state["fc.weight"] = state["fc.weight"].unflatten(1, (-1, model.channels[-1]))[:, :, inputs].flatten(1)
     with torch.device("meta"):  # no memory, and no draws from the random numbers that training uses
         small = CNN(model.input_shape, model.num_of_cls, [len(kept[conv]) for conv, _ in PAIRS])
     small.load_state_dict(state, assign=True)
