@@ -38,14 +38,11 @@ class CNN(nn.Module):
         if len(widths) != 3 or any(type(n) is not int or n < 1 for n in widths):
             raise ValueError(f"channels is {channels}; it must be three whole numbers >= 1")
         self.input_shape, self.num_of_cls, self.channels = shape, num_of_cls, widths
-        colours, height, width = shape
-        first, second, third = widths
+        (colours, height, width), (first, second, third) = shape, widths
         self.conv1 = nn.Conv2d(colours, first, kernel_size=3, padding=1)
         self.conv2 = nn.Conv2d(first, second, kernel_size=3, padding=1)
         self.conv3 = nn.Conv2d(second, third, kernel_size=3)
-        self.batch1 = nn.BatchNorm2d(first)
-        self.batch2 = nn.BatchNorm2d(second)
-        self.batch3 = nn.BatchNorm2d(third)
+        self.batch1, self.batch2, self.batch3 = (nn.BatchNorm2d(count) for count in widths)
         # Two poolings halve each side, the unpadded conv3 takes two more pixels: 28 -> 14 -> 7 -> 5.
         self.fc = nn.Linear((height // 4 - 2) * (width // 4 - 2) * third, num_of_cls)
 
@@ -55,9 +52,7 @@ class CNN(nn.Module):
         Raises:
             ValueError: x has another shape.
         """
-        if x.ndim != 4 or tuple(x.shape[1:]) != self.input_shape:
-            sizes = ", ".join(map(str, self.input_shape))
-            raise ValueError(f"images have shape {tuple(x.shape)}; this CNN takes (batch, {sizes})")
+        check_images(x, self.input_shape, "this CNN")
         # relu(maxpool(x)) equals maxpool(relu(x)), with a quarter of the relu's work.
         x = F.relu(F.max_pool2d(self.batch1(self.conv1(x)), 2))  # (B, 32, 14, 14)
         x = F.relu(F.max_pool2d(self.batch2(self.conv2(x)), 2))  # (B, 64, 7, 7)
@@ -66,3 +61,14 @@ class CNN(nn.Module):
         # Input h·(5·128) + w·128 + c of fc is channel c at pixel (h, w).
         x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 5·5·128)
         return self.fc(x)  # (B, num_of_cls)
+
+
+def check_images(images: torch.Tensor, shape: Sequence[int], network: str) -> None:
+    """Make sure that images are a batch of this (channels, height, width).
+
+    Raises:
+        ValueError: they are not; ``network`` is what the message calls the network that takes them.
+    """
+    if images.ndim != 4 or images.shape[1:] != tuple(shape):
+        sizes = ", ".join(map(str, shape))
+        raise ValueError(f"images have shape {tuple(images.shape)}; {network} takes (batch, {sizes})")

@@ -80,8 +80,7 @@ def set_seed(seed: int) -> None:
     Raises:
         ValueError: seed is not a whole number in 0 .. 2**32 - 1.
     """
-    if type(seed) is not int or not 0 <= seed < 2**32:
-        raise ValueError(f"seed is {seed!r}; it must be a whole number from 0 to 2**32 - 1")
+    check_whole("seed", seed, 0, 2**32 - 1)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the generator that a student's own code draws from
     torch.manual_seed(seed)

@@ -234,7 +234,7 @@ def train(
     """
     mode = "train" if validation is None else "both"
     run = partial(test_or_train, model, train_loader, validation, cross_entropy, AccuracyMetric(), optimizer)
-    return run(1, epochs, _device(model), mode, scheduler=scheduler, checkpoint=checkpoint)[1]
+    return run(1, epochs, device_of(model), mode, scheduler=scheduler, checkpoint=checkpoint)[1]
 
 
 def fine_tune(
@@ -256,7 +256,7 @@ def evaluate(model: nn.Module, loader: Batches) -> tuple[float, float]:
     Raises:
         ValueError: an empty loader.
     """
-    return test_one_epoch(model, loader, cross_entropy, AccuracyMetric(), _device(model))
+    return test_one_epoch(model, loader, cross_entropy, AccuracyMetric(), device_of(model))
 
 
 def accuracy(model: nn.Module, loader: Batches) -> float:
@@ -288,7 +288,7 @@ def before_and_after(
         if isinstance(layer, nn.Conv2d):
             prune_layer(layer, *amount)
     as_pruned = accuracy(pruned, loader)
-    reestimate_batchnorm(pruned, tuning, _device(pruned))
+    reestimate_batchnorm(pruned, tuning, device_of(pruned))
     return 100 * as_pruned, 100 * accuracy(pruned, loader)
 
 
@@ -347,9 +347,10 @@ def _note(history: History, part: str, numbers: tuple[float, float]) -> None:
         history[f"{key}_{part}"].append(number)
 
 
-def _device(model: nn.Module) -> torch.device:
-    """Where a model is; one without parameters, such as one in an ONNX file, computes on the CPU."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+def device_of(network: object) -> torch.device:
+    """Where a network is; a function, or one without parameters such as one in an ONNX file, computes on the CPU."""
+    parameters = network.parameters() if isinstance(network, nn.Module) else ()
+    return next((parameter.device for parameter in parameters), torch.device("cpu"))
 
 
 def _described(thing: object) -> str:
@@ -362,10 +363,8 @@ def _described(thing: object) -> str:
 
 def digest_of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 of all values, in their order."""
-    digest = hashlib.sha256()
-    for tensor in tensors.values():
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()
+    content = b"".join(tensor.detach().cpu().numpy().tobytes() for tensor in tensors.values())
+    return hashlib.sha256(content).hexdigest()
 
 
 def _check_loader(loader: Batches) -> None:

@@ -38,7 +38,7 @@ def test_zero_is_a_seed():
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.0, "1", None, True])
 def test_wrong_seed_is_refused_and_changes_nothing(seed):
     before = torch.get_rng_state()
-    with pytest.raises(ValueError, match=r"it must be a whole number from 0 to 2\*\*32 - 1") as error:
+    with pytest.raises(ValueError, match=r"it must be a whole number from 0 to 4294967295") as error:
         labkit.set_seed(seed)
     assert f"seed is {seed!r}" in str(error.value)
     assert torch.equal(torch.get_rng_state(), before)

@@ -24,8 +24,9 @@ from labkit import runtime
 from labkit.cnn import CNN
 from labkit.smaller.sparse_file import pack_sparse
 from labkit.sparsity import clone, effective_weight, prunable_layers
-from labkit.training import in_mode
+from labkit.training import device_of, in_mode
 
+Networks = Mapping[str, Callable[[torch.Tensor], object]]
 TURN = 6  # calls of one network before the next one's turn; the first refills the caches and is not counted
 
 
@@ -131,13 +132,10 @@ def multiply_adds(model: nn.Module, images: torch.Tensor | None = None) -> list[
     def note(name: str, layer: nn.Module, _: object, output: torch.Tensor) -> None:
         places[name] += output.numel() // len(effective_weight(layer))  # over all images: one for each output channel
 
-    hooks = [layer.register_forward_hook(partial(note, name)) for name, layer in layers.items()]
-    try:
-        with in_mode(model, training=False):
-            model(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with in_mode(model, training=False), ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.enter_context(layer.register_forward_hook(partial(note, name)))
+        model(images)
     rows = []
     for name, layer in layers.items():
         weight, each = effective_weight(layer), places[name] // len(images)
@@ -161,10 +159,7 @@ def multiply_adds_of(channels: Sequence[Any], input_shape: Sequence[int] = (1, 2
 
 
 def measure_latency(
-    networks: Mapping[str, Callable[[torch.Tensor], object]],
-    images: torch.Tensor,
-    threads: int = 1,
-    seconds: float = 0.3,
+    networks: Networks, images: torch.Tensor, threads: int = 1, seconds: float = 0.3
 ) -> dict[str, Latency]:
     """Time one batch through each network, taking turns, so that a busy moment of the machine strikes all alike.
 
@@ -187,41 +182,34 @@ def measure_latency(
     runtime.check_whole("threads", threads, 1)
     if not 0 < seconds < math.inf:
         raise ValueError(f"seconds is {seconds}; it must be a finite number > 0")
-    before = torch.get_num_threads()
-    try:
+    with ExitStack() as stack, torch.inference_mode():
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(threads)
-        with ExitStack() as stack, torch.inference_mode():
-            for network in networks.values():
-                if isinstance(network, nn.Module):
-                    stack.enter_context(in_mode(network, training=False))
-            taken = _in_turns(networks, images, seconds)
-    finally:
-        torch.set_num_threads(before)
+        for network in networks.values():
+            if isinstance(network, nn.Module):
+                stack.enter_context(in_mode(network, training=False))
+        taken = _in_turns(networks, images, seconds)
     found = {}
     for name, times in taken.items():
         low, median, high = (1000 * float(value) for value in np.percentile(times, [10, 50, 90]))
-        found[name] = Latency(_device(networks[name]).type, threads, len(images), median, low, high)
+        found[name] = Latency(device_of(networks[name]).type, threads, len(images), median, low, high)
     return found
 
 
-def _in_turns(
-    networks: Mapping[str, Callable[[torch.Tensor], object]], images: torch.Tensor, seconds: float
-) -> dict[str, list[float]]:
+def _in_turns(networks: Networks, images: torch.Tensor, seconds: float) -> dict[str, list[float]]:
     """Name -> seconds of each timed call."""
     # glibc gives back what is freed at the end of its heap, and asks the kernel for it again, page by page, until a
     # block of up to 32 MiB has once been freed: a dense CNN took 17 ms instead of 10. Measure what a long run sees.
     torch.empty(31 << 20, dtype=torch.uint8)
-    devices = {name: _device(network) for name, network in networks.items()}
-    batches = {name: images.to(device) for name, device in devices.items()}
+    batches = {name: images.to(device_of(network)) for name, network in networks.items()}
     for name, network in networks.items():
-        _seconds(network, batches[name], devices[name])
+        _seconds(network, batches[name])
     taken: dict[str, list[float]] = {name: [] for name in networks}
     order = random.Random(0)
     while min(map(len, taken.values())) < 5 or sum(map(sum, taken.values())) < seconds * len(taken):
         # In a new order each round: else the one after the slowest would always meet the end of a time slice.
         for name, network in order.sample(list(networks.items()), len(networks)):
-            turn = [_seconds(network, batches[name], devices[name]) for _ in range(TURN)]
-            taken[name] += turn[1:]
+            taken[name] += [_seconds(network, batches[name]) for _ in range(TURN)][1:]
     return taken
 
 
@@ -251,12 +239,11 @@ def ledgers(
     # First, since it refuses what has no layer.
     counted = {name: tuple(multiply_adds(model, example)) for name, model in models.items()}
     latencies: dict[str, dict[str, Latency]] = {name: {} for name in models}
-    devices = {"cpu", runtime.pick_device().type}
-    for device in sorted(devices):
+    for device in sorted({"cpu", runtime.pick_device().type}):
         copies = {name: clone(model).to(device).float() for name, model in models.items()}
         ways = {"CUDA": 1} if device == "cuda" else {"1 thread": 1, "all threads": runtime.cores()}
         for batch in (1, 64):
-            stack = example.repeat(-(-batch // len(example)), *[1] * (example.ndim - 1))[:batch].float()
+            stack = example[torch.arange(batch) % len(example)].float()
             stack = stack.to(memory_format=torch.channels_last) if stack.ndim == 4 else stack
             for way, threads in ways.items():
                 for name, latency in measure_latency(copies, stack, threads, seconds).items():
@@ -270,18 +257,14 @@ def ledger_table(found: Mapping[str, Ledger]) -> str:
     File sizes (1 KB = 1,000 bytes) carry ``≈``, since they move a little with the version of torch; times carry ``†``,
     and are shown for one thread (and CUDA). Columns have a fixed width, so that the table looks the same everywhere.
     """
-    if not isinstance(found, Mapping):
-        raise ValueError(f"ledgers are a {type(found).__name__}; give a dict from name to ledger")
+    if not isinstance(found, Mapping) or not found:
+        raise ValueError(f"ledgers are {found!r:.80}; give a dict from name to ledger, with at least one")
+    exact = {"parameters": "parameters", "nonzero weights": "nonzero"}
+    exact |= {"multiply-adds": "multiply_adds", "… zeros skipped": "effective"}
+    files = {"file": "raw_bytes", "file, gzip": "gzip_bytes", "sparse file": "sparse_bytes"}
     several = list(found.values())
-    if not several:
-        raise ValueError("no ledger to show; give at least one")
-    rows: list[list[str]] = [
-        ["parameters", *(f"{one.parameters:,}" for one in several)],
-        ["nonzero weights", *(f"{one.nonzero:,}" for one in several)],
-        ["multiply-adds", *(f"{one.multiply_adds:,}" for one in several)],
-        ["… zeros skipped", *(f"{one.effective:,}" for one in several)],
-    ]
-    for name, key in (("file", "raw_bytes"), ("file, gzip", "gzip_bytes"), ("sparse file", "sparse_bytes")):
+    rows = [[name, *(f"{getattr(one, key):,}" for one in several)] for name, key in exact.items()]
+    for name, key in files.items():
         rows.append([f"{name} [KB]", *(f"≈{getattr(one, key) / 1000:7.1f}" for one in several)])
     for way in (way for way in several[0].latencies if "all threads" not in way):
         rows.append([f"{way} [ms]", *(f"†{_two_digits(one.latencies[way].median):>8}" for one in several)])
@@ -290,8 +273,7 @@ def ledger_table(found: Mapping[str, Ledger]) -> str:
 
 def _two_digits(number: float) -> str:
     """Rounded to two significant digits, whole above 10: more would be noise."""
-    exponent = int(f"{number:.1e}".partition("e")[2])
-    return f"{number:.{max(0, 1 - exponent)}f}"
+    return f"{number:#.2g}" if number < 9.95 else f"{number:.0f}"
 
 
 def _ledger(model: nn.Module, counted: tuple[LayerCost, ...], latencies: Mapping[str, Latency]) -> Ledger:
@@ -312,14 +294,9 @@ def _example(model: nn.Module, images: torch.Tensor | None) -> torch.Tensor:
     return images.to(next(model.parameters(), images))  # its device and precision
 
 
-def _device(network: Any) -> torch.device:
-    parameters = network.parameters() if isinstance(network, nn.Module) else ()
-    return next((parameter.device for parameter in parameters), torch.device("cpu"))
-
-
-def _seconds(network: Callable[[torch.Tensor], object], images: torch.Tensor, device: torch.device) -> float:
+def _seconds(network: Callable[[torch.Tensor], object], images: torch.Tensor) -> float:
     start = time.perf_counter()
     network(images)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
     return time.perf_counter() - start

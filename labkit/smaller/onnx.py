@@ -9,8 +9,10 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,9 @@ import torch
 from torch import nn
 
 from labkit import runtime
-from labkit.cnn import CNN
-from labkit.sparsity import bake_masks, check_finite, clone
+from labkit.cnn import CNN, check_images
+from labkit.smaller.shrink import check_chain
+from labkit.sparsity import bake_masks, clone
 
 PARITY = 1e-4  # largest difference of logits, of their largest size where that is more than 1
 
@@ -53,10 +56,11 @@ class OnnxNetwork(nn.Module):
         Raises:
             ValueError: images of another shape.
         """
-        if tuple(images.shape[1:]) != self.input_shape:
-            raise ValueError(f"images are {tuple(images.shape)}; {self.path.name} takes (batch, *{self.input_shape})")
-        numbers = images.detach().cpu().float().contiguous().numpy()
-        return torch.from_numpy(self._session().run(None, {self._input: numbers})[0])
+        return torch.from_numpy(self._session().run(None, self._inputs(images))[0])
+
+    def _inputs(self, images: torch.Tensor) -> dict[str, np.ndarray]:
+        check_images(images, self.input_shape, self.path.name)
+        return {self._input: images.detach().cpu().float().contiguous().numpy()}
 
     def _session(self) -> Any:
         threads = torch.get_num_threads()
@@ -88,25 +92,14 @@ def export_onnx(model: CNN, path: str | Path) -> Path:
         ValueError: not a ``labkit.CNN``, weights that are not finite, or onnxruntime computes something else.
         OSError: the folder cannot be written; an older file stays as it was.
     """
-    onnx = needed("onnx")
-    needed("onnxscript")
-    needed("onnxruntime")
-    if type(model) is not CNN:
-        raise ValueError(f"the model is a {type(model).__name__}; it must be a plain labkit.CNN")
-    check_finite(model)
+    onnx, *_ = map(needed, ("onnx", "onnxscript", "onnxruntime"))
+    check_chain(model)
     baked = bake_masks(model).cpu().float().eval()
     images = torch.rand(64, *model.input_shape, generator=torch.Generator().manual_seed(0))
+    names: Any = {"input_names": ["images"], "output_names": ["logits"], "dynamic_shapes": ({0: "batch"},)}
     with runtime.written_whole(Path(path)) as temporary:
         with _quiet():
-            program: Any = torch.onnx.export(
-                baked,
-                (images[:2],),
-                dynamo=True,
-                dynamic_shapes=({0: "batch"},),
-                input_names=["images"],
-                output_names=["logits"],
-                verbose=False,
-            )
+            program: Any = torch.onnx.export(baked, (images[:2],), dynamo=True, **names)
         graph = program.model_proto
         # What the exporter notes about its own work: folders of this machine, and a third of a small file.
         for part in (graph, graph.graph, *graph.graph.node, *graph.graph.input, *graph.graph.output):
@@ -114,40 +107,32 @@ def export_onnx(model: CNN, path: str | Path) -> Path:
         del graph.graph.value_info[:]
         onnx.checker.check_model(graph)
         temporary.write_bytes(graph.SerializeToString(deterministic=True))
-        try:
-            check_parity(baked, OnnxNetwork(temporary), [(images, None)])
-        except ValueError as error:
-            problem = str(error).partition(": ")[2]
-            raise ValueError(f"onnxruntime does not compute the same as this network: {problem}") from None
+        check_parity(baked, OnnxNetwork(temporary), [(images, None)])
     return Path(path)
 
 
 @torch.no_grad()
-def check_parity(model: nn.Module, network: OnnxNetwork, batches: Iterable[tuple[torch.Tensor, Any]]) -> float:
+def check_parity(model: nn.Module, network: OnnxNetwork, batches: Iterable[tuple[torch.Tensor, object]]) -> float:
     """Largest difference between the logits of a network and those of its ONNX file, over all batches.
 
     Raises:
         ValueError: no images; or the file is of another network: it takes other images, gives other classes, or its
             logits differ by more than 1e-4 (of the largest logit, where that is more than 1).
     """
-    worst, seen = 0.0, 0
+    differences = []
     copy = clone(model).cpu().float().eval()  # a GPU may multiply with fewer digits
-    for X, _ in batches:
-        if not len(X):
-            continue
-        seen += len(X)
+    for X in (X for X, _ in batches if len(X)):
         ours, theirs = copy(X.cpu().float()), network(X)
+        problem = f"{network.path.name} computes something else than this network: logits"
         if ours.shape != theirs.shape:
-            shapes = f"{tuple(theirs.shape)}, this network {tuple(ours.shape)}"
-            raise ValueError(f"{network.path.name} is of another network: it gives logits {shapes}")
+            raise ValueError(f"{problem} are {tuple(theirs.shape)} instead of {tuple(ours.shape)}")
         difference, allowed = float((ours - theirs).abs().max()), PARITY * max(1.0, float(ours.abs().max()))
         if not difference <= allowed:
-            problem = f"logits differ by {difference:.2g}, more than {allowed:.2g}"
-            raise ValueError(f"{network.path.name} is of another network: {problem}")
-        worst = max(worst, difference)
-    if not seen:
+            raise ValueError(f"{problem} differ by {difference:.2g}, more than {allowed:.2g}")
+        differences.append(difference)
+    if not differences:
         raise ValueError("there are no images to compare on; give at least one batch")
-    return worst
+    return max(differences)
 
 
 def quantize_onnx(
@@ -178,28 +163,12 @@ def quantize_onnx(
     rows = [X for X, _ in batches if len(X)]
     if not rows:
         raise ValueError("there are no images to calibrate on; give a loader of some hundred training images")
-    for X in rows:
-        if tuple(X.shape[1:]) != source.input_shape:
-            raise ValueError(f"images are {tuple(X.shape)}; {source.path.name} takes (batch, *{source.input_shape})")
-    feed = iter([{source._input: X.cpu().float().contiguous().numpy()} for X in rows])
-
-    class Calibration(tools.CalibrationDataReader):  # type: ignore[name-defined]
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(feed, None)
-
+    feed = SimpleNamespace(get_next=partial(next, iter([source._inputs(X) for X in rows]), None))
     with runtime.written_whole(Path(quantized)) as temporary, tempfile.TemporaryDirectory() as scratch, _quiet():
         prepared = Path(scratch) / "prepared.onnx"
-        tools.shape_inference.quant_pre_process(str(source.path), str(prepared), skip_symbolic_shape=True)
-        tools.quantize_static(
-            str(prepared),
-            str(temporary),
-            Calibration(),
-            quant_format=tools.QuantFormat.QDQ,
-            activation_type=tools.QuantType.QUInt8,
-            weight_type=tools.QuantType.QInt8,
-            per_channel=True,
-            reduce_range=True,
-        )
+        tools.shape_inference.quant_pre_process(source.path, prepared, skip_symbolic_shape=True)
+        unsigned = tools.QuantType.QUInt8  # weights are signed by default
+        tools.quantize_static(prepared, temporary, feed, per_channel=True, reduce_range=True, activation_type=unsigned)
     return Path(quantized)
 
 
@@ -216,11 +185,8 @@ def needed(name: str) -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the advice of exporters to themselves: it is about their own parts, and errors are raised."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # onnxscript 0.6 prints what it has rewritten
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    # onnxscript 0.6 prints what it has rewritten.
+    with ExitStack() as stack, warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.WARNING)
+        yield

@@ -31,7 +31,7 @@ def dead_channels(model: CNN) -> dict[str, list[int]]:
     Raises:
         ValueError: not a ``labkit.CNN``, or weights that are not finite.
     """
-    return {conv: _numbers(dead) for conv, _, dead, _ in _channels(model)}
+    return {conv: dead.nonzero().flatten().tolist() for conv, _, dead, _ in _channels(model)}
 
 
 @torch.no_grad()
@@ -53,9 +53,10 @@ def silence_channels(model: CNN) -> dict[str, list[int]]:
     # One layer at a time: what is silenced here may leave channels of the next layer without input.
     for conv, batch, dead, empty in _channels(model):
         chosen = empty & ~dead
-        for layer, name in ((conv, "bias"), (batch, "weight"), (batch, "bias")):
-            _parameter(getattr(model, layer), name)[chosen] = 0
-        silenced[conv] = _numbers(chosen)
+        for name, parameter in model.named_parameters():
+            if name.removesuffix("_orig") in (f"{conv}.bias", f"{batch}.weight", f"{batch}.bias"):
+                parameter[chosen] = 0
+        silenced[conv] = chosen.nonzero().flatten().tolist()
     refresh_weights(model)
     return silenced
 
@@ -74,22 +75,21 @@ def remove_dead_channels(model: CNN) -> CNN:
             left; or weights that are not finite.
     """
     kept = _kept_channels(model)
-    baked, state, inputs = bake_masks(model), {}, torch.arange(model.input_shape[0], device=kept["conv1"].device)
+    baked = bake_masks(model)
+    state, inputs = baked.state_dict(), torch.arange(model.input_shape[0], device=kept["conv1"].device)
     for conv, batch in PAIRS:
-        for key, tensor in getattr(baked, conv).state_dict().items():
-            state[f"{conv}.{key}"] = tensor[kept[conv]][:, inputs] if key == "weight" else tensor[kept[conv]]
-        for key, tensor in getattr(baked, batch).state_dict().items():
-            state[f"{batch}.{key}"] = tensor[kept[conv]] if tensor.ndim else tensor.clone()
+        for key, tensor in state.items():
+            if key.startswith((conv, batch)) and tensor.ndim:
+                state[key] = tensor[kept[conv]]
+        state[f"{conv}.weight"] = state[f"{conv}.weight"][:, inputs]
         inputs = kept[conv]
     # Inputs of fc are ordered by pixel, then by channel: (classes, pixels, channels).
-    weight = baked.fc.weight.unflatten(1, (-1, model.channels[-1]))[:, :, inputs]
-    state |= {"fc.weight": weight.flatten(1), "fc.bias": baked.fc.bias.clone()}
+    state["fc.weight"] = state["fc.weight"].unflatten(1, (-1, model.channels[-1]))[:, :, inputs].flatten(1)
     with torch.device("meta"):  # no memory, and no draws from the random numbers that training uses
         small = CNN(model.input_shape, model.num_of_cls, [len(kept[conv]) for conv, _ in PAIRS])
     small.load_state_dict(state, assign=True)
-    trainable = {name: parameter.requires_grad for name, parameter in baked.named_parameters()}
     for name, parameter in small.named_parameters():
-        parameter.requires_grad_(trainable[name])
+        parameter.requires_grad_(baked.get_parameter(name).requires_grad)
     for name, layer in small.named_modules():
         layer.training = model.get_submodule(name).training
     return small
@@ -114,7 +114,6 @@ def _kept_channels(model: CNN) -> dict[str, torch.Tensor]:
 def _channels(model: nn.Module) -> Iterator[tuple[str, str, torch.Tensor, torch.Tensor]]:
     """(convolution, its batch norm, which channels are dead (K,), which have no weights on living inputs (K,))."""
     check_chain(model)
-    check_finite(model)
     living: torch.Tensor | None = None
     for conv, batch in PAIRS:
         weight = effective_weight(getattr(model, conv))
@@ -125,45 +124,27 @@ def _channels(model: nn.Module) -> Iterator[tuple[str, str, torch.Tensor, torch.
 
 
 def _is_dead(batch: nn.Module) -> torch.Tensor:
-    return (_effective(batch, "weight") == 0) & (_effective(batch, "bias") <= 0)
+    return (effective_weight(batch) == 0) & (effective_weight(batch, "bias") <= 0)
 
 
 def _constant(model: CNN, conv: str) -> torch.Tensor:
     """What channels without weights put out in evaluation, after BatchNorm and relu: (K,)."""
     batch = getattr(model, dict(PAIRS)[conv])
-    normal = (_effective(getattr(model, conv), "bias") - batch.running_mean) / (batch.running_var + batch.eps).sqrt()
-    return (_effective(batch, "weight") * normal + _effective(batch, "bias")).relu()
-
-
-def _parameter(layer: nn.Module, name: str) -> torch.Tensor:
-    """The parameter itself, also where it is pruned."""
-    parameters = dict(layer.named_parameters())
-    return parameters.get(f"{name}_orig", parameters.get(name))  # type: ignore[return-value]
-
-
-def _effective(layer: nn.Module, name: str) -> torch.Tensor:
-    mask = dict(layer.named_buffers()).get(f"{name}_mask")
-    return _parameter(layer, name).detach() * (1 if mask is None else mask)
-
-
-def _numbers(chosen: torch.Tensor) -> list[int]:
-    return chosen.nonzero().flatten().tolist()
+    centred = effective_weight(getattr(model, conv), "bias") - batch.running_mean
+    scale = effective_weight(batch) / (batch.running_var + batch.eps).sqrt()
+    return (scale * centred + effective_weight(batch, "bias")).relu()
 
 
 def check_chain(model: nn.Module) -> None:
-    """Refuse whatever is not the chain of layers that the cutting is right for."""
-    if not isinstance(model, nn.Module):
+    """Refuse whatever is not the chain of layers that the cutting is right for, or has weights that are not finite."""
+    if type(model) is not CNN:
         raise ValueError(f"the model is a {type(model).__name__}; {SUPPORTED}")
     with torch.device("meta"):
-        chain = CNN(model.input_shape, model.num_of_cls, model.channels) if isinstance(model, CNN) else CNN()
-    known = {name: str(layer) for name, layer in chain.named_modules() if name}
-    missing = [name for name in known if isinstance(model, CNN) and name not in dict(model.named_modules())]
-    if missing:
-        raise ValueError(f"{missing[0]} is missing from the model; {SUPPORTED}")
-    for name, layer in model.named_modules():
-        # The text of a layer shows its kind, sizes, stride, padding and eps. Of another class sizes do not matter here.
-        if name and (name not in known or (isinstance(model, CNN) and str(layer) != known[name])):
-            wanted = f"; it must be {known[name]}" if name in known else ""
-            raise ValueError(f"{name} is {str(layer).splitlines()[0]}{wanted}; {SUPPORTED}")
-    if type(model) is not CNN:
-        raise ValueError(f"the model is a {type(model).__name__}, which may join its channels otherwise; {SUPPORTED}")
+        chain = CNN(model.input_shape, model.num_of_cls, model.channels)
+    # The text of a layer shows its kind, sizes, stride, padding and eps.
+    known, given = ({name: str(part).partition("\n")[0] for name, part in x.named_modules()} for x in (chain, model))
+    for name in known | given:
+        if given.get(name) != known.get(name):
+            words = f"{given.get(name, 'missing')}; it must be {known.get(name, 'left out')}"
+            raise ValueError(f"{name} is {words}; {SUPPORTED}")
+    check_finite(model)

@@ -9,6 +9,7 @@ compression"). All other numbers are stored in 16 bits, or in 32 where one is be
 Nothing in such a file is code, and no more is unpacked than the network that it announces can need.
 """
 
+import io
 import lzma
 import struct
 import zlib
@@ -21,7 +22,7 @@ from torch import nn
 from labkit import runtime
 from labkit.cnn import CNN
 from labkit.smaller.shrink import check_chain
-from labkit.sparsity import bake_masks, prunable_layers
+from labkit.sparsity import bake_masks, check_finite, prunable_layers
 
 SIGNATURE = b"LKS1"
 SIZES = struct.Struct("<8I")  # colours, height, width, classes, three channels, bits
@@ -46,8 +47,6 @@ def save_sparse(model: CNN, path: str | Path, bits: int = 8) -> Path:
         ValueError: not a ``labkit.CNN``, bits out of range, or weights that are not finite.
         OSError: the folder cannot be written; an older file stays as it was.
     """
-    if type(model) is not CNN:
-        raise ValueError(f"the model is a {type(model).__name__}; a sparse file holds a plain labkit.CNN")
     check_chain(model)
     return runtime.write_file(Path(path), pack_sparse(model, bits))
 
@@ -72,7 +71,7 @@ def load_sparse(path: str | Path) -> CNN:
         raise ValueError(f"{path} is damaged or truncated: its checksum is wrong")
     try:
         return _unpacked(content[8:])
-    except (lzma.LZMAError, struct.error, ValueError) as error:
+    except (lzma.LZMAError, struct.error, ValueError, EOFError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
@@ -81,16 +80,16 @@ def pack_sparse(model: nn.Module, bits: int = 8) -> bytes:
     runtime.check_whole("bits", bits, 2, 8)
     sizes = (*model.input_shape, model.num_of_cls, *model.channels) if isinstance(model, CNN) else (0,) * 7
     parts = [SIZES.pack(*sizes, bits)]
-    baked = bake_masks(model)
+    baked = bake_masks(model).cpu().float()
+    check_finite(baked)
     weights = {f"{name}.weight" for name in prunable_layers(baked)}
     for key, tensor in sorted(baked.state_dict().items()):  # by name: baking moves weights behind biases
-        values = tensor.detach().cpu().float().double().numpy()
-        if not np.isfinite(values).all():
-            raise ValueError(f"{key} has {int((~np.isfinite(values)).sum())} values that are NaN or infinite")
+        values = tensor.double().numpy()
         if key in weights:
             parts.append(_packed_weight(values.reshape(len(values), -1), bits))
         elif not key.endswith("num_batches_tracked"):
-            parts.append(_packed_numbers(values.ravel()))
+            small = np.abs(values).max(initial=0) <= np.finfo(np.float16).max  # the first byte says so
+            parts.append(bytes([2 if small else 4]) + values.astype(np.float16 if small else np.float32).tobytes())
     packed = lzma.compress(b"".join(parts), format=lzma.FORMAT_RAW, filters=FILTERS)
     return SIGNATURE + struct.pack("<I", zlib.crc32(packed)) + packed
 
@@ -110,16 +109,10 @@ def _packed_weight(rows: np.ndarray, bits: int) -> bytes:
     return scales.tobytes() + struct.pack("<I", len(places)) + places.tobytes() + whole[where].tobytes()
 
 
-def _packed_numbers(values: np.ndarray) -> bytes:
-    """16-bit numbers, or 32-bit ones where one is too large; the first byte says which."""
-    small = np.abs(values).max(initial=0) <= np.finfo(np.float16).max
-    return bytes([2 if small else 4]) + values.astype(np.float16 if small else np.float32).tobytes()
-
-
 def _unpacked(packed: bytes) -> CNN:
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS)
     # The first bytes give the size of the network, and so how much there can be to unpack.
-    start = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS).decompress(packed, max_length=SIZES.size)
-    *sizes, bits = SIZES.unpack(start)
+    *sizes, bits = SIZES.unpack(unpacker.decompress(packed, max_length=SIZES.size))
     if not 2 <= bits <= 8 or max(sizes) > 65_535:
         raise ValueError(f"its sizes are {sizes} with {bits} bits")
     with torch.device("meta"):
@@ -127,40 +120,36 @@ def _unpacked(packed: bytes) -> CNN:
     count = sum(tensor.numel() for tensor in model.state_dict().values())
     if count > MOST_PARAMETERS:
         raise ValueError(f"its network has {count:,} numbers; at most {MOST_PARAMETERS:,} are read")
-    unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS)
-    content = _Reader(unpacker.decompress(packed, max_length=SIZES.size + 8 * count + 64))
-    content.take(SIZES.size)
+    content = io.BytesIO(unpacker.decompress(b"", max_length=8 * count + 64))
     weights = {f"{name}.weight" for name in prunable_layers(model)}
     state = {}
     for key, tensor in sorted(model.state_dict().items()):
         if key in weights:
             values = _unpacked_weight(content, len(tensor), tensor[0].numel(), 2 ** (bits - 1) - 1)
         elif key.endswith("num_batches_tracked"):
-            state[key] = torch.tensor(0)
-            continue
+            values = np.array(0)
         else:
-            kind = content.take(1)[0]
-            if kind not in (2, 4):
-                raise ValueError(f"{key} has numbers of {kind} bytes")
-            values = content.numbers(np.float16 if kind == 2 else np.float32, tensor.numel()).astype(np.float32)
-        if not np.isfinite(values).all():
-            raise ValueError(f"{key} has values that are NaN or infinite")
+            size = _read(content, np.uint8, 1)[0]
+            if size not in (2, 4):
+                raise ValueError(f"{key} has numbers of {size} bytes")
+            values = _read(content, np.float16 if size == 2 else np.float32, tensor.numel()).astype(np.float32)
         state[key] = torch.from_numpy(values).view(tensor.shape)
-    if content.left() or not unpacker.eof or unpacker.unused_data:
+    if content.read(1) or not unpacker.eof or unpacker.unused_data:
         raise ValueError("it does not end where its network does")
+    check_finite(state)
     model.load_state_dict(state, assign=True)
     return model.eval()
 
 
-def _unpacked_weight(content: "_Reader", rows: int, each: int, most: int) -> np.ndarray:
-    scales = content.numbers(np.float32, rows)
-    count = int(content.numbers(np.uint32, 1)[0])
+def _unpacked_weight(content: io.BytesIO, rows: int, each: int, most: int) -> np.ndarray:
+    scales = _read(content, np.float32, rows)
+    count = int(_read(content, np.uint32, 1)[0])
     if count > rows * each:
         raise ValueError(f"a layer of {rows * each} weights has {count} places")
-    places = content.numbers(np.uint8, count).astype(np.int64)
+    places = _read(content, np.uint8, count).astype(np.int64)
     is_weight = places != 255
     where = (places + is_weight).cumsum()[is_weight] - 1
-    whole = content.numbers(np.int8, len(where)).astype(np.float32)
+    whole = _read(content, np.int8, len(where)).astype(np.float32)
     if len(where) and where[-1] >= rows * each:
         raise ValueError(f"a weight is at place {where[-1]} of {rows * each}")
     if (np.abs(whole) > most).any():
@@ -171,20 +160,6 @@ def _unpacked_weight(content: "_Reader", rows: int, each: int, most: int) -> np.
         return values.reshape(rows, each) * scales[:, None]
 
 
-class _Reader:
-    """Bytes, taken from the front."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content, self.place = content, 0
-
-    def left(self) -> int:
-        return len(self.content) - self.place
-
-    def take(self, count: int) -> bytes:
-        if count > self.left():
-            raise ValueError(f"it ends {count - self.left()} bytes too early")
-        self.place += count
-        return self.content[self.place - count : self.place]
-
-    def numbers(self, kind: type[np.generic], count: int) -> np.ndarray:
-        return np.frombuffer(self.take(int(count) * np.dtype(kind).itemsize), kind)
+def _read(content: io.BytesIO, kind: type[np.generic], count: int) -> np.ndarray:
+    """So many numbers, (count,); a ValueError if fewer are left."""
+    return np.frombuffer(content.read(count * np.dtype(kind).itemsize), kind, count)

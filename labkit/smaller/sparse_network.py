@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from labkit.cnn import CNN
+from labkit.cnn import CNN, check_images
 from labkit.smaller.onnx import needed
 from labkit.smaller.shrink import PAIRS, check_chain
-from labkit.sparsity import bake_masks, check_finite
+from labkit.sparsity import bake_masks
 
 # A plane of numbers in memory: where it begins, and where what is inside of its margin begins; how far it is from a row
 # to the next, and from a pixel to the next. Then what the layer that reads it computes: rows and columns of pixels;
@@ -65,9 +66,7 @@ class SparseNetwork(nn.Module):
         Raises:
             ValueError: images of another shape or precision, or not on the CPU.
         """
-        if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape:
-            sizes = ", ".join(map(str, self.input_shape))
-            raise ValueError(f"images have shape {tuple(images.shape)}; this network takes (batch, {sizes})")
+        check_images(images, self.input_shape, "this network")
         if images.dtype != torch.float32 or images.device.type != "cpu":
             raise ValueError(f"images are {images.dtype} on {images.device}; this network takes torch.float32 on cpu")
         pixels, logits = images.detach().contiguous(), torch.empty(len(images), self._classes)
@@ -79,8 +78,9 @@ class SparseNetwork(nn.Module):
 def compile_sparse(model: CNN) -> SparseNetwork:
     """Compile a network into loops over its nonzero weights: the fewer there are, the less time it takes.
 
-    The network may be masked, loaded from a sparse file, or dense. What is compiled is its evaluation mode, with its
-    weights as they are now, in float32. Logits agree to 1e-5 (of the largest logit, where that is more than 1).
+    The network may be masked, loaded from a sparse file, or dense, on any device. What is compiled is its evaluation
+    mode, with its weights as they are now, in float32, for the CPU. Logits agree to 1e-5 (of the largest logit, where
+    that is more than 1).
 
     The loops are the same for all networks. Numba compiles them in the first call on a machine, which took 2 seconds on
     a busy AMD EPYC, and keeps them beside the package, or in the folder that ``NUMBA_CACHE_DIR`` names. The first call
@@ -88,13 +88,9 @@ def compile_sparse(model: CNN) -> SparseNetwork:
 
     Raises:
         ImportError: numba is missing.
-        ValueError: not a ``labkit.CNN``, not on the CPU, or weights that are not finite.
+        ValueError: not a ``labkit.CNN``, or weights that are not finite.
     """
     check_chain(model)
-    device = next(model.parameters()).device
-    if device.type != "cpu":
-        raise ValueError(f"the model is on {device}; a network is compiled for the CPU: give model.cpu()")
-    check_finite(model)
     return SparseNetwork(model)
 
 
@@ -103,13 +99,11 @@ def _read_layers(model: CNN) -> Iterator[tuple[torch.Tensor, torch.Tensor, int, 
 
     BatchNorm is folded in. Channels that no nonzero weight of the next layer reads are left out.
     """
-    baked = bake_masks(model).double()
+    baked = bake_masks(model).cpu().double().eval()
     layers = []
     for (name, norm), step in zip(PAIRS, (2, 2, 1), strict=True):
-        layer, batch = getattr(baked, name), getattr(baked, norm)
-        scale = batch.weight / (batch.running_var + batch.eps).sqrt()
-        weight, bias = layer.weight * scale[:, None, None, None], (layer.bias - batch.running_mean) * scale + batch.bias
-        layers.append((weight.permute(0, 2, 3, 1), bias, step, layer.padding[0]))
+        layer = fuse_conv_bn_eval(getattr(baked, name), getattr(baked, norm))
+        layers.append((layer.weight.permute(0, 2, 3, 1), layer.bias, step, layer.padding[0]))
     # The linear layer is a convolution whose kernel is as large as the image.
     height, width = (size // 4 - 2 for size in model.input_shape[1:])
     layers.append((baked.fc.weight.unflatten(1, (height, width, -1)), baked.fc.bias, 1, 0))

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.utils import prune
 
 from labkit.cnn import CNN
-from labkit.metrics import AccuracyMetric
 from labkit.smaller.cost import multiply_adds_of
 from labkit.smaller.shrink import PAIRS, silence_channels
 from labkit.sparsity import clone, effective_weight
-from labkit.training import Batches, reestimate_batchnorm, test_one_epoch
+from labkit.training import Batches, device_of, evaluate, reestimate_batchnorm
 
 CONVOLUTIONS = tuple(conv for conv, _ in PAIRS)
 Curves = dict[str, list[dict[str, float]]]
@@ -44,7 +42,6 @@ def scan_sensitivity(
     """
     if not amounts or sorted(set(amounts)) != list(amounts) or not 0 < amounts[0] <= amounts[-1] < 1:
         raise ValueError(f"amounts are {amounts}; they must rise and lie between 0 and 1")
-    device = next(model.parameters()).device
     curves: Curves = {}
     for name in CONVOLUTIONS:
         count = len(effective_weight(getattr(model, name)))
@@ -52,8 +49,8 @@ def scan_sensitivity(
         for channels in sorted({count, *(max(1, round((1 - amount) * count)) for amount in amounts)}, reverse=True):
             pruned = with_channels(model, {name: channels})
             if tuning is not None:
-                reestimate_batchnorm(pruned, tuning, device)
-            loss, score = test_one_epoch(pruned, loader, nn.functional.cross_entropy, AccuracyMetric(), device)
+                reestimate_batchnorm(pruned, tuning, device_of(pruned))
+            loss, score = evaluate(pruned, loader)
             curves[name].append({"channels": channels, "accuracy": score, "loss": loss})
     return curves
 

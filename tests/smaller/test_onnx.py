@@ -175,7 +175,7 @@ def test_masks_are_baked_into_the_file(tmp_path):
 
 @pytest.mark.parametrize("model", [nn.Linear(2, 2), nn.Sequential(), None], ids=str)
 def test_what_is_no_cnn_is_not_exported(tmp_path, model):
-    with pytest.raises(ValueError, match=f"the model is a {type(model).__name__}; it must be a plain labkit.CNN"):
+    with pytest.raises(ValueError, match=f"the model is a {type(model).__name__}; supported is labkit.CNN"):
         labkit.export_onnx(model, tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -256,7 +256,7 @@ def test_images_of_any_layout_and_precision_are_taken(little):
 
 @pytest.mark.parametrize("shape", [(2, 1, 28, 27), (2, 3, 28, 28), (28, 28), (1, 28, 28), (784,), (2, 1, 1, 28, 28)])
 def test_images_of_another_shape_are_refused(little, shape):
-    with pytest.raises(ValueError, match=r"little.onnx takes \(batch, \*\(1, 28, 28\)\)"):
+    with pytest.raises(ValueError, match=r"little.onnx takes \(batch, 1, 28, 28\)"):
         labkit.OnnxNetwork(little[1])(torch.rand(shape))
 
 
@@ -280,9 +280,9 @@ def test_parity_is_the_largest_difference_of_all_batches(little):
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (seeded(seed=1), "is of another network: logits differ by"),
-        (seeded(classes=3), r"is of another network: it gives logits \(2, 10\), this network \(2, 3\)"),
-        (masked(), "is of another network: logits differ by"),
+        (seeded(seed=1), "computes something else than this network: logits differ by"),
+        (seeded(classes=3), r"logits are \(2, 10\) instead of \(2, 3\)"),
+        (masked(), "computes something else than this network: logits differ by"),
     ],
     ids=["weights", "classes", "masks"],
 )
@@ -451,9 +451,9 @@ def test_weights_are_whole_numbers_of_seven_bits_with_a_scale_for_each_channel(l
     ("batches", "words"),
     [
         ([], "no images to calibrate on; give a loader"),
-        ([(torch.rand(2, 1, 20, 20), None)], r"little.onnx takes \(batch, \*\(1, 28, 28\)\)"),
-        ([(torch.rand(2, 3, 28, 28), None)], r"images are \(2, 3, 28, 28\)"),
-        ([(torch.rand(2, 1, 28, 28), None), (torch.rand(2, 1, 20, 20), None)], r"images are \(2, 1, 20, 20\)"),
+        ([(torch.rand(2, 1, 20, 20), None)], r"little.onnx takes \(batch, 1, 28, 28\)"),
+        ([(torch.rand(2, 3, 28, 28), None)], r"images have shape \(2, 3, 28, 28\)"),
+        ([(torch.rand(2, 1, 28, 28), None), (torch.rand(2, 1, 20, 20), None)], r"images have shape \(2, 1, 20, 20\)"),
         ([(torch.rand(0, 1, 28, 28), None)], "images"),
     ],
     ids=["none", "size", "colours", "second batch", "empty batch"],

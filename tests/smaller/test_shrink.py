@@ -708,13 +708,14 @@ def sequential():
 
 
 OTHERS = [
-    (sequential, r"0 is Conv2d\(1, 4"),
-    (lambda: nn.Sequential(scrambled()), r"0 is CNN\("),
-    (lambda: nn.Linear(3, 2), "the model is a Linear, which may join its channels otherwise"),
+    (sequential, "the model is a Sequential"),
+    (lambda: nn.Sequential(scrambled()), "the model is a Sequential"),
+    (lambda: nn.Linear(3, 2), "the model is a Linear"),
     (nn.Sequential, "the model is a Sequential"),
-    (lambda: Residual(channels=(6, 6, 8)), "the model is a Residual, which may join its channels otherwise"),
+    (lambda: Residual(channels=(6, 6, 8)), "the model is a Residual"),
     (lambda: Renamed(channels=(4, 6, 8)), "the model is a Renamed"),
-    (Shortcut, r"shortcut is Conv2d\(4, 6, kernel_size=\(1, 1\)"),
+    (Shortcut, "the model is a Shortcut"),
+    (lambda: replaced("shortcut", nn.Conv2d(4, 6, 1)), r"shortcut is Conv2d\(4, 6.*; it must be left out"),
     (lambda: replaced("conv2", nn.Conv2d(4, 6, 3, padding=1, stride=2)), r"conv2 is .*stride=\(2, 2\).*; it must be "),
     (lambda: replaced("conv2", nn.Conv2d(4, 6, 3, padding=1, bias=False)), r"conv2 is .*bias=False"),
     (lambda: replaced("conv2", nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular")), "conv2 is .*circular"),

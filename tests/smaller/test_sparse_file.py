@@ -504,7 +504,7 @@ def test_images_that_are_too_small_are_refused(tmp_path, sizes):
 
 
 def test_sizes_alone_are_refused(tmp_path):
-    refuses(tmp_path / "net.lks", packed(struct.pack("<8I", *SIZES)), "ends .* bytes too early")
+    refuses(tmp_path / "net.lks", packed(struct.pack("<8I", *SIZES)), "is damaged")
     refuses(tmp_path / "net.lks", packed(b""), "is damaged")
     refuses(tmp_path / "net.lks", sealed(b""), "is damaged")
     refuses(tmp_path / "net.lks", packed(struct.pack("<8I", *([0] * 7), 8)), "is damaged")
@@ -599,14 +599,14 @@ def test_scales_that_are_not_finite_are_refused(tmp_path, scale, numbers):
 
 def test_scale_whose_weights_overflow_is_refused(tmp_path):
     part = weight_part([3e38], [0], [127])
-    refuses(tmp_path / "net.lks", tensors_of(smallest(), conv1__weight=part), r"conv1\.weight has values")
+    refuses(tmp_path / "net.lks", tensors_of(smallest(), conv1__weight=part), r"conv1\.weight has 1 values")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("kind", "code"), [(np.float16, 2), (np.float32, 4)])
 def test_other_numbers_that_are_not_finite_are_refused(tmp_path, value, kind, code):
     part = bytes([code]) + np.array([value], kind).tobytes()
-    refuses(tmp_path / "net.lks", tensors_of(smallest(), batch1__running_var=part), r"batch1\.running_var has values")
+    refuses(tmp_path / "net.lks", tensors_of(smallest(), batch1__running_var=part), r"batch1\.running_var has 1 values")
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 5, 255])
@@ -617,7 +617,7 @@ def test_numbers_of_another_length_are_refused(tmp_path, code):
 
 def test_more_places_than_there_are_bytes_are_refused(tmp_path):
     part = np.float32(1).tobytes() + struct.pack("<I", 2**32 - 1)
-    refuses(tmp_path / "net.lks", tensors_of(smallest(), fc__weight=part), "too early|is damaged")
+    refuses(tmp_path / "net.lks", tensors_of(smallest(), fc__weight=part), "is damaged")
 
 
 # Networks that are not saved
@@ -636,9 +636,7 @@ def test_network_with_numbers_that_are_not_finite_is_refused(tmp_path, key, valu
 
 @pytest.mark.parametrize("model", [nn.Linear(2, 2), nn.Sequential(nn.Conv2d(1, 1, 3)), None, "CNN"], ids=str)
 def test_what_is_no_cnn_is_refused(tmp_path, model):
-    with pytest.raises(
-        ValueError, match=f"the model is a {type(model).__name__}; a sparse file holds a plain labkit.CNN"
-    ):
+    with pytest.raises(ValueError, match=f"the model is a {type(model).__name__}; supported is labkit.CNN"):
         labkit.save_sparse(model, tmp_path / "net.lks")
     assert list(tmp_path.iterdir()) == []
 
