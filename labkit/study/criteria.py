@@ -75,14 +75,10 @@ def synflow(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, genera
     flow = bake_masks(model).double().eval()
     for layer in flow.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            layer.reset_running_stats()
             layer.reset_parameters()
     with torch.no_grad():
         for name, parameter in flow.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
-            else:
-                parameter.abs_()
+            parameter.copy_(torch.zeros_like(parameter) if name.endswith("bias") else parameter.abs())
     return _times_gradient(flow, flow(torch.ones_like(images[:1]).double()).sum())
 
 
@@ -100,11 +96,4 @@ def _times_gradient(model: nn.Module, value: torch.Tensor) -> Scores:
     return {name: (w * g).detach() for (name, w), g in zip(weights.items(), gradients, strict=True)}
 
 
-CRITERIA: dict[str, Criterion] = {
-    "random": random,
-    "magnitude": magnitude,
-    "lamp": lamp,
-    "gradient": gradient,
-    "snip": snip,
-    "synflow": synflow,
-}
+CRITERIA: dict[str, Criterion] = {f.__name__: f for f in (random, magnitude, lamp, gradient, snip, synflow)}

@@ -5,6 +5,7 @@ cosine (Loshchilov and Hutter 2017, "SGDR"), so that every network that is measu
 """
 
 import math
+from itertools import pairwise
 
 from labkit.study.points import ROUNDS, Point
 
@@ -13,13 +14,9 @@ GRADUAL_BEGIN, GRADUAL_END = 1 / 12, 2 / 3  # shares of all epochs between which
 
 def cycles(point: Point) -> list[range]:
     """The epochs of each cycle of the learning rate; together they are all epochs of the point."""
-    half = point.epochs // 2
-    starts = {
-        "oneshot": [0, half],
-        "rewind": [0, half],
-        "iterative": [point.epochs * number // (ROUNDS + 1) for number in range(ROUNDS + 1)],
-    }.get(point.schedule, [0])
-    return [range(*ends) for ends in zip(starts, [*starts[1:], point.epochs], strict=True)]
+    parts = {"oneshot": 2, "rewind": 2, "iterative": ROUNDS + 1}.get(point.schedule, 1)
+    ends = [point.epochs * number // parts for number in range(parts + 1)]
+    return [range(*both) for both in pairwise(ends)]
 
 
 def kept_weights(point: Point, epoch: int) -> int:

@@ -117,8 +117,8 @@ def test_value_that_is_not_allowed_is_named_with_the_rule(name, changed, value, 
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({**SMALL, "start": "16-32-48"}, "start is 16-32-48; the widths of the control 'small' follow from its target"),
-        ({"dataset": "FashionMNIST", "teacher": "dense"}, "dataset is FashionMNIST; .* teach MNIST only"),
+        ({**SMALL, "start": "16-32-48"}, "start is '16-32-48'; the widths of the control 'small' follow"),
+        ({"dataset": "FashionMNIST", "teacher": "dense"}, "dataset is 'FashionMNIST'; .* teach MNIST only"),
         ({"shift": 1, "augmented": 2}, "augmented is 2; images that are shifted or taught"),
         ({"teacher": "dense", "augmented": 2}, "augmented is 2; images that are shifted or taught"),
     ],
