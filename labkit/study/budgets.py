@@ -28,11 +28,15 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
         ValueError: scores and masks that do not fit, scores that are NaN, no whole number of weights to keep, more or
             fewer than there can be, or an unknown scope.
     """
-    _check_same_shapes(scores, masks)
+    # Scores of another shape would be spread over the mask, and a layer without scores would lose its mask.
+    for name in {**masks, **scores}:
+        score, mask = (tuple(part[name].shape) if name in part else "none" for part in (scores, masks))
+        if score != mask:
+            raise ValueError(f"{name} has scores {score} and mask {mask}; they must have the same layers and shapes")
     kept = _whole(kept)
-    for name, score in scores.items():
-        if score.isnan().any():
-            raise ValueError(f"{name} has {int(score.isnan().sum())} scores that are NaN; all must be numbers")
+    for name, numbers in scores.items():
+        if numbers.isnan().any():
+            raise ValueError(f"{name} has {int(numbers.isnan().sum())} scores that are NaN; all must be numbers")
     weights = sum(mask.numel() for mask in masks.values())
     if not len(masks) <= kept <= weights:
         raise ValueError(f"kept is {kept}; it must be from {len(masks)} (one weight per layer) to {weights:,} (all)")
@@ -71,24 +75,19 @@ def layer_budgets(shapes: Mapping[str, Sequence[int]], kept: int, scope: str) ->
     """
     kept = _whole(kept)
     sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
-    if scope == "local":
-        wishes = {name: float(size) for name, size in sizes.items()}
-    elif scope == "erk":
-        wishes = {name: float(sum(shape)) for name, shape in shapes.items()}
-    else:
+    if scope not in ("local", "erk"):
         raise ValueError(f"scope is {scope!r}; it must be 'local' or 'erk'")
+    wishes = {name: float(sum(shapes[name]) if scope == "erk" else size) for name, size in sizes.items()}
     if kept > sum(sizes.values()):
         raise ValueError(f"kept is {kept}; it must be at most {sum(sizes.values()):,} (all)")
     exact: dict[str, float] = {}
+    rest = float(kept)
     # What a full layer cannot take goes to the others, which may fill a further one.
-    while wishes:
-        rest = kept - sum(exact.values())
-        full = {name for name, wish in wishes.items() if rest * wish / sum(wishes.values()) >= sizes[name]}
-        if not full:
-            exact |= {name: rest * wish / sum(wishes.values()) for name, wish in wishes.items()}
-            break
+    while full := [name for name, wish in wishes.items() if rest * wish / sum(wishes.values()) >= sizes[name]]:
         exact |= {name: float(sizes[name]) for name in full}
         wishes = {name: wish for name, wish in wishes.items() if name not in full}
+        rest = kept - sum(exact.values())
+    exact |= {name: rest * wish / sum(wishes.values()) for name, wish in wishes.items()}
     budgets = {name: int(exact[name]) for name in sizes}
     # Whole numbers with the same sum: the largest remainders are rounded up.
     by_remainder = sorted(sizes, key=lambda name: budgets[name] - exact[name])
@@ -108,14 +107,6 @@ def _highest(scores: torch.Tensor, alive: torch.Tensor, count: int) -> torch.Ten
     # A stable sort breaks ties by place, on every machine alike.
     chosen[places[scores[places].argsort(descending=True, stable=True)[:count]]] = 1
     return chosen
-
-
-def _check_same_shapes(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor]) -> None:
-    # Scores of another shape would be spread over the mask, and a layer without scores would lose its mask.
-    for name in {**masks, **scores}:
-        score, mask = (tuple(part[name].shape) if name in part else "none" for part in (scores, masks))
-        if score != mask:
-            raise ValueError(f"{name} has scores {score} and mask {mask}; they must have the same layers and shapes")
 
 
 def _whole(kept: int) -> int:

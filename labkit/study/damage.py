@@ -78,19 +78,17 @@ def compare(probabilities: torch.Tensor, control: torch.Tensor, labels: torch.Te
         raise ValueError(f"probabilities, control and labels are {shapes}; {rule}")
     _check_probabilities("probabilities", probabilities)
     _check_probabilities("control", control)
-    _check_classes(labels, probabilities.shape[1])
+    classes, whole = probabilities.shape[1], not labels.is_floating_point() and labels.dtype != torch.bool
+    if not whole or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        found = f"{labels.dtype} from {labels.min()} to {labels.max()}"
+        raise ValueError(f"labels are {found}; they must be whole numbers from 0 to {classes - 1}")
     answers, before = probabilities.argmax(dim=1), control.argmax(dim=1)
     right, was_right = answers == labels, before == labels
+    by_class = tuple(float(right[labels == k].float().mean()) for k in range(classes))
+    changes = was_right & ~right, right & ~was_right, ~was_right & ~right & (answers != before)
+    broken, mended, other = (float(images.float().mean()) for images in changes)
     confidence, accuracy = float(probabilities.amax(dim=1).mean()), float(right.float().mean())
-    return Damage(
-        accuracy=accuracy,
-        by_class=tuple(float(right[labels == k].float().mean()) for k in range(probabilities.shape[1])),
-        broken=float((was_right & ~right).float().mean()),
-        mended=float((~was_right & right).float().mean()),
-        other=float((~was_right & ~right & (answers != before)).float().mean()),
-        confidence=confidence,
-        overconfidence=confidence - accuracy,
-    )
+    return Damage(accuracy, by_class, broken, mended, other, confidence, confidence - accuracy)
 
 
 def _check_probabilities(name: str, rows: torch.Tensor) -> None:
@@ -99,13 +97,6 @@ def _check_probabilities(name: str, rows: torch.Tensor) -> None:
     if not rows.is_floating_point() or not low >= 0 or not ((sums - 1).abs() <= SUM_ROUNDING).all():
         found = f"{rows.dtype} from {low:g} to {rows.max():g}, in rows that sum to {sums.min():g} to {sums.max():g}"
         raise ValueError(f"{name} are {found}; they must be floats in [0, 1], and each row must sum to 1")
-
-
-def _check_classes(labels: torch.Tensor, classes: int) -> None:
-    whole = not labels.is_floating_point() and labels.dtype != torch.bool
-    if not whole or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        found = f"{labels.dtype} from {labels.min()} to {labels.max()}"
-        raise ValueError(f"labels are {found}; they must be whole numbers from 0 to {classes - 1}")
 
 
 def add_noise(images: torch.Tensor, deviation: float, generator: torch.Generator) -> torch.Tensor:

@@ -115,18 +115,17 @@ class Point:
     @property
     def method(self) -> str:
         """How it is pruned, in one word without spaces: equal for the points of one curve."""
-        if self.criterion == "none":
-            name, usual = ("small", 0) if self.control == "small" else ("dense", self.epochs * 3 // 4)
-            if self.start != USUAL_START:  # not what pruned networks are compared with
-                name, usual = "narrow", 0
-        else:
-            name, usual = f"{self.criterion}-{self.scope}-{self.schedule}", 0
-            name += f"-to-{self.rewind}" if self.schedule == "rewind" else ""
-            name += "" if self.control == "none" else f"-{self.control}"
-        name += "" if self.start == USUAL_START else f"-from-{self.start}"
-        name += "" if self.teacher == "none" else "-taught"
+        narrow, taught = self.start != USUAL_START, self.teacher != "none"
+        # A narrow network is not what pruned networks are compared with.
+        dense = "small" if self.control == "small" else ("narrow" if narrow else "dense")
+        name = dense if self.criterion == "none" else f"{self.criterion}-{self.scope}-{self.schedule}"
+        usual = self.epochs * 3 // 4 if name == "dense" else 0
+        name += f"-to-{self.rewind}" if self.schedule == "rewind" else ""
+        name += f"-{self.control}" if self.control not in ("none", name) else ""
+        name += f"-from-{self.start}" if narrow else ""
+        name += "-taught" if taught else ""
         name += f"-shifted-{self.shift}" if self.shift else ""
-        plain = self.augmented == usual or self.shift or self.teacher != "none"
+        plain = self.augmented == usual or self.shift or taught
         return name if plain else f"{name}-augmented-{self.augmented}"
 
     @property

@@ -26,6 +26,8 @@ from labkit.study.records import Record, add_record, read_records, software_of
 from labkit.study.run import forget, refuse_quick_mode, run_point
 
 Outcome = tuple[Point, Record | str, bytes]  # the record, or what went wrong; the network's sparse file
+Outcomes = Generator[Outcome, None, None]
+Attempt = Callable[[Point, str, Path | None], Outcome]
 SECONDS_FOR_THE_SCHEDULER = 10
 WATCH = "end with parent"  # name of a worker's thread
 
@@ -77,9 +79,8 @@ def run_plan(
                 _check_before(waiting, [done[point] for point in points if point in done], path, device)
         failed: dict[Point, str] = {}
         left = set(waiting)
-        # Closed at once when something breaks here: its workers must not go on.
         outcomes = _outcomes(waiting, workers, scheduler, device, scratch)
-        with _stopped_in_words(path, waiting, left, scheduler), _closing(outcomes):
+        with _to_the_end(outcomes, path, len(waiting), left, scheduler):
             for point, outcome, network in outcomes:
                 if isinstance(outcome, Record):
                     _keep(path, outcome, network, networks)
@@ -99,21 +100,26 @@ def _keep(path: Path, record: Record, network: bytes, networks: Path | None) -> 
 
 
 @contextmanager
-def _stopped_in_words(path: Path, points: Sequence[Point], left: Collection[Point], scheduler: str) -> Iterator[None]:
+def _to_the_end(outcomes: Outcomes, path: Path, count: int, left: Collection[Point], scheduler: str) -> Iterator[None]:
     """What ends the whole run, with what is kept and how to go on."""
     from joblib.externals.loky.process_executor import TerminatedWorkerError  # slow to import
 
     try:
         yield
     except (TerminatedWorkerError, CancelledError, OSError) as error:
-        finished = len(points) - len(left)
-        kept = f"{finished} points finished and kept in {path}, {len(left)} left; run the same command to go on"
+        kept = (
+            f"{count - len(left)} points finished and kept in {path}, {len(left)} left; run the same command to go on"
+        )
         if not isinstance(error, OSError):
             cause = f"{scheduler} went away" if scheduler else "a worker died (was there memory enough?)"
             raise RuntimeError(f"{cause}: {kept} ({type(error).__name__})") from error
         if error.errno == errno.ENOSPC:
             raise OSError(f"the disk is full ({error.filename}): {kept} when there is room") from error
         raise
+    finally:  # at once when something breaks here: its workers must not go on
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # joblib's, that not all was waited for
+            outcomes.close()
 
 
 def _check_before(waiting: Sequence[Point], done: Sequence[Record], path: Path, device: str) -> None:
@@ -126,19 +132,7 @@ def _check_before(waiting: Sequence[Point], done: Sequence[Record], path: Path, 
         raise ValueError(f"{path} has records of {'; '.join(others)}, this is {ours}; give another file of records")
 
 
-@contextmanager
-def _closing(outcomes: Generator[Outcome, None, None]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # joblib's, that not all was waited for
-            outcomes.close()
-
-
-def _outcomes(
-    points: Sequence[Point], workers: int, scheduler: str, device: str, scratch: Path | None
-) -> Generator[Outcome, None, None]:
+def _outcomes(points: Sequence[Point], workers: int, scheduler: str, device: str, scratch: Path | None) -> Outcomes:
     """Outcomes as they come."""
     if points and scheduler:
         yield from _of_cluster(points, scheduler, device, scratch)
@@ -150,9 +144,7 @@ def _outcomes(
         yield from work(delayed(_as_child)(os.getpid(), attempt, point, device, scratch) for point in points)
 
 
-def _as_child(
-    parent: int, run: Callable[[Point, str, Path | None], Outcome], point: Point, device: str, scratch: Path | None
-) -> Outcome:
+def _as_child(parent: int, run: Attempt, point: Point, device: str, scratch: Path | None) -> Outcome:
     """Run a point in a worker of this machine, which leaves interrupts to its parent and ends with it."""
     if os.getpid() != parent and all(thread.name != WATCH for thread in threading.enumerate()):  # once in each process
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -184,9 +176,7 @@ def attempt(point: Point, device: str, scratch: Path | None) -> Outcome:
         torch.set_num_threads(threads)  # a single worker is the caller's own process
 
 
-def _of_cluster(
-    points: Sequence[Point], scheduler: str, device: str, scratch: Path | None
-) -> Generator[Outcome, None, None]:
+def _of_cluster(points: Sequence[Point], scheduler: str, device: str, scratch: Path | None) -> Outcomes:
     # Only who has a cluster needs this package. Not through joblib, which waits for ever for a task that was lost.
     try:
         from distributed import Client, as_completed, fire_and_forget
@@ -221,9 +211,7 @@ def _of_cluster(
                     fire_and_forget(client.submit(forget, point, scratch, workers=worker, priority=1, pure=False))
 
 
-def _and_where(
-    run: Callable[[Point, str, Path | None], Outcome], point: Point, device: str, scratch: Path | None
-) -> tuple[Outcome, str]:
+def _and_where(run: Attempt, point: Point, device: str, scratch: Path | None) -> tuple[Outcome, str]:
     """Run a point in a worker of a cluster, and say which one that was."""
     from distributed import get_worker
 

@@ -11,7 +11,6 @@ import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from labkit import runtime
 from labkit.cnn import CNN
 from labkit.data import Loader, loaders
-from labkit.metrics import AccuracyMetric
 from labkit.resume import RunState
 from labkit.smaller.cost import multiply_adds
 from labkit.smaller.sparse_file import load_sparse, save_sparse
@@ -33,7 +31,7 @@ from labkit.study.points import Point
 from labkit.study.records import PROTOCOL, Record
 from labkit.study.schedules import cycles, kept_weights, rate_factor
 from labkit.study.teacher import ShiftedLoader, TaughtAccuracy, ask_teacher, distillation_loss
-from labkit.training import LossFunction, accuracy, reestimate_batchnorm, train_one_epoch
+from labkit.training import accuracy, reestimate_batchnorm, train_one_epoch
 
 # One recipe for all criteria. Chosen on validation images with the dense network and with LAMP (data/README.md): the
 # others were not tuned for themselves.
@@ -91,8 +89,8 @@ def refuse_quick_mode() -> None:
 def forget(point: Point, scratch: Path | None) -> None:
     """Remove what ``run_point`` keeps of a point in a folder."""
     if scratch is not None:
-        path = _state_file(point, scratch)
-        for leftover in (path, *scratch.glob(f".{path.name}.*")):  # a process that was killed while it wrote
+        # The others are of a process that was killed while it wrote.
+        for leftover in (scratch / f"{point.name}.run", *scratch.glob(f".{point.name}.run.*")):
             leftover.unlink(missing_ok=True)
 
 
@@ -103,10 +101,16 @@ class _Run:
         self.point, self.device = point, device
         self.train_loader = training_images(point, scratch)
         settings = json.dumps([asdict(point), PROTOCOL, str(torch.__version__), runtime.hardware(device)])
-        self.state = RunState({"loader": self.train_loader}, settings, _state_file(point, scratch) if scratch else None)
+        self.state = RunState(
+            {"loader": self.train_loader}, settings, scratch / f"{point.name}.run" if scratch else None
+        )
         self.begin()
         try:
-            self.take_up(self.state.read())
+            if content := self.state.read():
+                self.epoch, self.seconds = content["epoch"], content["counts"]["seconds"]
+                self.rewound = content["counts"]["rewound"]
+                self.begin_cycle([cycle for cycle in cycles(point) if cycle.start < self.epoch][-1])
+                self.state.take_up(content)
         except Exception:  # damaged in any of many ways: the run starts again
             self.begin()
 
@@ -137,10 +141,7 @@ class _Run:
                 self.rewind()
             self.begin_cycle(cycles(self.point)[starts.index(epoch)])
         self.train_loader.augmented = epoch < self.point.augmented
-        loss_fn: LossFunction = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
-        metric = AccuracyMetric()
-        if self.point.teacher != "none":
-            loss_fn, metric = partial(distillation_loss, label_smoothing=LABEL_SMOOTHING), TaughtAccuracy()
+        loss_fn, metric = partial(distillation_loss, label_smoothing=LABEL_SMOOTHING), TaughtAccuracy()
         title = f"{self.point.name} {epoch + 1}/{self.point.epochs}"
         parts = (self.model, self.train_loader, loss_fn, metric, self.optimizer, 1, self.device, self.scheduler, title)
         train_one_epoch(*parts)
@@ -161,19 +162,6 @@ class _Run:
         """Keep the state after an epoch."""
         self.epoch = epoch
         self.state.keep(epoch, seconds=self.seconds, rewound=self.rewound)
-
-    def take_up(self, content: dict[str, Any] | None) -> None:
-        """Go on from a state that was kept, if there is one."""
-        if content is None:
-            return
-        counts = content["counts"]
-        self.epoch, self.seconds, self.rewound = content["epoch"], counts["seconds"], counts["rewound"]
-        self.begin_cycle([cycle for cycle in cycles(self.point) if cycle.start < self.epoch][-1])
-        self.state.take_up(content)
-
-
-def _state_file(point: Point, scratch: Path) -> Path:
-    return scratch / f"{point.name}.run"
 
 
 def training_images(point: Point, scratch: Path | None) -> Loader:
@@ -204,24 +192,14 @@ def prune_to(model: nn.Module, point: Point, kept: int, train_loader: Loader) ->
     left = sum(int(mask.sum()) for mask in masks.values())
     if kept >= left:
         return
-    few = _first(train_loader, SCORED_IMAGES)
-    images, labels = next(iter(Loader(few.images, few.labels, batch_size=SCORED_IMAGES)))
-    images, labels = images.to(_device(model)), labels.to(_device(model))
+    few = Loader(train_loader.images[:SCORED_IMAGES], train_loader.labels[:SCORED_IMAGES], SCORED_IMAGES)
+    images, labels = (part.to(next(model.parameters()).device) for part in next(iter(few)))
     steps = STEPS_OF_SYNFLOW if point.criterion == "synflow" and point.schedule == "before" else 1
     for step in range(1, steps + 1):
         scores = CRITERIA[point.criterion](model, images, labels, _dice(point, 2))
         masks = choose_masks(scores, masks, round(left * (kept / left) ** (step / steps)), point.scope)
         for name, layer in layers.items():
             layer.get_buffer("weight_mask").copy_(masks[name])
-
-
-def _first(train_loader: Loader, images: int) -> Loader:
-    """Plain training images, in order, for what should cost little."""
-    return train_loader.first(min(images, len(train_loader.labels)))
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
 
 
 def _seed(point: Point, use: int) -> int:
@@ -244,37 +222,30 @@ def _measured(point: Point, run: _Run, networks: Path | None) -> Record:
         model = load_sparse(save_sparse(run.model.to("cpu"), Path(folder) / "rounded.lks"))
         # A channel without weights has the variance 0, so that batch norm multiplies its constant by 300. In training
         # that was rounded to bfloat16; in float32 the running mean does not meet it, and the error can drown the rest.
-        reestimate_batchnorm(model, _first(run.train_loader, STATISTICS_IMAGES), torch.device("cpu"))
+        images, labels = run.train_loader.images, run.train_loader.labels
+        few = Loader(images[:STATISTICS_IMAGES], labels[:STATISTICS_IMAGES], BATCH)
+        reestimate_batchnorm(model, few, torch.device("cpu"))
         # Loaded from its file, a network is what others will get.
         path = save_sparse(model, Path(networks or folder) / f"{point.name}.lks")
         model, size = load_sparse(path), path.stat().st_size
-    report, costs = sparsity_report(model), multiply_adds(model)
-    return Record(
-        point,
-        nonzero=sum(row.weights - row.zeros for row in report),
-        macs=sum(cost.effective for cost in costs),
-        bytes=size,
-        val_accuracy=accuracy(model, validation_loader),
-        test_accuracy=accuracy(model, test_loader),
-        dead_layers=" ".join(row.name for row in report if row.zeros == row.weights),
-        dead_channels=sum(row.zero_channels for row in report),
-        hardware=runtime.hardware(run.device),
-        torch=str(torch.__version__),
-        seconds=round(run.seconds, 1),
-    )
+    costs, shares = multiply_adds(model), (accuracy(model, validation_loader), accuracy(model, test_loader))
+    nonzero, macs = sum(cost.nonzero for cost in costs), sum(cost.effective for cost in costs)
+    dead_layers = " ".join(cost.name for cost in costs if not cost.nonzero)
+    dead_channels = sum(row.zero_channels for row in sparsity_report(model))
+    hardware, version, seconds = runtime.hardware(run.device), str(torch.__version__), round(run.seconds, 1)
+    return Record(point, nonzero, macs, size, *shares, dead_layers, dead_channels, hardware, version, seconds)
 
 
 def seconds_of_an_epoch(device: str = "cpu", batches: int = 12) -> float:
     """How long one epoch takes on this machine, on one thread, from so many batches now: rough, for planning."""
     run = _Run(Point(), runtime.pick_device(device), None)
     threads, steps = torch.get_num_threads(), len(run.train_loader)
-    few = run.train_loader.first(BATCH * batches)
-    parts = (run.model, few, nn.CrossEntropyLoss(), AccuracyMetric(), run.optimizer, 1, run.device)
+    run.train_loader = run.train_loader.first(BATCH * batches)
     torch.set_num_threads(1)
     try:
-        train_one_epoch(*parts, title="timing")  # the first batches are slower
+        run.train(0)  # the first batches are slower
         start = time.perf_counter()
-        train_one_epoch(*parts, title="timing")
+        run.train(0)
         return (time.perf_counter() - start) * steps / batches
     finally:
         torch.set_num_threads(threads)

@@ -5,6 +5,7 @@ training image at each place, and its answers are kept.
 """
 
 from dataclasses import KW_ONLY, dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -40,7 +41,8 @@ class ShiftedLoader(Loader):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._edged = with_edges(self.images, self.shift)
+        # The window that begins in row r and column c shows images moved by shift - r pixels down, shift - c right.
+        self._edged = F.pad(self.images, (self.shift,) * 4)
 
     def _batch(self, chosen: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         places = torch.randint(2 * self.shift + 1, (2, len(chosen)), generator=generator)
@@ -50,14 +52,6 @@ class ShiftedLoader(Loader):
         if self.answers is not None:
             y = torch.cat([y.unsqueeze(1), self.answers[places[0], places[1], chosen]], dim=1)
         return X, y
-
-
-def with_edges(images: torch.Tensor, shift: int) -> torch.Tensor:
-    """Images (N, side, side) with black edges.
-
-    The window that begins in row r and column c shows them moved by shift - r pixels down and shift - c to the right.
-    """
-    return F.pad(images, (shift,) * 4)
 
 
 @torch.no_grad()
@@ -85,37 +79,42 @@ def ask_teacher(images: torch.Tensor, shift: int, folder: Path | None = None) ->
 
 def _answers(images: torch.Tensor, shift: int) -> torch.Tensor:
     networks = [load_sparse(path) for path in sorted((runtime.reference_dir() / "frontier").glob(TEACHERS))]
-    side, edged, places = images.shape[1], with_edges(images, shift), range(2 * shift + 1)
-    labels = torch.zeros(len(images), dtype=torch.long)
+    side, edged, labels = images.shape[1], F.pad(images, (shift,) * 4), torch.zeros(len(images), dtype=torch.long)
     answers = []
-    for row in places:
-        for column in places:
-            moved = Loader(edged[:, row : row + side, column : column + side], labels, batch_size=128)
-            with runtime.mixed_precision(torch.device("cpu")):
-                logits = [torch.stack([network(X) for network in networks]).float().mean(dim=0) for X, _ in moved]
-            answers.append(torch.cat(logits))
-    return torch.stack(answers).unflatten(0, (len(places), len(places)))
+    for row, column in product(range(2 * shift + 1), repeat=2):
+        moved = Loader(edged[:, row : row + side, column : column + side], labels, batch_size=128)
+        with runtime.mixed_precision(torch.device("cpu")):
+            logits = [torch.stack([network(X) for network in networks]).float().mean(dim=0) for X, _ in moved]
+        answers.append(torch.cat(logits))
+    return torch.stack(answers).unflatten(0, (2 * shift + 1, -1))
 
 
 def distillation_loss(logits: torch.Tensor, y: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Mean loss of a batch: cross entropy with the labels, and its like with the softened answers of the teacher.
+    """Mean loss of a batch: cross entropy with the labels, and its like with softened answers of a teacher, if any.
 
     The second part has the factor T², since its gradients shrink as 1 / T² (Hinton et al. 2015).
 
     Args:
         logits: (B, classes).
-        y: (B, 1 + classes), of a ``ShiftedLoader``.
+        y: (B,) labels, or (B, 1 + classes) of a ``ShiftedLoader`` with a teacher.
         label_smoothing: of the first part.
     """
-    hard = F.cross_entropy(logits, y[:, 0].long(), label_smoothing=label_smoothing)
+    hard = F.cross_entropy(logits, labels_of(y), label_smoothing=label_smoothing)
+    if y.ndim == 1:
+        return hard
     soft, says = (F.log_softmax(part.float() / TEMPERATURE, dim=1) for part in (logits, y[:, 1:]))
     apart = F.kl_div(soft, says, reduction="batchmean", log_target=True)
     return (1 - TEACHER_WEIGHT) * hard + TEACHER_WEIGHT * TEMPERATURE**2 * apart
 
 
 class TaughtAccuracy(AccuracyMetric):
-    """Accuracy on the batches of a ``ShiftedLoader``."""
+    """Accuracy with or without a teacher."""
 
     def __call__(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Share of right answers, from (B, classes) and (B, 1 + classes)."""
-        return super().__call__(logits, y[:, 0].long())
+        """Share of right answers, from (B, classes) and (B,) or (B, 1 + classes), as ``distillation_loss``."""
+        return super().__call__(logits, labels_of(y))
+
+
+def labels_of(y: torch.Tensor) -> torch.Tensor:
+    """Labels (B,) of a batch with or without the answers of a teacher."""
+    return y if y.ndim == 1 else y[:, 0].long()
