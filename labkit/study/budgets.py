@@ -8,6 +8,8 @@ from numbers import Integral
 
 import torch
 
+from labkit.study.points import require
+
 Masks = dict[str, torch.Tensor]
 
 
@@ -38,10 +40,9 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
         if numbers.isnan().any():
             raise ValueError(f"{name} has {int(numbers.isnan().sum())} scores that are NaN; all must be numbers")
     weights = sum(mask.numel() for mask in masks.values())
-    if not len(masks) <= kept <= weights:
-        raise ValueError(f"kept is {kept}; it must be from {len(masks)} (one weight per layer) to {weights:,} (all)")
-    if scope not in ("global", "local", "erk"):
-        raise ValueError(f"scope is {scope!r}; it must be 'global', 'local' or 'erk'")
+    rule = f"it must be from {len(masks)} (one weight per layer) to {weights:,} (all)"
+    require("kept", kept, len(masks) <= kept <= weights, rule)
+    require("scope", scope, scope in ("global", "local", "erk"), "it must be 'global', 'local' or 'erk'")
     # On the processor, where random numbers come from, too: a tie must not be resolved differently on a GPU.
     masks = {name: mask.cpu() for name, mask in masks.items()}
     ranked = {name: score.cpu().double().flatten() for name, score in scores.items()}
@@ -75,13 +76,10 @@ def layer_budgets(shapes: Mapping[str, Sequence[int]], kept: int, scope: str) ->
     """
     kept = _whole(kept)
     sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
-    if scope not in ("local", "erk"):
-        raise ValueError(f"scope is {scope!r}; it must be 'local' or 'erk'")
+    require("scope", scope, scope in ("local", "erk"), "it must be 'local' or 'erk'")
     wishes = {name: float(sum(shapes[name]) if scope == "erk" else size) for name, size in sizes.items()}
-    if kept > sum(sizes.values()):
-        raise ValueError(f"kept is {kept}; it must be at most {sum(sizes.values()):,} (all)")
-    exact: dict[str, float] = {}
-    rest = float(kept)
+    require("kept", kept, kept <= sum(sizes.values()), f"it must be at most {sum(sizes.values()):,} (all)")
+    exact, rest = dict[str, float](), float(kept)
     # What a full layer cannot take goes to the others, which may fill a further one.
     while full := [name for name, wish in wishes.items() if rest * wish / sum(wishes.values()) >= sizes[name]]:
         exact |= {name: float(sizes[name]) for name in full}
@@ -93,8 +91,7 @@ def layer_budgets(shapes: Mapping[str, Sequence[int]], kept: int, scope: str) ->
     by_remainder = sorted(sizes, key=lambda name: budgets[name] - exact[name])
     for name in by_remainder[: round(sum(exact.values())) - sum(budgets.values())]:
         budgets[name] += 1
-    empty = [name for name, budget in budgets.items() if budget < 1]
-    if empty:
+    if empty := [name for name, budget in budgets.items() if budget < 1]:
         raise ValueError(f"{kept} weights with the scope {scope!r} leave {', '.join(empty)} without any; keep more")
     return budgets
 
@@ -110,6 +107,5 @@ def _highest(scores: torch.Tensor, alive: torch.Tensor, count: int) -> torch.Ten
 
 
 def _whole(kept: int) -> int:
-    if isinstance(kept, bool) or not isinstance(kept, Integral):
-        raise ValueError(f"kept is {kept!r}; it must be a whole number")
+    require("kept", kept, isinstance(kept, Integral) and not isinstance(kept, bool), "it must be a whole number")
     return int(kept)  # of numpy, too

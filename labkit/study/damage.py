@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from labkit.data import Loader
+from labkit.study.points import require
 from labkit.training import in_mode
 
 ROUNDING = 1e-4  # how far images may leave [0, 1]: bilinear turns and shifts round
@@ -105,8 +106,7 @@ def add_noise(images: torch.Tensor, deviation: float, generator: torch.Generator
     Raises:
         ValueError: a deviation that is negative or not finite.
     """
-    if not 0 <= deviation < math.inf:
-        raise ValueError(f"deviation is {deviation}; it must be a finite number >= 0")
+    require("deviation", deviation, 0 <= deviation < math.inf, "it must be a finite number >= 0")
     return (images + deviation * torch.randn(images.shape, generator=generator)).clamp(0, 1)
 
 
@@ -116,8 +116,7 @@ def turn(images: torch.Tensor, degrees: float, generator: torch.Generator) -> to
     Raises:
         ValueError: degrees that are not finite.
     """
-    if not math.isfinite(degrees):
-        raise ValueError(f"degrees is {degrees}; it must be a finite number")
+    require("degrees", degrees, math.isfinite(degrees), "it must be a finite number")
     # Imported only here: torchvision takes longer than all of labkit.
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.functional import rotate
@@ -146,12 +145,9 @@ def under_stress(
     if not all(math.isfinite(level) for level in levels):
         raise ValueError(f"levels are {levels}; all must be finite numbers")
     images, labels = images_of(loader)
-    found: dict[str, list[float]] = {name: [] for name in models}
-    for level in levels:
-        disturbed = stress(images, level, torch.Generator().manual_seed(seed))
-        for name, model in models.items():
-            found[name].append(float((predict(model, disturbed).argmax(dim=1) == labels).float().mean()))
-    return found
+    disturbed = [stress(images, level, torch.Generator().manual_seed(seed)) for level in levels]
+    answers = {name: [predict(model, X).argmax(dim=1) for X in disturbed] for name, model in models.items()}
+    return {name: [float((found == labels).float().mean()) for found in rows] for name, rows in answers.items()}
 
 
 def images_of(loader: Loader) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,8 +26,18 @@ USUAL_START = "-".join(map(str, WIDTHS))
 START = r"[1-9]\d{0,2}(-[1-9]\d{0,2}){2}"
 MOST_SHIFT = 4  # pixels: the black edge of nearly all images
 ROUNDS = 3  # of the iterative schedule
-SORTS = {int: "a whole number", float: "a number", str: "a text"}
+SORTS = {int: "a whole number", float: "a number", str: "a text of at most 1,000 characters without carriage returns"}
 LEAST_EPOCHS = {"none": 1, "before": 1, "oneshot": 2, "iterative": ROUNDS + 1, "gradual": 2, "rewind": 2}
+
+
+def require(name: str, value: object, fits: bool, rule: str) -> None:
+    """Make sure that a value is as it must be.
+
+    Raises:
+        ValueError: it is not; the message has the name, the value and the rule.
+    """
+    if not fits:
+        raise ValueError(f"{name} is {value!r:.80}; {rule}")
 
 
 @dataclass(frozen=True)
@@ -71,10 +81,10 @@ class Point:
 
     def __post_init__(self) -> None:
         for name, known in KNOWN.items():
-            self._check(name, getattr(self, name) in known, f"it must be one of {', '.join(known)}")
+            require(name, getattr(self, name), getattr(self, name) in known, f"it must be one of {', '.join(known)}")
         fits = bool(re.fullmatch(START, str(self.start))) and _weights(*_widths(self.start)) <= WEIGHTS
         rule = f"three numbers of channels, such as {USUAL_START}, with at most {WEIGHTS:,} weights"
-        self._check("start", fits, f"it must be {rule}")
+        require("start", self.start, fits, f"it must be {rule}")
         weights = _weights(*_widths(self.start))
         self._check_whole("seed", 0, 2**32 - 1)
         self._check_whole("target", len(SHAPES), weights, " (one weight per layer, and all weights)")
@@ -85,27 +95,23 @@ class Point:
         self._check_whole("rewind", 0, latest, " (within the first half; 0 where nothing is rewound)")
         parts = self.criterion, self.scope, self.schedule
         if 0 < parts.count("none") < len(parts):
-            rule = "either all of them are 'none' or none is"
-            raise ValueError(f"criterion, scope and schedule are {', '.join(parts)}; {rule}")
+            raise ValueError(f"criterion, scope, schedule are {', '.join(parts)}; either all are 'none' or none is")
         fits = self.target == weights or not self.schedule == self.control == "none"
-        self._check("target", fits, f"a network that is not pruned keeps all {weights:,} weights")
+        require("target", self.target, fits, f"a network that is not pruned keeps all {weights:,} weights")
         needed = {"shuffled": "rewind", "reinitialised": "rewind", "small": "none"}.get(self.control, self.schedule)
-        self._check("schedule", self.schedule == needed, f"the control {self.control!r} needs {needed!r}")
+        require("schedule", self.schedule, self.schedule == needed, f"the control {self.control!r} needs {needed!r}")
         if self.control == "small":
             small_widths(self.target)
-            self._check("start", self.start == USUAL_START, "the widths of the control 'small' follow from its target")
+            require("start", self.start, self.start == USUAL_START, "its target gives the widths of a control 'small'")
         taught = self.teacher != "none"
-        self._check("dataset", self.dataset == "MNIST" or not taught, "the committed networks teach MNIST only")
+        require("dataset", self.dataset, self.dataset == "MNIST" or not taught, "committed networks teach MNIST only")
         fits = not self.augmented or not (self.shift or taught)
-        self._check("augmented", fits, "images that are shifted or taught are not augmented, too")
-
-    def _check(self, name: str, fits: bool, rule: str) -> None:
-        if not fits:
-            raise ValueError(f"{name} is {getattr(self, name)!r}; {rule}")
+        require("augmented", self.augmented, fits, "images that are shifted or taught are not augmented, too")
 
     def _check_whole(self, name: str, low: int, high: int, why: str = "") -> None:
-        fits = type(getattr(self, name)) is int and low <= getattr(self, name) <= high
-        self._check(name, fits, f"it must be a whole number from {low:,} to {high:,}{why}")
+        value = getattr(self, name)
+        fits = type(value) is int and low <= value <= high
+        require(name, value, fits, f"it must be a whole number from {low:,} to {high:,}{why}")
 
     @property
     def name(self) -> str:
@@ -192,6 +198,5 @@ def small_widths(weights: int) -> tuple[int, int, int]:
         ValueError: even one channel a layer has more weights.
     """
     first = (math.isqrt(259**2 + 144 * weights) - 259) // 72  # n, 2n, n channels have 36 n² + 259 n weights
-    if first < 1:
-        raise ValueError(f"target is {weights}; a dense network with widths 1, 2, 1 has 295 weights")
+    require("target", weights, first >= 1, "a dense network with widths 1, 2, 1 has 295 weights")
     return first, 2 * first, (weights - 9 * first - 18 * first**2) // (18 * first + 250)

@@ -82,21 +82,16 @@ def run_plan(
         outcomes = _outcomes(waiting, workers, scheduler, device, scratch)
         with _to_the_end(outcomes, path, len(waiting), left, scheduler):
             for point, outcome, network in outcomes:
+                if networks is not None and network:  # first: what has a record is not run again
+                    runtime.write_file(networks / f"{point.name}.lks", network)
                 if isinstance(outcome, Record):
-                    _keep(path, outcome, network, networks)
+                    add_record(path, outcome)
                     forget(point, scratch)  # its state is of no use only now
                 else:
                     failed[point] = outcome
                 left.remove(point)
                 progress(point, outcome)
     return failed
-
-
-def _keep(path: Path, record: Record, network: bytes, networks: Path | None) -> None:
-    """The network's file first: what has a record is not run again."""
-    if networks is not None:
-        runtime.write_file(networks / f"{record.point.name}.lks", network)
-    add_record(path, record)
 
 
 @contextmanager
@@ -107,9 +102,8 @@ def _to_the_end(outcomes: Outcomes, path: Path, count: int, left: Collection[Poi
     try:
         yield
     except (TerminatedWorkerError, CancelledError, OSError) as error:
-        kept = (
-            f"{count - len(left)} points finished and kept in {path}, {len(left)} left; run the same command to go on"
-        )
+        finished = count - len(left)
+        kept = f"{finished} points finished and kept in {path}, {len(left)} left; run the same command to go on"
         if not isinstance(error, OSError):
             cause = f"{scheduler} went away" if scheduler else "a worker died (was there memory enough?)"
             raise RuntimeError(f"{cause}: {kept} ({type(error).__name__})") from error
@@ -183,15 +177,14 @@ def _of_cluster(points: Sequence[Point], scheduler: str, device: str, scratch: P
     except ImportError as error:
         words = "a cluster needs the packages dask and distributed: pip install 'dask>=2025.1' 'distributed>=2025.1'"
         raise RuntimeError(f"{words} ({error})") from None
-    problem = f"there is no Dask scheduler at {scheduler!r}"
-    advice = "start one with: dask scheduler, and give its address as tcp://HOST:PORT"
     try:
         # A Client that cannot connect leaves threads behind, on which the next one may hang: so this knocks first.
         host, _, port = scheduler.removeprefix("tcp://").rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), SECONDS_FOR_THE_SCHEDULER).close()
         client = Client(scheduler, timeout=SECONDS_FOR_THE_SCHEDULER)
     except (OSError, ValueError, OverflowError) as error:
-        raise OSError(f"{problem} ({error or type(error).__name__}); {advice}") from None
+        problem = f"there is no Dask scheduler at {scheduler!r} ({error or type(error).__name__})"
+        raise OSError(f"{problem}; start one with: dask scheduler, and give its address as tcp://HOST:PORT") from None
     with client:
         try:
             client.wait_for_workers(1, timeout=SECONDS_FOR_THE_SCHEDULER)

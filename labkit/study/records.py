@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit import runtime
-from labkit.study.points import FIELDS, SORTS, WEIGHTS, Point, point_of, values_of
+from labkit.study.points import FIELDS, SORTS, WEIGHTS, Point, point_of, require, values_of
 
 PROTOCOL = 2  # raise it when a change of code changes what a point gives
 MOST = 10**15  # for what has no other limit
@@ -57,15 +57,13 @@ class Record:
 
     def __post_init__(self) -> None:
         for field in FOUND:  # what csv writes could not be read again
-            value, most = getattr(self, field.name), LIMITS.get(field.name, MOST)
+            value, most, rule = getattr(self, field.name), LIMITS.get(field.name, MOST), SORTS[field.type]
             if field.type is str:  # csv would not quote a carriage return
-                rule = f"a text of at most {LONGEST:,} characters without carriage returns"
                 fits = isinstance(value, str) and len(value) <= LONGEST and "\r" not in value
             else:
-                rule = f"{SORTS[field.type]} from 0 to {most:,}"
+                rule = f"{rule} from 0 to {most:,}"
                 fits = isinstance(value, (field.type, int)) and not isinstance(value, bool) and 0 <= value <= most
-            if not fits:
-                raise ValueError(f"{field.name} is {value!r:.80}; it must be {rule}")
+            require(field.name, value, fits, f"it must be {rule}")
 
     @property
     def software(self) -> str:

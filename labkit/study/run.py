@@ -8,7 +8,6 @@ import json
 import tempfile
 import threading
 import time
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from labkit.smaller.sparse_file import load_sparse, save_sparse
 from labkit.sparsity import prunable_layers, sparsity_report
 from labkit.study.budgets import choose_masks
 from labkit.study.criteria import CRITERIA
-from labkit.study.points import Point
+from labkit.study.points import Point, require, row_of
 from labkit.study.records import PROTOCOL, Record
 from labkit.study.schedules import cycles, kept_weights, rate_factor
 from labkit.study.teacher import ShiftedLoader, TaughtAccuracy, ask_teacher, distillation_loss
@@ -82,8 +81,7 @@ def refuse_quick_mode() -> None:
     Raises:
         ValueError: it is on.
     """
-    if runtime.quick_mode():
-        raise ValueError("LABKIT_QUICK is 1; the study trains on all images, so switch quick mode off")
+    require("LABKIT_QUICK", 1, not runtime.quick_mode(), "the study trains on all images, so switch quick mode off")
 
 
 def forget(point: Point, scratch: Path | None) -> None:
@@ -100,16 +98,15 @@ class _Run:
     def __init__(self, point: Point, device: torch.device, scratch: Path | None) -> None:
         self.point, self.device = point, device
         self.train_loader = training_images(point, scratch)
-        settings = json.dumps([asdict(point), PROTOCOL, str(torch.__version__), runtime.hardware(device)])
-        self.state = RunState(
-            {"loader": self.train_loader}, settings, scratch / f"{point.name}.run" if scratch else None
-        )
+        settings = json.dumps([row_of(point), PROTOCOL, str(torch.__version__), runtime.hardware(device)])
+        path = scratch / f"{point.name}.run" if scratch else None
+        self.state = RunState({"loader": self.train_loader}, settings, path)
         self.begin()
         try:
             if content := self.state.read():
                 self.epoch, self.seconds = content["epoch"], content["counts"]["seconds"]
                 self.rewound = content["counts"]["rewound"]
-                self.begin_cycle([cycle for cycle in cycles(point) if cycle.start < self.epoch][-1])
+                self.begin_cycle(self.epoch - 1)
                 self.state.take_up(content)
         except Exception:  # damaged in any of many ways: the run starts again
             self.begin()
@@ -120,26 +117,24 @@ class _Run:
         self.rewound = _weights(self.model)  # of the epoch that a ticket goes back to
         self.epoch, self.seconds = 0, 0.0
         self.train_loader.restart()
-        self.begin_cycle(cycles(self.point)[0])
+        self.begin_cycle(0)
 
-    def begin_cycle(self, cycle: range) -> None:
-        """A new optimizer, whose learning rate rises and falls once in these epochs."""
-        weights = self.model.parameters()
-        self.optimizer = torch.optim.SGD(weights, RATE, MOMENTUM, nesterov=True, weight_decay=WEIGHT_DECAY)
-        steps = len(cycle) * len(self.train_loader)
+    def begin_cycle(self, epoch: int) -> None:
+        """A new optimizer, whose learning rate rises and falls once in the cycle that this epoch is in."""
+        self.optimizer = torch.optim.SGD(self.model.parameters(), RATE, MOMENTUM, 0, WEIGHT_DECAY, nesterov=True)
+        steps = next(len(cycle) for cycle in cycles(self.point) if epoch in cycle) * len(self.train_loader)
         self.scheduler = LambdaLR(self.optimizer, lambda step: rate_factor(step, steps))
         self.state.parts |= {"optimizer": self.optimizer, "scheduler": self.scheduler}
 
     def train(self, epoch: int) -> None:
         """Prune what the schedule says, then train for an epoch."""
-        starts = [cycle.start for cycle in cycles(self.point)]
         if epoch == self.point.rewind:
             self.rewound = _weights(self.model)
         prune_to(self.model, self.point, kept_weights(self.point, epoch), self.train_loader)
-        if epoch > 0 and epoch in starts:
+        if epoch in [cycle.start for cycle in cycles(self.point)[1:]]:
             if self.point.schedule == "rewind":
                 self.rewind()
-            self.begin_cycle(cycles(self.point)[starts.index(epoch)])
+            self.begin_cycle(epoch)
         self.train_loader.augmented = epoch < self.point.augmented
         loss_fn, metric = partial(distillation_loss, label_smoothing=LABEL_SMOOTHING), TaughtAccuracy()
         title = f"{self.point.name} {epoch + 1}/{self.point.epochs}"
@@ -154,8 +149,7 @@ class _Run:
             generator = _dice(self.point, 3)
             for layer in prunable_layers(self.model).values():
                 mask = layer.get_buffer("weight_mask")
-                order = torch.randperm(mask.numel(), generator=generator).to(mask.device)
-                mask.copy_(mask.flatten()[order].view_as(mask))
+                mask.copy_(mask.flatten()[torch.randperm(mask.numel(), generator=generator)].view_as(mask))
         self.model.load_state_dict(self.rewound, strict=False)
 
     def keep(self, epoch: int) -> None:
@@ -178,7 +172,7 @@ def new_network(point: Point, start: int) -> CNN:
     """The network of a point before training, with masks that keep everything; ``start`` 1: with other weights."""
     # Layers draw from torch's one generator, which the threads of a Dask worker share.
     with _DRAWING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_seed(point, start))
+        torch.set_rng_state(_dice(point, start).get_state())
         model = CNN(channels=point.widths)
     for layer in prunable_layers(model).values():
         prune.identity(layer, "weight")
@@ -202,13 +196,10 @@ def prune_to(model: nn.Module, point: Point, kept: int, train_loader: Loader) ->
             layer.get_buffer("weight_mask").copy_(masks[name])
 
 
-def _seed(point: Point, use: int) -> int:
-    """A seed for one use of chance: draws for different uses must not follow from one another."""
-    return int(np.random.SeedSequence((point.seed, use)).generate_state(1, np.uint32)[0])
-
-
 def _dice(point: Point, use: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_seed(point, use))
+    """A generator for one use of chance: draws for different uses must not follow from one another."""
+    seed = np.random.SeedSequence((point.seed, use)).generate_state(1, np.uint32)[0]
+    return torch.Generator().manual_seed(int(seed))
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -222,8 +213,7 @@ def _measured(point: Point, run: _Run, networks: Path | None) -> Record:
         model = load_sparse(save_sparse(run.model.to("cpu"), Path(folder) / "rounded.lks"))
         # A channel without weights has the variance 0, so that batch norm multiplies its constant by 300. In training
         # that was rounded to bfloat16; in float32 the running mean does not meet it, and the error can drown the rest.
-        images, labels = run.train_loader.images, run.train_loader.labels
-        few = Loader(images[:STATISTICS_IMAGES], labels[:STATISTICS_IMAGES], BATCH)
+        few = run.train_loader.first(min(STATISTICS_IMAGES, len(run.train_loader.labels)))
         reestimate_batchnorm(model, few, torch.device("cpu"))
         # Loaded from its file, a network is what others will get.
         path = save_sparse(model, Path(networks or folder) / f"{point.name}.lks")

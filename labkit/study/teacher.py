@@ -4,7 +4,7 @@ The teacher is the mean of the logits of the committed dense networks. It never 
 training image at each place, and its answers are kept.
 """
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -35,19 +35,15 @@ class ShiftedLoader(Loader):
         answers: of the teacher (``ask_teacher``).
     """
 
-    _: KW_ONLY
     shift: int = 0
     answers: torch.Tensor | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        # The window that begins in row r and column c shows images moved by shift - r pixels down, shift - c right.
-        self._edged = F.pad(self.images, (self.shift,) * 4)
 
     def _batch(self, chosen: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         places = torch.randint(2 * self.shift + 1, (2, len(chosen)), generator=generator)
         rows, columns = places.unsqueeze(2) + torch.arange(self.images.shape[1])  # (B, side) each
-        X = self._edged[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
+        # The window that begins in row r and column c shows it moved by shift - r pixels down, shift - c to the right.
+        edged = F.pad(self.images[chosen], (self.shift,) * 4)  # (B, side + 2 · shift, side + 2 · shift), black edges
+        X = edged[torch.arange(len(chosen))[:, None, None], rows[:, :, None], columns[:, None, :]]
         y = self.labels[chosen]
         if self.answers is not None:
             y = torch.cat([y.unsqueeze(1), self.answers[places[0], places[1], chosen]], dim=1)
@@ -73,8 +69,7 @@ def ask_teacher(images: torch.Tensor, shift: int, folder: Path | None = None) ->
     with FileLock(path.with_suffix(".lock")):  # one worker asks, the others wait
         if not path.exists():
             runtime.save_tensors(path, _answers(images, shift))
-        answers: torch.Tensor = runtime.load_tensors(path)
-    return answers
+        return torch.as_tensor(runtime.load_tensors(path))
 
 
 def _answers(images: torch.Tensor, shift: int) -> torch.Tensor:
