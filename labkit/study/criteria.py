@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from labkit.sparsity import bake_masks, effective_weight, prunable_layers
-from labkit.training import in_mode
 
 Scores = dict[str, torch.Tensor]
 Criterion = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Generator], Scores]
@@ -84,9 +83,8 @@ def synflow(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, genera
 
 def _weight_times_gradient(model: nn.Module, X: torch.Tensor, y: torch.Tensor) -> Scores:
     """The product w · dL/dw of the mean loss of a batch, normalised by its own statistics as in training."""
-    copy = bake_masks(model)  # training mode would move the model's running statistics
-    with in_mode(copy, training=True):
-        return _times_gradient(copy, F.cross_entropy(copy(X), y))
+    copy = bake_masks(model).train()  # it would move the model's own running statistics
+    return _times_gradient(copy, F.cross_entropy(copy(X), y))
 
 
 def _times_gradient(model: nn.Module, value: torch.Tensor) -> Scores:

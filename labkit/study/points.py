@@ -26,7 +26,8 @@ USUAL_START = "-".join(map(str, WIDTHS))
 START = r"[1-9]\d{0,2}(-[1-9]\d{0,2}){2}"
 MOST_SHIFT = 4  # pixels: the black edge of nearly all images
 ROUNDS = 3  # of the iterative schedule
-SORTS = {int: "a whole number", float: "a number", str: "a text of at most 1,000 characters without carriage returns"}
+LONGEST = 1_000  # characters of a text
+SORTS = {int: "a whole number", float: "a number", str: f"a text without carriage returns, at most {LONGEST:,} long"}
 LEAST_EPOCHS = {"none": 1, "before": 1, "oneshot": 2, "iterative": ROUNDS + 1, "gradual": 2, "rewind": 2}
 
 

@@ -96,7 +96,7 @@ def run_plan(
 
 @contextmanager
 def _to_the_end(outcomes: Outcomes, path: Path, count: int, left: Collection[Point], scheduler: str) -> Iterator[None]:
-    """What ends the whole run, with what is kept and how to go on."""
+    """Close the outcomes in the end; what ends the whole run says what is kept and how to go on."""
     from joblib.externals.loky.process_executor import TerminatedWorkerError  # slow to import
 
     try:

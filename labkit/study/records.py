@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from labkit import runtime
-from labkit.study.points import FIELDS, SORTS, WEIGHTS, Point, point_of, require, values_of
+from labkit.study.points import FIELDS, LONGEST, SORTS, WEIGHTS, Point, point_of, require, values_of
 
 PROTOCOL = 2  # raise it when a change of code changes what a point gives
-MOST = 10**15  # for what has no other limit
-LONGEST = 1_000  # characters of a text
-LIMITS = {"nonzero": WEIGHTS, "val_accuracy": 1, "test_accuracy": 1}  # from 0 on
+LIMITS = {"nonzero": WEIGHTS, "val_accuracy": 1, "test_accuracy": 1}  # from 0 on; those of the others are 10**15
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Record:
 
     def __post_init__(self) -> None:
         for field in FOUND:  # what csv writes could not be read again
-            value, most, rule = getattr(self, field.name), LIMITS.get(field.name, MOST), SORTS[field.type]
+            value, most, rule = getattr(self, field.name), LIMITS.get(field.name, 10**15), SORTS[field.type]
             if field.type is str:  # csv would not quote a carriage return
                 fits = isinstance(value, str) and len(value) <= LONGEST and "\r" not in value
             else:

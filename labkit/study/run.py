@@ -136,10 +136,9 @@ class _Run:
                 self.rewind()
             self.begin_cycle(epoch)
         self.train_loader.augmented = epoch < self.point.augmented
-        loss_fn, metric = partial(distillation_loss, label_smoothing=LABEL_SMOOTHING), TaughtAccuracy()
-        title = f"{self.point.name} {epoch + 1}/{self.point.epochs}"
-        parts = (self.model, self.train_loader, loss_fn, metric, self.optimizer, 1, self.device, self.scheduler, title)
-        train_one_epoch(*parts)
+        loss = partial(distillation_loss, label_smoothing=LABEL_SMOOTHING)
+        parts = (self.model, self.train_loader, loss, TaughtAccuracy(), self.optimizer, 1, self.device, self.scheduler)
+        train_one_epoch(*parts, f"{self.point.name} {epoch + 1}/{self.point.epochs}")
 
     def rewind(self) -> None:
         """Give the ticket the weights of epoch k, or what its control has in their place; the mask stays."""

@@ -19,7 +19,7 @@ from labkit.study.records import COLUMNS, PROTOCOL, Record, write_records
 WHOLE = ["seed", "target", "epochs", "augmented", "rewind", "nonzero", "macs", "bytes", "dead_channels", "protocol"]
 # What a file in UTF-8 can hold, but for the line end of old Macs.
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=12)
-TEXT = "a text of at most 1,000 characters without carriage returns"  # the rule
+TEXT = "a text without carriage returns, at most 1,000 long"  # the rule
 SHARES = st.floats(0, 1)
 COUNTS = st.integers(0, 10**9)
 RECORDS = st.builds(
