@@ -44,9 +44,8 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
     require("kept", kept, len(masks) <= kept <= weights, rule)
     require("scope", scope, scope in ("global", "local", "erk"), "it must be 'global', 'local' or 'erk'")
     # On the processor, where random numbers come from, too: a tie must not be resolved differently on a GPU.
-    masks = {name: mask.cpu() for name, mask in masks.items()}
     ranked = {name: score.cpu().double().flatten() for name, score in scores.items()}
-    alive = {name: masks[name].flatten() > 0 for name in ranked}
+    alive = {name: masks[name].cpu().flatten() > 0 for name in ranked}
     if scope == "global":
         together = _highest(torch.cat(list(ranked.values())), torch.cat(list(alive.values())), kept)
         parts = together.split([score.numel() for score in ranked.values()])

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -155,10 +155,10 @@ def _end_with(parent: int) -> None:
 
 def attempt(point: Point, device: str, scratch: Path | None) -> Outcome:
     """Run a point on one thread; what goes wrong in it must not stop the others."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, ExitStack() as stack:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())  # this may be the caller's own process
+            torch.set_num_threads(1)
             record = run_point(point, device, scratch, Path(folder))
             return point, record, (Path(folder) / f"{point.name}.lks").read_bytes()
     # torch has RuntimeErrors for all
@@ -166,8 +166,6 @@ def attempt(point: Point, device: str, scratch: Path | None) -> Outcome:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise  # it would be the same for the others
         return point, f"{type(error).__name__}: {error}", b""
-    finally:
-        torch.set_num_threads(threads)  # a single worker is the caller's own process
 
 
 def _of_cluster(points: Sequence[Point], scheduler: str, device: str, scratch: Path | None) -> Outcomes:
