@@ -8,6 +8,8 @@ from numbers import Integral
 
 import torch
 
+from labkit.study.points import require
+
 Masks = dict[str, torch.Tensor]
 
 
@@ -28,20 +30,22 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
         ValueError: scores and masks that do not fit, scores that are NaN, no whole number of weights to keep, more or
             fewer than there can be, or an unknown scope.
     """
-    _check_same_shapes(scores, masks)
+    # Scores of another shape would be spread over the mask, and a layer without scores would lose its mask.
+    for name in {**masks, **scores}:
+        score, mask = (tuple(part[name].shape) if name in part else "none" for part in (scores, masks))
+        if score != mask:
+            raise ValueError(f"{name} has scores {score} and mask {mask}; they must have the same layers and shapes")
     kept = _whole(kept)
-    for name, score in scores.items():
-        if score.isnan().any():
-            raise ValueError(f"{name} has {int(score.isnan().sum())} scores that are NaN; all must be numbers")
+    for name, numbers in scores.items():
+        if numbers.isnan().any():
+            raise ValueError(f"{name} has {int(numbers.isnan().sum())} scores that are NaN; all must be numbers")
     weights = sum(mask.numel() for mask in masks.values())
-    if not len(masks) <= kept <= weights:
-        raise ValueError(f"kept is {kept}; it must be from {len(masks)} (one weight per layer) to {weights:,} (all)")
-    if scope not in ("global", "local", "erk"):
-        raise ValueError(f"scope is {scope!r}; it must be 'global', 'local' or 'erk'")
+    rule = f"it must be from {len(masks)} (one weight per layer) to {weights:,} (all)"
+    require("kept", kept, len(masks) <= kept <= weights, rule)
+    require("scope", scope, scope in ("global", "local", "erk"), "it must be 'global', 'local' or 'erk'")
     # On the processor, where random numbers come from, too: a tie must not be resolved differently on a GPU.
-    masks = {name: mask.cpu() for name, mask in masks.items()}
     ranked = {name: score.cpu().double().flatten() for name, score in scores.items()}
-    alive = {name: masks[name].flatten() > 0 for name in ranked}
+    alive = {name: masks[name].cpu().flatten() > 0 for name in ranked}
     if scope == "global":
         together = _highest(torch.cat(list(ranked.values())), torch.cat(list(alive.values())), kept)
         parts = together.split([score.numel() for score in ranked.values()])
@@ -71,31 +75,22 @@ def layer_budgets(shapes: Mapping[str, Sequence[int]], kept: int, scope: str) ->
     """
     kept = _whole(kept)
     sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
-    if scope == "local":
-        wishes = {name: float(size) for name, size in sizes.items()}
-    elif scope == "erk":
-        wishes = {name: float(sum(shape)) for name, shape in shapes.items()}
-    else:
-        raise ValueError(f"scope is {scope!r}; it must be 'local' or 'erk'")
-    if kept > sum(sizes.values()):
-        raise ValueError(f"kept is {kept}; it must be at most {sum(sizes.values()):,} (all)")
-    exact: dict[str, float] = {}
+    require("scope", scope, scope in ("local", "erk"), "it must be 'local' or 'erk'")
+    wishes = {name: float(sum(shapes[name]) if scope == "erk" else size) for name, size in sizes.items()}
+    require("kept", kept, kept <= sum(sizes.values()), f"it must be at most {sum(sizes.values()):,} (all)")
+    exact, rest = dict[str, float](), float(kept)
     # What a full layer cannot take goes to the others, which may fill a further one.
-    while wishes:
-        rest = kept - sum(exact.values())
-        full = {name for name, wish in wishes.items() if rest * wish / sum(wishes.values()) >= sizes[name]}
-        if not full:
-            exact |= {name: rest * wish / sum(wishes.values()) for name, wish in wishes.items()}
-            break
+    while full := [name for name, wish in wishes.items() if rest * wish / sum(wishes.values()) >= sizes[name]]:
         exact |= {name: float(sizes[name]) for name in full}
         wishes = {name: wish for name, wish in wishes.items() if name not in full}
+        rest = kept - sum(exact.values())
+    exact |= {name: rest * wish / sum(wishes.values()) for name, wish in wishes.items()}
     budgets = {name: int(exact[name]) for name in sizes}
     # Whole numbers with the same sum: the largest remainders are rounded up.
     by_remainder = sorted(sizes, key=lambda name: budgets[name] - exact[name])
     for name in by_remainder[: round(sum(exact.values())) - sum(budgets.values())]:
         budgets[name] += 1
-    empty = [name for name, budget in budgets.items() if budget < 1]
-    if empty:
+    if empty := [name for name, budget in budgets.items() if budget < 1]:
         raise ValueError(f"{kept} weights with the scope {scope!r} leave {', '.join(empty)} without any; keep more")
     return budgets
 
@@ -110,15 +105,6 @@ def _highest(scores: torch.Tensor, alive: torch.Tensor, count: int) -> torch.Ten
     return chosen
 
 
-def _check_same_shapes(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor]) -> None:
-    # Scores of another shape would be spread over the mask, and a layer without scores would lose its mask.
-    for name in {**masks, **scores}:
-        score, mask = (tuple(part[name].shape) if name in part else "none" for part in (scores, masks))
-        if score != mask:
-            raise ValueError(f"{name} has scores {score} and mask {mask}; they must have the same layers and shapes")
-
-
 def _whole(kept: int) -> int:
-    if isinstance(kept, bool) or not isinstance(kept, Integral):
-        raise ValueError(f"kept is {kept!r}; it must be a whole number")
+    require("kept", kept, isinstance(kept, Integral) and not isinstance(kept, bool), "it must be a whole number")
     return int(kept)  # of numpy, too

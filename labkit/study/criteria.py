@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from labkit.sparsity import bake_masks, effective_weight, prunable_layers
-from labkit.training import in_mode
 
 Scores = dict[str, torch.Tensor]
 Criterion = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Generator], Scores]
@@ -75,22 +74,17 @@ def synflow(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, genera
     flow = bake_masks(model).double().eval()
     for layer in flow.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            layer.reset_running_stats()
             layer.reset_parameters()
     with torch.no_grad():
         for name, parameter in flow.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
-            else:
-                parameter.abs_()
+            parameter.copy_(torch.zeros_like(parameter) if name.endswith("bias") else parameter.abs())
     return _times_gradient(flow, flow(torch.ones_like(images[:1]).double()).sum())
 
 
 def _weight_times_gradient(model: nn.Module, X: torch.Tensor, y: torch.Tensor) -> Scores:
     """The product w · dL/dw of the mean loss of a batch, normalised by its own statistics as in training."""
-    copy = bake_masks(model)  # training mode would move the model's running statistics
-    with in_mode(copy, training=True):
-        return _times_gradient(copy, F.cross_entropy(copy(X), y))
+    copy = bake_masks(model).train()  # it would move the model's own running statistics
+    return _times_gradient(copy, F.cross_entropy(copy(X), y))
 
 
 def _times_gradient(model: nn.Module, value: torch.Tensor) -> Scores:
@@ -100,11 +94,4 @@ def _times_gradient(model: nn.Module, value: torch.Tensor) -> Scores:
     return {name: (w * g).detach() for (name, w), g in zip(weights.items(), gradients, strict=True)}
 
 
-CRITERIA: dict[str, Criterion] = {
-    "random": random,
-    "magnitude": magnitude,
-    "lamp": lamp,
-    "gradient": gradient,
-    "snip": snip,
-    "synflow": synflow,
-}
+CRITERIA: dict[str, Criterion] = {f.__name__: f for f in (random, magnitude, lamp, gradient, snip, synflow)}

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from labkit.data import Loader
+from labkit.study.points import require
 from labkit.training import in_mode
 
 ROUNDING = 1e-4  # how far images may leave [0, 1]: bilinear turns and shifts round
@@ -78,19 +79,17 @@ def compare(probabilities: torch.Tensor, control: torch.Tensor, labels: torch.Te
         raise ValueError(f"probabilities, control and labels are {shapes}; {rule}")
     _check_probabilities("probabilities", probabilities)
     _check_probabilities("control", control)
-    _check_classes(labels, probabilities.shape[1])
+    classes, whole = probabilities.shape[1], not labels.is_floating_point() and labels.dtype != torch.bool
+    if not whole or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        found = f"{labels.dtype} from {labels.min()} to {labels.max()}"
+        raise ValueError(f"labels are {found}; they must be whole numbers from 0 to {classes - 1}")
     answers, before = probabilities.argmax(dim=1), control.argmax(dim=1)
     right, was_right = answers == labels, before == labels
+    by_class = tuple(float(right[labels == k].float().mean()) for k in range(classes))
+    changes = was_right & ~right, right & ~was_right, ~was_right & ~right & (answers != before)
+    broken, mended, other = (float(images.float().mean()) for images in changes)
     confidence, accuracy = float(probabilities.amax(dim=1).mean()), float(right.float().mean())
-    return Damage(
-        accuracy=accuracy,
-        by_class=tuple(float(right[labels == k].float().mean()) for k in range(probabilities.shape[1])),
-        broken=float((was_right & ~right).float().mean()),
-        mended=float((~was_right & right).float().mean()),
-        other=float((~was_right & ~right & (answers != before)).float().mean()),
-        confidence=confidence,
-        overconfidence=confidence - accuracy,
-    )
+    return Damage(accuracy, by_class, broken, mended, other, confidence, confidence - accuracy)
 
 
 def _check_probabilities(name: str, rows: torch.Tensor) -> None:
@@ -101,21 +100,13 @@ def _check_probabilities(name: str, rows: torch.Tensor) -> None:
         raise ValueError(f"{name} are {found}; they must be floats in [0, 1], and each row must sum to 1")
 
 
-def _check_classes(labels: torch.Tensor, classes: int) -> None:
-    whole = not labels.is_floating_point() and labels.dtype != torch.bool
-    if not whole or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        found = f"{labels.dtype} from {labels.min()} to {labels.max()}"
-        raise ValueError(f"labels are {found}; they must be whole numbers from 0 to {classes - 1}")
-
-
 def add_noise(images: torch.Tensor, deviation: float, generator: torch.Generator) -> torch.Tensor:
     """Images with normal noise of this standard deviation (black to white is 1), kept in [0, 1].
 
     Raises:
         ValueError: a deviation that is negative or not finite.
     """
-    if not 0 <= deviation < math.inf:
-        raise ValueError(f"deviation is {deviation}; it must be a finite number >= 0")
+    require("deviation", deviation, 0 <= deviation < math.inf, "it must be a finite number >= 0")
     return (images + deviation * torch.randn(images.shape, generator=generator)).clamp(0, 1)
 
 
@@ -125,8 +116,7 @@ def turn(images: torch.Tensor, degrees: float, generator: torch.Generator) -> to
     Raises:
         ValueError: degrees that are not finite.
     """
-    if not math.isfinite(degrees):
-        raise ValueError(f"degrees is {degrees}; it must be a finite number")
+    require("degrees", degrees, math.isfinite(degrees), "it must be a finite number")
     # Imported only here: torchvision takes longer than all of labkit.
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.functional import rotate
@@ -155,12 +145,9 @@ def under_stress(
     if not all(math.isfinite(level) for level in levels):
         raise ValueError(f"levels are {levels}; all must be finite numbers")
     images, labels = images_of(loader)
-    found: dict[str, list[float]] = {name: [] for name in models}
-    for level in levels:
-        disturbed = stress(images, level, torch.Generator().manual_seed(seed))
-        for name, model in models.items():
-            found[name].append(float((predict(model, disturbed).argmax(dim=1) == labels).float().mean()))
-    return found
+    disturbed = [stress(images, level, torch.Generator().manual_seed(seed)) for level in levels]
+    answers = {name: [predict(model, X).argmax(dim=1) for X in disturbed] for name, model in models.items()}
+    return {name: [float((found == labels).float().mean()) for found in rows] for name, rows in answers.items()}
 
 
 def images_of(loader: Loader) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,8 @@ from labkit.study.criteria import CRITERIA
 SCOPES = ("none", "local", "global", "erk")
 SCHEDULES = ("none", "before", "oneshot", "iterative", "gradual", "rewind")
 CONTROLS = ("none", "shuffled", "reinitialised", "small")
-TEACHERS = ("none", "dense")
+KNOWN = {"dataset": tuple(CHECKSUMS), "criterion": ("none", *CRITERIA), "scope": SCOPES}
+KNOWN |= {"schedule": SCHEDULES, "control": CONTROLS, "teacher": ("none", "dense")}
 WIDTHS = (32, 64, 128)
 SHAPES = {name: tuple(effective_weight(layer).shape) for name, layer in prunable_layers(CNN(channels=WIDTHS)).items()}
 WEIGHTS = sum(math.prod(shape) for shape in SHAPES.values())
@@ -25,7 +26,19 @@ USUAL_START = "-".join(map(str, WIDTHS))
 START = r"[1-9]\d{0,2}(-[1-9]\d{0,2}){2}"
 MOST_SHIFT = 4  # pixels: the black edge of nearly all images
 ROUNDS = 3  # of the iterative schedule
+LONGEST = 1_000  # characters of a text
+SORTS = {int: "a whole number", float: "a number", str: f"a text without carriage returns, at most {LONGEST:,} long"}
 LEAST_EPOCHS = {"none": 1, "before": 1, "oneshot": 2, "iterative": ROUNDS + 1, "gradual": 2, "rewind": 2}
+
+
+def require(name: str, value: object, fits: bool, rule: str) -> None:
+    """Make sure that a value is as it must be.
+
+    Raises:
+        ValueError: it is not; the message has the name, the value and the rule.
+    """
+    if not fits:
+        raise ValueError(f"{name} is {value!r:.80}; {rule}")
 
 
 @dataclass(frozen=True)
@@ -68,50 +81,38 @@ class Point:
     shift: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("dataset", tuple(CHECKSUMS)),
-            ("criterion", ("none", *CRITERIA)),
-            ("scope", SCOPES),
-            ("schedule", SCHEDULES),
-            ("control", CONTROLS),
-            ("teacher", TEACHERS),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
-        if not re.fullmatch(START, str(self.start)) or _weights(_widths(self.start)) > WEIGHTS:
-            rule = f"three numbers of channels, such as {USUAL_START}, with at most {WEIGHTS:,} weights"
-            raise ValueError(f"start is {self.start!r}; it must be {rule}")
-        least = LEAST_EPOCHS[self.schedule]
-        epochs = self.epochs if type(self.epochs) is int else 0  # if it is not, that is said before these limits matter
-        latest = max(epochs // 2 - 1, 0) if self.schedule == "rewind" else 0
-        for name, low, high, why in (
-            ("seed", 0, 2**32 - 1, ""),
-            ("target", len(SHAPES), _weights(_widths(self.start)), " (one weight per layer, and all weights)"),
-            ("epochs", least, 10_000, f" for the schedule {self.schedule!r}"),
-            ("augmented", 0, epochs, ""),
-            ("shift", 0, MOST_SHIFT, " pixels"),
-            ("rewind", 0, latest, " (within the first half; 0 where nothing is rewound)"),
-        ):
-            value = getattr(self, name)
-            if type(value) is not int or not low <= value <= high:
-                raise ValueError(f"{name} is {value!r}; it must be a whole number from {low:,} to {high:,}{why}")
-        if len({name == "none" for name in (self.criterion, self.scope, self.schedule)}) > 1:
-            parts = f"{self.criterion}, {self.scope}, {self.schedule}"
-            raise ValueError(f"criterion, scope and schedule are {parts}; either all of them are 'none' or none is")
-        if self.criterion == "none" and self.control != "small" and self.target != self.weights:
-            rule = f"a network that is not pruned keeps all {self.weights:,} weights"
-            raise ValueError(f"target is {self.target}; {rule}")
-        needs = {"shuffled": "rewind", "reinitialised": "rewind", "small": "none"}.get(self.control, self.schedule)
-        if self.schedule != needs:
-            raise ValueError(f"schedule is {self.schedule!r}; the control {self.control!r} needs {needs!r}")
+        for name, known in KNOWN.items():
+            require(name, getattr(self, name), getattr(self, name) in known, f"it must be one of {', '.join(known)}")
+        fits = bool(re.fullmatch(START, str(self.start))) and _weights(*_widths(self.start)) <= WEIGHTS
+        rule = f"three numbers of channels, such as {USUAL_START}, with at most {WEIGHTS:,} weights"
+        require("start", self.start, fits, f"it must be {rule}")
+        weights = _weights(*_widths(self.start))
+        self._check_whole("seed", 0, 2**32 - 1)
+        self._check_whole("target", len(SHAPES), weights, " (one weight per layer, and all weights)")
+        self._check_whole("epochs", LEAST_EPOCHS[self.schedule], 10_000, f" for the schedule {self.schedule!r}")
+        self._check_whole("augmented", 0, self.epochs)
+        self._check_whole("shift", 0, MOST_SHIFT, " pixels")
+        latest = self.epochs // 2 - 1 if self.schedule == "rewind" else 0
+        self._check_whole("rewind", 0, latest, " (within the first half; 0 where nothing is rewound)")
+        parts = self.criterion, self.scope, self.schedule
+        if 0 < parts.count("none") < len(parts):
+            raise ValueError(f"criterion, scope, schedule are {', '.join(parts)}; either all are 'none' or none is")
+        fits = self.target == weights or not self.schedule == self.control == "none"
+        require("target", self.target, fits, f"a network that is not pruned keeps all {weights:,} weights")
+        needed = {"shuffled": "rewind", "reinitialised": "rewind", "small": "none"}.get(self.control, self.schedule)
+        require("schedule", self.schedule, self.schedule == needed, f"the control {self.control!r} needs {needed!r}")
         if self.control == "small":
             small_widths(self.target)
-            if self.start != USUAL_START:
-                raise ValueError(f"start is {self.start}; the widths of the control 'small' follow from its target")
-        if self.teacher != "none" and self.dataset != "MNIST":
-            raise ValueError(f"dataset is {self.dataset}; the committed networks teach MNIST only")
-        if self.augmented and (self.shift or self.teacher != "none"):
-            raise ValueError(f"augmented is {self.augmented}; images that are shifted or taught are not augmented, too")
+            require("start", self.start, self.start == USUAL_START, "its target gives the widths of a control 'small'")
+        taught = self.teacher != "none"
+        require("dataset", self.dataset, self.dataset == "MNIST" or not taught, "committed networks teach MNIST only")
+        fits = not self.augmented or not (self.shift or taught)
+        require("augmented", self.augmented, fits, "images that are shifted or taught are not augmented, too")
+
+    def _check_whole(self, name: str, low: int, high: int, why: str = "") -> None:
+        value = getattr(self, name)
+        fits = type(value) is int and low <= value <= high
+        require(name, value, fits, f"it must be a whole number from {low:,} to {high:,}{why}")
 
     @property
     def name(self) -> str:
@@ -121,39 +122,36 @@ class Point:
     @property
     def method(self) -> str:
         """How it is pruned, in one word without spaces: equal for the points of one curve."""
-        if self.criterion == "none":
-            name, usual = ("small", 0) if self.control == "small" else ("dense", self.epochs * 3 // 4)
-            if self.start != USUAL_START:  # not what pruned networks are compared with
-                name, usual = "narrow", 0
-        else:
-            name, usual = f"{self.criterion}-{self.scope}-{self.schedule}", 0
-            name += f"-to-{self.rewind}" if self.schedule == "rewind" else ""
-            name += "" if self.control == "none" else f"-{self.control}"
-        name += "" if self.start == USUAL_START else f"-from-{self.start}"
-        name += "" if self.teacher == "none" else "-taught"
+        narrow, taught = self.start != USUAL_START, self.teacher != "none"
+        # A narrow network is not what pruned networks are compared with.
+        dense = "small" if self.control == "small" else ("narrow" if narrow else "dense")
+        name = dense if self.criterion == "none" else f"{self.criterion}-{self.scope}-{self.schedule}"
+        usual = self.epochs * 3 // 4 if name == "dense" else 0
+        name += f"-to-{self.rewind}" if self.schedule == "rewind" else ""
+        name += f"-{self.control}" if self.control not in ("none", name) else ""
+        name += f"-from-{self.start}" if narrow else ""
+        name += "-taught" if taught else ""
         name += f"-shifted-{self.shift}" if self.shift else ""
-        plain = self.augmented == usual or self.shift or self.teacher != "none"
+        plain = self.augmented == usual or self.shift or taught
         return name if plain else f"{name}-augmented-{self.augmented}"
 
     @property
-    def widths(self) -> tuple[int, int, int]:
+    def widths(self) -> tuple[int, ...]:
         """Channels of the three convolutions."""
         return small_widths(self.target) if self.control == "small" else _widths(self.start)
 
     @property
     def weights(self) -> int:
         """Weights before anything is pruned."""
-        return _weights(self.widths)
+        return _weights(*self.widths)
 
 
-def _widths(start: str) -> tuple[int, int, int]:
-    first, second, third = map(int, start.split("-"))
-    return first, second, third
+def _widths(start: str) -> tuple[int, ...]:
+    return tuple(map(int, start.split("-")))
 
 
-def _weights(widths: tuple[int, int, int]) -> int:
+def _weights(first: int, second: int, third: int) -> int:
     """Of a network on images of 28 × 28 pixels: three convolutions of 3 × 3, then 5 × 5 pixels and ten classes."""
-    first, second, third = widths
     return 9 * first + 9 * first * second + 9 * second * third + 250 * third
 
 
@@ -166,22 +164,24 @@ def point_of(row: Mapping[str, Any]) -> Point:
     Raises:
         ValueError: a missing column or a value out of range.
     """
-    values: dict[str, Any] = {}
-    for field in fields(Point):
-        if row.get(field.name) is None:
-            raise ValueError(f"the column {field.name} is missing")
-        values[field.name] = _whole(field.name, row[field.name]) if field.type is int else str(row[field.name])
-    return Point(**values)
+    return Point(**values_of(row, fields(Point)))
 
 
-def _whole(name: str, value: Any) -> int:
-    try:
-        number = int(value)
-        if isinstance(value, str) or number == value:
-            return number
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise ValueError(f"{name} is {value!r}; it must be a whole number")
+def values_of(row: Mapping[str, Any], columns: tuple[Any, ...]) -> dict[str, Any]:
+    """Values of a row of strings or numbers by name, each of the type of its column (a field of a dataclass).
+
+    Raises:
+        ValueError: a missing column, or what is no number where there must be one.
+    """
+    values = {}
+    for column in columns:
+        if row.get(column.name) is None:
+            raise ValueError(f"the column {column.name} is missing")
+        try:
+            values[column.name] = column.type(str(row[column.name]))
+        except ValueError:
+            raise ValueError(f"{column.name} is {row[column.name]!r}; it must be {SORTS[column.type]}") from None
+    return values
 
 
 def row_of(point: Point) -> dict[str, str | int]:
@@ -198,12 +198,6 @@ def small_widths(weights: int) -> tuple[int, int, int]:
     Raises:
         ValueError: even one channel a layer has more weights.
     """
-    best = None
-    for first in range(1, weights):
-        last = (weights - 9 * first - 18 * first**2) // (18 * first + 250)
-        if last < first:
-            break
-        best = (first, 2 * first, last)
-    if best is None:
-        raise ValueError(f"target is {weights}; a dense network with widths 1, 2, 1 has 295 weights")
-    return best
+    first = (math.isqrt(259**2 + 144 * weights) - 259) // 72  # n, 2n, n channels have 36 n² + 259 n weights
+    require("target", weights, first >= 1, "a dense network with widths 1, 2, 1 has 295 weights")
+    return first, 2 * first, (weights - 9 * first - 18 * first**2) // (18 * first + 250)

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,6 +26,8 @@ from labkit.study.records import Record, add_record, read_records, software_of
 from labkit.study.run import forget, refuse_quick_mode, run_point
 
 Outcome = tuple[Point, Record | str, bytes]  # the record, or what went wrong; the network's sparse file
+Outcomes = Generator[Outcome, None, None]
+Attempt = Callable[[Point, str, Path | None], Outcome]
 SECONDS_FOR_THE_SCHEDULER = 10
 WATCH = "end with parent"  # name of a worker's thread
 
@@ -77,12 +79,13 @@ def run_plan(
                 _check_before(waiting, [done[point] for point in points if point in done], path, device)
         failed: dict[Point, str] = {}
         left = set(waiting)
-        # Closed at once when something breaks here: its workers must not go on.
         outcomes = _outcomes(waiting, workers, scheduler, device, scratch)
-        with _stopped_in_words(path, waiting, left, scheduler), _closing(outcomes):
+        with _to_the_end(outcomes, path, len(waiting), left, scheduler):
             for point, outcome, network in outcomes:
+                if networks is not None and network:  # first: what has a record is not run again
+                    runtime.write_file(networks / f"{point.name}.lks", network)
                 if isinstance(outcome, Record):
-                    _keep(path, outcome, network, networks)
+                    add_record(path, outcome)
                     forget(point, scratch)  # its state is of no use only now
                 else:
                     failed[point] = outcome
@@ -91,22 +94,15 @@ def run_plan(
     return failed
 
 
-def _keep(path: Path, record: Record, network: bytes, networks: Path | None) -> None:
-    """The network's file first: what has a record is not run again."""
-    if networks is not None:
-        runtime.write_file(networks / f"{record.point.name}.lks", network)
-    add_record(path, record)
-
-
 @contextmanager
-def _stopped_in_words(path: Path, points: Sequence[Point], left: Collection[Point], scheduler: str) -> Iterator[None]:
-    """What ends the whole run, with what is kept and how to go on."""
+def _to_the_end(outcomes: Outcomes, path: Path, count: int, left: Collection[Point], scheduler: str) -> Iterator[None]:
+    """Close the outcomes in the end; what ends the whole run says what is kept and how to go on."""
     from joblib.externals.loky.process_executor import TerminatedWorkerError  # slow to import
 
     try:
         yield
     except (TerminatedWorkerError, CancelledError, OSError) as error:
-        finished = len(points) - len(left)
+        finished = count - len(left)
         kept = f"{finished} points finished and kept in {path}, {len(left)} left; run the same command to go on"
         if not isinstance(error, OSError):
             cause = f"{scheduler} went away" if scheduler else "a worker died (was there memory enough?)"
@@ -114,6 +110,10 @@ def _stopped_in_words(path: Path, points: Sequence[Point], left: Collection[Poin
         if error.errno == errno.ENOSPC:
             raise OSError(f"the disk is full ({error.filename}): {kept} when there is room") from error
         raise
+    finally:  # at once when something breaks here: its workers must not go on
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # joblib's, that not all was waited for
+            outcomes.close()
 
 
 def _check_before(waiting: Sequence[Point], done: Sequence[Record], path: Path, device: str) -> None:
@@ -126,19 +126,7 @@ def _check_before(waiting: Sequence[Point], done: Sequence[Record], path: Path, 
         raise ValueError(f"{path} has records of {'; '.join(others)}, this is {ours}; give another file of records")
 
 
-@contextmanager
-def _closing(outcomes: Generator[Outcome, None, None]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # joblib's, that not all was waited for
-            outcomes.close()
-
-
-def _outcomes(
-    points: Sequence[Point], workers: int, scheduler: str, device: str, scratch: Path | None
-) -> Generator[Outcome, None, None]:
+def _outcomes(points: Sequence[Point], workers: int, scheduler: str, device: str, scratch: Path | None) -> Outcomes:
     """Outcomes as they come."""
     if points and scheduler:
         yield from _of_cluster(points, scheduler, device, scratch)
@@ -150,9 +138,7 @@ def _outcomes(
         yield from work(delayed(_as_child)(os.getpid(), attempt, point, device, scratch) for point in points)
 
 
-def _as_child(
-    parent: int, run: Callable[[Point, str, Path | None], Outcome], point: Point, device: str, scratch: Path | None
-) -> Outcome:
+def _as_child(parent: int, run: Attempt, point: Point, device: str, scratch: Path | None) -> Outcome:
     """Run a point in a worker of this machine, which leaves interrupts to its parent and ends with it."""
     if os.getpid() != parent and all(thread.name != WATCH for thread in threading.enumerate()):  # once in each process
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -169,10 +155,10 @@ def _end_with(parent: int) -> None:
 
 def attempt(point: Point, device: str, scratch: Path | None) -> Outcome:
     """Run a point on one thread; what goes wrong in it must not stop the others."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, ExitStack() as stack:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())  # this may be the caller's own process
+            torch.set_num_threads(1)
             record = run_point(point, device, scratch, Path(folder))
             return point, record, (Path(folder) / f"{point.name}.lks").read_bytes()
     # torch has RuntimeErrors for all
@@ -180,28 +166,23 @@ def attempt(point: Point, device: str, scratch: Path | None) -> Outcome:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise  # it would be the same for the others
         return point, f"{type(error).__name__}: {error}", b""
-    finally:
-        torch.set_num_threads(threads)  # a single worker is the caller's own process
 
 
-def _of_cluster(
-    points: Sequence[Point], scheduler: str, device: str, scratch: Path | None
-) -> Generator[Outcome, None, None]:
+def _of_cluster(points: Sequence[Point], scheduler: str, device: str, scratch: Path | None) -> Outcomes:
     # Only who has a cluster needs this package. Not through joblib, which waits for ever for a task that was lost.
     try:
         from distributed import Client, as_completed, fire_and_forget
     except ImportError as error:
         words = "a cluster needs the packages dask and distributed: pip install 'dask>=2025.1' 'distributed>=2025.1'"
         raise RuntimeError(f"{words} ({error})") from None
-    problem = f"there is no Dask scheduler at {scheduler!r}"
-    advice = "start one with: dask scheduler, and give its address as tcp://HOST:PORT"
     try:
         # A Client that cannot connect leaves threads behind, on which the next one may hang: so this knocks first.
         host, _, port = scheduler.removeprefix("tcp://").rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), SECONDS_FOR_THE_SCHEDULER).close()
         client = Client(scheduler, timeout=SECONDS_FOR_THE_SCHEDULER)
     except (OSError, ValueError, OverflowError) as error:
-        raise OSError(f"{problem} ({error or type(error).__name__}); {advice}") from None
+        problem = f"there is no Dask scheduler at {scheduler!r} ({error or type(error).__name__})"
+        raise OSError(f"{problem}; start one with: dask scheduler, and give its address as tcp://HOST:PORT") from None
     with client:
         try:
             client.wait_for_workers(1, timeout=SECONDS_FOR_THE_SCHEDULER)
@@ -221,9 +202,7 @@ def _of_cluster(
                     fire_and_forget(client.submit(forget, point, scratch, workers=worker, priority=1, pure=False))
 
 
-def _and_where(
-    run: Callable[[Point, str, Path | None], Outcome], point: Point, device: str, scratch: Path | None
-) -> tuple[Outcome, str]:
+def _and_where(run: Attempt, point: Point, device: str, scratch: Path | None) -> tuple[Outcome, str]:
     """Run a point in a worker of a cluster, and say which one that was."""
     from distributed import get_worker
 

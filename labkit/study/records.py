@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from labkit import runtime
-from labkit.study.points import FIELDS, WEIGHTS, Point, point_of
+from labkit.study.points import FIELDS, LONGEST, SORTS, WEIGHTS, Point, point_of, require, values_of
 
 PROTOCOL = 2  # raise it when a change of code changes what a point gives
-MOST = 10**15  # for what has no other limit
-LONGEST = 1_000  # characters of a text
-SORTS = {int: "a whole number", float: "a number", str: "a text"}
-LIMITS = {"nonzero": WEIGHTS, "val_accuracy": 1, "test_accuracy": 1}
-LIMITS |= dict.fromkeys(("macs", "bytes", "dead_channels", "seconds", "protocol"), MOST)
+LIMITS = {"nonzero": WEIGHTS, "val_accuracy": 1, "test_accuracy": 1}  # from 0 on; those of the others are 10**15
 
 
 @dataclass(frozen=True)
@@ -58,16 +54,14 @@ class Record:
     protocol: int = PROTOCOL
 
     def __post_init__(self) -> None:
-        for field in FOUND:
-            value: Any = getattr(self, field.name)
-            kinds: Any = (int, float) if field.type is float else field.type
-            if not isinstance(value, kinds) or isinstance(value, bool):  # what csv writes could not be read again
-                raise ValueError(f"{field.name} is {value!r:.80}; it must be {SORTS[field.type]}")
-            if field.name in LIMITS and not 0 <= value <= LIMITS[field.name]:
-                raise ValueError(f"{field.name} is {value}; it must be from 0 to {LIMITS[field.name]:,}")
-            if field.type is str and ("\r" in value or len(value) > LONGEST):  # csv would not quote the one
-                rule = f"at most {LONGEST:,} characters without carriage returns"
-                raise ValueError(f"{field.name} is {value!r:.80}; it must be {rule}")
+        for field in FOUND:  # what csv writes could not be read again
+            value, most, rule = getattr(self, field.name), LIMITS.get(field.name, 10**15), SORTS[field.type]
+            if field.type is str:  # csv would not quote a carriage return
+                fits = isinstance(value, str) and len(value) <= LONGEST and "\r" not in value
+            else:
+                rule = f"{rule} from 0 to {most:,}"
+                fits = isinstance(value, (field.type, int)) and not isinstance(value, bool) and 0 <= value <= most
+            require(field.name, value, fits, f"it must be {rule}")
 
     @property
     def software(self) -> str:
@@ -110,7 +104,8 @@ def read_records(path: Path, protocol: int | None = PROTOCOL) -> list[Record]:
         for row in rows:
             if len(row) != len(COLUMNS):
                 raise ValueError(f"{len(row)} values for {len(COLUMNS)} columns")
-            record = _record_of(dict(zip(COLUMNS, row, strict=True)))
+            values = dict(zip(COLUMNS, row, strict=True))
+            record = Record(point_of(values), **values_of(values, FOUND))
             first = lines.setdefault((record.point, record.protocol), rows.line_num)
             if first != rows.line_num:
                 raise ValueError(f"{record.point.name} has a record in line {first}; remove one of them")
@@ -145,16 +140,5 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for record in records:
-            found = asdict(record)
-            row = found.pop("point") | found
-            writer.writerow([row[name] for name in COLUMNS])
-
-
-def _record_of(row: dict[str, str]) -> Record:
-    found: dict[str, Any] = {}
-    for field in FOUND:
-        try:
-            found[field.name] = field.type(row[field.name])
-        except ValueError:
-            raise ValueError(f"{field.name} is {row[field.name]!r}; it must be {SORTS[field.type]}") from None
-    return Record(point_of(row), **found)
+            point, *found = asdict(record).values()
+            writer.writerow([*point.values(), *found])

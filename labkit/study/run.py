@@ -8,10 +8,8 @@ import json
 import tempfile
 import threading
 import time
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,18 +20,17 @@ from torch.optim.lr_scheduler import LambdaLR
 from labkit import runtime
 from labkit.cnn import CNN
 from labkit.data import Loader, loaders
-from labkit.metrics import AccuracyMetric
 from labkit.resume import RunState
 from labkit.smaller.cost import multiply_adds
 from labkit.smaller.sparse_file import load_sparse, save_sparse
 from labkit.sparsity import prunable_layers, sparsity_report
 from labkit.study.budgets import choose_masks
 from labkit.study.criteria import CRITERIA
-from labkit.study.points import Point
+from labkit.study.points import Point, require, row_of
 from labkit.study.records import PROTOCOL, Record
 from labkit.study.schedules import cycles, kept_weights, rate_factor
 from labkit.study.teacher import ShiftedLoader, TaughtAccuracy, ask_teacher, distillation_loss
-from labkit.training import LossFunction, accuracy, reestimate_batchnorm, train_one_epoch
+from labkit.training import accuracy, reestimate_batchnorm, train_one_epoch
 
 # One recipe for all criteria. Chosen on validation images with the dense network and with LAMP (data/README.md): the
 # others were not tuned for themselves.
@@ -84,15 +81,14 @@ def refuse_quick_mode() -> None:
     Raises:
         ValueError: it is on.
     """
-    if runtime.quick_mode():
-        raise ValueError("LABKIT_QUICK is 1; the study trains on all images, so switch quick mode off")
+    require("LABKIT_QUICK", 1, not runtime.quick_mode(), "the study trains on all images, so switch quick mode off")
 
 
 def forget(point: Point, scratch: Path | None) -> None:
     """Remove what ``run_point`` keeps of a point in a folder."""
     if scratch is not None:
-        path = _state_file(point, scratch)
-        for leftover in (path, *scratch.glob(f".{path.name}.*")):  # a process that was killed while it wrote
+        # The others are of a process that was killed while it wrote.
+        for leftover in (scratch / f"{point.name}.run", *scratch.glob(f".{point.name}.run.*")):
             leftover.unlink(missing_ok=True)
 
 
@@ -102,11 +98,16 @@ class _Run:
     def __init__(self, point: Point, device: torch.device, scratch: Path | None) -> None:
         self.point, self.device = point, device
         self.train_loader = training_images(point, scratch)
-        settings = json.dumps([asdict(point), PROTOCOL, str(torch.__version__), runtime.hardware(device)])
-        self.state = RunState({"loader": self.train_loader}, settings, _state_file(point, scratch) if scratch else None)
+        settings = json.dumps([row_of(point), PROTOCOL, str(torch.__version__), runtime.hardware(device)])
+        path = scratch / f"{point.name}.run" if scratch else None
+        self.state = RunState({"loader": self.train_loader}, settings, path)
         self.begin()
         try:
-            self.take_up(self.state.read())
+            if content := self.state.read():
+                self.epoch, self.seconds = content["epoch"], content["counts"]["seconds"]
+                self.rewound = content["counts"]["rewound"]
+                self.begin_cycle(self.epoch - 1)
+                self.state.take_up(content)
         except Exception:  # damaged in any of many ways: the run starts again
             self.begin()
 
@@ -116,34 +117,28 @@ class _Run:
         self.rewound = _weights(self.model)  # of the epoch that a ticket goes back to
         self.epoch, self.seconds = 0, 0.0
         self.train_loader.restart()
-        self.begin_cycle(cycles(self.point)[0])
+        self.begin_cycle(0)
 
-    def begin_cycle(self, cycle: range) -> None:
-        """A new optimizer, whose learning rate rises and falls once in these epochs."""
-        weights = self.model.parameters()
-        self.optimizer = torch.optim.SGD(weights, RATE, MOMENTUM, nesterov=True, weight_decay=WEIGHT_DECAY)
-        steps = len(cycle) * len(self.train_loader)
+    def begin_cycle(self, epoch: int) -> None:
+        """A new optimizer, whose learning rate rises and falls once in the cycle that this epoch is in."""
+        self.optimizer = torch.optim.SGD(self.model.parameters(), RATE, MOMENTUM, 0, WEIGHT_DECAY, nesterov=True)
+        steps = next(len(cycle) for cycle in cycles(self.point) if epoch in cycle) * len(self.train_loader)
         self.scheduler = LambdaLR(self.optimizer, lambda step: rate_factor(step, steps))
         self.state.parts |= {"optimizer": self.optimizer, "scheduler": self.scheduler}
 
     def train(self, epoch: int) -> None:
         """Prune what the schedule says, then train for an epoch."""
-        starts = [cycle.start for cycle in cycles(self.point)]
         if epoch == self.point.rewind:
             self.rewound = _weights(self.model)
         prune_to(self.model, self.point, kept_weights(self.point, epoch), self.train_loader)
-        if epoch > 0 and epoch in starts:
+        if epoch in [cycle.start for cycle in cycles(self.point)[1:]]:
             if self.point.schedule == "rewind":
                 self.rewind()
-            self.begin_cycle(cycles(self.point)[starts.index(epoch)])
+            self.begin_cycle(epoch)
         self.train_loader.augmented = epoch < self.point.augmented
-        loss_fn: LossFunction = nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
-        metric = AccuracyMetric()
-        if self.point.teacher != "none":
-            loss_fn, metric = partial(distillation_loss, label_smoothing=LABEL_SMOOTHING), TaughtAccuracy()
-        title = f"{self.point.name} {epoch + 1}/{self.point.epochs}"
-        parts = (self.model, self.train_loader, loss_fn, metric, self.optimizer, 1, self.device, self.scheduler, title)
-        train_one_epoch(*parts)
+        loss = partial(distillation_loss, label_smoothing=LABEL_SMOOTHING)
+        parts = (self.model, self.train_loader, loss, TaughtAccuracy(), self.optimizer, 1, self.device, self.scheduler)
+        train_one_epoch(*parts, f"{self.point.name} {epoch + 1}/{self.point.epochs}")
 
     def rewind(self) -> None:
         """Give the ticket the weights of epoch k, or what its control has in their place; the mask stays."""
@@ -153,27 +148,13 @@ class _Run:
             generator = _dice(self.point, 3)
             for layer in prunable_layers(self.model).values():
                 mask = layer.get_buffer("weight_mask")
-                order = torch.randperm(mask.numel(), generator=generator).to(mask.device)
-                mask.copy_(mask.flatten()[order].view_as(mask))
+                mask.copy_(mask.flatten()[torch.randperm(mask.numel(), generator=generator)].view_as(mask))
         self.model.load_state_dict(self.rewound, strict=False)
 
     def keep(self, epoch: int) -> None:
         """Keep the state after an epoch."""
         self.epoch = epoch
         self.state.keep(epoch, seconds=self.seconds, rewound=self.rewound)
-
-    def take_up(self, content: dict[str, Any] | None) -> None:
-        """Go on from a state that was kept, if there is one."""
-        if content is None:
-            return
-        counts = content["counts"]
-        self.epoch, self.seconds, self.rewound = content["epoch"], counts["seconds"], counts["rewound"]
-        self.begin_cycle([cycle for cycle in cycles(self.point) if cycle.start < self.epoch][-1])
-        self.state.take_up(content)
-
-
-def _state_file(point: Point, scratch: Path) -> Path:
-    return scratch / f"{point.name}.run"
 
 
 def training_images(point: Point, scratch: Path | None) -> Loader:
@@ -190,7 +171,7 @@ def new_network(point: Point, start: int) -> CNN:
     """The network of a point before training, with masks that keep everything; ``start`` 1: with other weights."""
     # Layers draw from torch's one generator, which the threads of a Dask worker share.
     with _DRAWING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_seed(point, start))
+        torch.set_rng_state(_dice(point, start).get_state())
         model = CNN(channels=point.widths)
     for layer in prunable_layers(model).values():
         prune.identity(layer, "weight")
@@ -204,9 +185,8 @@ def prune_to(model: nn.Module, point: Point, kept: int, train_loader: Loader) ->
     left = sum(int(mask.sum()) for mask in masks.values())
     if kept >= left:
         return
-    few = _first(train_loader, SCORED_IMAGES)
-    images, labels = next(iter(Loader(few.images, few.labels, batch_size=SCORED_IMAGES)))
-    images, labels = images.to(_device(model)), labels.to(_device(model))
+    few = Loader(train_loader.images[:SCORED_IMAGES], train_loader.labels[:SCORED_IMAGES], SCORED_IMAGES)
+    images, labels = (part.to(next(model.parameters()).device) for part in next(iter(few)))
     steps = STEPS_OF_SYNFLOW if point.criterion == "synflow" and point.schedule == "before" else 1
     for step in range(1, steps + 1):
         scores = CRITERIA[point.criterion](model, images, labels, _dice(point, 2))
@@ -215,22 +195,10 @@ def prune_to(model: nn.Module, point: Point, kept: int, train_loader: Loader) ->
             layer.get_buffer("weight_mask").copy_(masks[name])
 
 
-def _first(train_loader: Loader, images: int) -> Loader:
-    """Plain training images, in order, for what should cost little."""
-    return train_loader.first(min(images, len(train_loader.labels)))
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
-
-
-def _seed(point: Point, use: int) -> int:
-    """A seed for one use of chance: draws for different uses must not follow from one another."""
-    return int(np.random.SeedSequence((point.seed, use)).generate_state(1, np.uint32)[0])
-
-
 def _dice(point: Point, use: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_seed(point, use))
+    """A generator for one use of chance: draws for different uses must not follow from one another."""
+    seed = np.random.SeedSequence((point.seed, use)).generate_state(1, np.uint32)[0]
+    return torch.Generator().manual_seed(int(seed))
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -244,37 +212,29 @@ def _measured(point: Point, run: _Run, networks: Path | None) -> Record:
         model = load_sparse(save_sparse(run.model.to("cpu"), Path(folder) / "rounded.lks"))
         # A channel without weights has the variance 0, so that batch norm multiplies its constant by 300. In training
         # that was rounded to bfloat16; in float32 the running mean does not meet it, and the error can drown the rest.
-        reestimate_batchnorm(model, _first(run.train_loader, STATISTICS_IMAGES), torch.device("cpu"))
+        few = run.train_loader.first(min(STATISTICS_IMAGES, len(run.train_loader.labels)))
+        reestimate_batchnorm(model, few, torch.device("cpu"))
         # Loaded from its file, a network is what others will get.
         path = save_sparse(model, Path(networks or folder) / f"{point.name}.lks")
         model, size = load_sparse(path), path.stat().st_size
-    report, costs = sparsity_report(model), multiply_adds(model)
-    return Record(
-        point,
-        nonzero=sum(row.weights - row.zeros for row in report),
-        macs=sum(cost.effective for cost in costs),
-        bytes=size,
-        val_accuracy=accuracy(model, validation_loader),
-        test_accuracy=accuracy(model, test_loader),
-        dead_layers=" ".join(row.name for row in report if row.zeros == row.weights),
-        dead_channels=sum(row.zero_channels for row in report),
-        hardware=runtime.hardware(run.device),
-        torch=str(torch.__version__),
-        seconds=round(run.seconds, 1),
-    )
+    costs, shares = multiply_adds(model), (accuracy(model, validation_loader), accuracy(model, test_loader))
+    nonzero, macs = sum(cost.nonzero for cost in costs), sum(cost.effective for cost in costs)
+    dead_layers = " ".join(cost.name for cost in costs if not cost.nonzero)
+    dead_channels = sum(row.zero_channels for row in sparsity_report(model))
+    hardware, version, seconds = runtime.hardware(run.device), str(torch.__version__), round(run.seconds, 1)
+    return Record(point, nonzero, macs, size, *shares, dead_layers, dead_channels, hardware, version, seconds)
 
 
 def seconds_of_an_epoch(device: str = "cpu", batches: int = 12) -> float:
     """How long one epoch takes on this machine, on one thread, from so many batches now: rough, for planning."""
     run = _Run(Point(), runtime.pick_device(device), None)
     threads, steps = torch.get_num_threads(), len(run.train_loader)
-    few = run.train_loader.first(BATCH * batches)
-    parts = (run.model, few, nn.CrossEntropyLoss(), AccuracyMetric(), run.optimizer, 1, run.device)
+    run.train_loader = run.train_loader.first(BATCH * batches)
     torch.set_num_threads(1)
     try:
-        train_one_epoch(*parts, title="timing")  # the first batches are slower
+        run.train(0)  # the first batches are slower
         start = time.perf_counter()
-        train_one_epoch(*parts, title="timing")
+        run.train(0)
         return (time.perf_counter() - start) * steps / batches
     finally:
         torch.set_num_threads(threads)

@@ -5,6 +5,7 @@ cosine (Loshchilov and Hutter 2017, "SGDR"), so that every network that is measu
 """
 
 import math
+from itertools import pairwise
 
 from labkit.study.points import ROUNDS, Point
 
@@ -13,13 +14,8 @@ GRADUAL_BEGIN, GRADUAL_END = 1 / 12, 2 / 3  # shares of all epochs between which
 
 def cycles(point: Point) -> list[range]:
     """The epochs of each cycle of the learning rate; together they are all epochs of the point."""
-    half = point.epochs // 2
-    starts = {
-        "oneshot": [0, half],
-        "rewind": [0, half],
-        "iterative": [point.epochs * number // (ROUNDS + 1) for number in range(ROUNDS + 1)],
-    }.get(point.schedule, [0])
-    return [range(*ends) for ends in zip(starts, [*starts[1:], point.epochs], strict=True)]
+    parts = {"oneshot": 2, "rewind": 2, "iterative": ROUNDS + 1}.get(point.schedule, 1)
+    return [range(*ends) for ends in pairwise(point.epochs * number // parts for number in range(parts + 1))]
 
 
 def kept_weights(point: Point, epoch: int) -> int:
@@ -39,9 +35,9 @@ def kept_weights(point: Point, epoch: int) -> int:
         return point.target
     if point.schedule == "gradual":
         done = (epoch / point.epochs - GRADUAL_BEGIN) / (GRADUAL_END - GRADUAL_BEGIN)
-        left = (1 - min(max(done, 0.0), 1.0)) ** 3
-        left = 0.0 if epoch == point.epochs - 1 else left  # the end must have the target, however few epochs there are
-        return round(point.target + (point.weights - point.target) * left)
+        # The end must have the target, however few epochs there are.
+        done = 1.0 if epoch == point.epochs - 1 else min(max(done, 0.0), 1.0)
+        return round(point.target + (point.weights - point.target) * (1 - done) ** 3)
     number = sum(cycle.start <= epoch for cycle in cycles(point)) - 1
     return round(point.weights * (point.target / point.weights) ** (number / (len(cycles(point)) - 1)))
 

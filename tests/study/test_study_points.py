@@ -117,8 +117,8 @@ def test_value_that_is_not_allowed_is_named_with_the_rule(name, changed, value, 
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({**SMALL, "start": "16-32-48"}, "start is 16-32-48; the widths of the control 'small' follow from its target"),
-        ({"dataset": "FashionMNIST", "teacher": "dense"}, "dataset is FashionMNIST; .* teach MNIST only"),
+        ({**SMALL, "start": "16-32-48"}, "start is '16-32-48'; its target gives the widths of a control 'small'"),
+        ({"dataset": "FashionMNIST", "teacher": "dense"}, "dataset is 'FashionMNIST'; .* teach MNIST only"),
         ({"shift": 1, "augmented": 2}, "augmented is 2; images that are shifted or taught"),
         ({"teacher": "dense", "augmented": 2}, "augmented is 2; images that are shifted or taught"),
     ],
@@ -140,7 +140,7 @@ def test_fewest_epochs_of_each_schedule_are_allowed_and_no_fewer(schedule):
 def test_criterion_scope_and_schedule_go_together(odd):
     parts = dict.fromkeys(odd, "none")
     whole = {"criterion": "magnitude", "scope": "global", "schedule": "gradual", **parts}
-    with pytest.raises(ValueError, match=f"are {', '.join(whole.values())}; either all of them are 'none' or none is"):
+    with pytest.raises(ValueError, match=f"are {', '.join(whole.values())}; either all are 'none' or none is"):
         Point(**parts, target=WEIGHTS)
 
 

@@ -19,6 +19,7 @@ from labkit.study.records import COLUMNS, PROTOCOL, Record, write_records
 WHOLE = ["seed", "target", "epochs", "augmented", "rewind", "nonzero", "macs", "bytes", "dead_channels", "protocol"]
 # What a file in UTF-8 can hold, but for the line end of old Macs.
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=12)
+TEXT = "a text without carriage returns, at most 1,000 long"  # the rule
 SHARES = st.floats(0, 1)
 COUNTS = st.integers(0, 10**9)
 RECORDS = st.builds(
@@ -313,19 +314,19 @@ def test_record_that_could_not_be_read_again_is_not_written(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
-        ("nonzero", 6000.0, "a whole number"),
-        ("nonzero", True, "a whole number"),
-        ("bytes", "9", "a whole number"),
-        ("macs", np.float64(3), "a whole number"),
-        ("macs", torch.tensor(3), "a whole number"),
-        ("protocol", 2.0, "a whole number"),
-        ("val_accuracy", torch.tensor(0.5), "a number"),
-        ("val_accuracy", None, "a number"),
-        ("seconds", True, "a number"),
-        ("dead_layers", ["conv1"], "a text"),
-        ("dead_layers", None, "a text"),
-        ("torch", 2.11, "a text"),
-        ("hardware", "x" * 1_001, "at most 1,000 characters without carriage returns"),
+        ("nonzero", 6000.0, "a whole number from 0 to 124,448"),
+        ("nonzero", True, "a whole number from 0 to 124,448"),
+        ("bytes", "9", "a whole number from 0 to 1,000,000,000,000,000"),
+        ("macs", np.float64(3), "a whole number from 0 to 1,000,000,000,000,000"),
+        ("macs", torch.tensor(3), "a whole number from 0 to 1,000,000,000,000,000"),
+        ("protocol", 2.0, "a whole number from 0 to 1,000,000,000,000,000"),
+        ("val_accuracy", torch.tensor(0.5), "a number from 0 to 1"),
+        ("val_accuracy", None, "a number from 0 to 1"),
+        ("seconds", True, "a number from 0 to 1,000,000,000,000,000"),
+        ("dead_layers", ["conv1"], TEXT),
+        ("dead_layers", None, TEXT),
+        ("torch", 2.11, TEXT),
+        ("hardware", "x" * 1_001, TEXT),
     ],
 )
 def test_value_of_another_type_is_refused(name, value, rule):
