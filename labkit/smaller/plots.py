@@ -128,7 +128,7 @@ def draw_speed(ways: Mapping[str, Sequence[tuple[str, float, float]]], ax: Axes 
     """
     ax = axes_for(None if ax is None else [ax], 1, (9, 5))[0]
     for number, (way, points) in enumerate(ways.items()):
-        points = sorted(points, key=lambda point: point[2])  # so that no line goes to and fro
+        points = sorted(points, key=lambda point: point[2])  # so that no line turns back
         places = [(milliseconds, 100 * accuracy) for _, milliseconds, accuracy in points]
         ax.plot(*zip(*places, strict=True), label=way, **style(number))
         for (name, *_), place in zip(points, places, strict=True):
