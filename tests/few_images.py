@@ -121,7 +121,7 @@ def do_command(arguments: list[str], out: Path, err: Path) -> None:
         with path.open("wb") as file:
             os.dup2(file.fileno(), number)
     use()
-    run.seconds_of_an_epoch = lambda _device: 36.0  # the timing takes more images than there are
+    run.seconds_of_an_epoch = lambda _point, _device: 36.0  # the timing takes more images than there are
     status = 0
     try:
         app(arguments)

@@ -193,14 +193,17 @@ def curve(rows: Iterable[Operating], method: str, epochs: int, dataset: str = "M
     return sorted(found, key=lambda row: -row.target)
 
 
-def load_frontier() -> list[Record]:
-    """The committed records of the study, ``data/results/frontier.csv``.
+def load_frontier(plan: str = "frontier") -> list[Record]:
+    """Committed records of the study, from ``data/results/``.
+
+    Args:
+        plan: ``"frontier"``: of the plan ``full``; ``"fewer"``: of the plan of this name.
 
     Raises:
         FileNotFoundError: they are not there.
         ValueError: the file is damaged.
     """
-    path = runtime.PROJECT / "data" / "results" / "frontier.csv"
+    path = runtime.PROJECT / "data" / "results" / f"{plan}.csv"
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; it is part of the project; get it again")
     return read_records(path)

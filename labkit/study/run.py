@@ -8,6 +8,7 @@ import json
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -225,9 +226,9 @@ def _measured(point: Point, run: _Run, networks: Path | None) -> Record:
     return Record(point, nonzero, macs, size, *shares, dead_layers, dead_channels, hardware, version, seconds)
 
 
-def seconds_of_an_epoch(device: str = "cpu", batches: int = 12) -> float:
+def seconds_of_an_epoch(point: Point, device: str = "cpu", batches: int = 12) -> float:
     """How long one epoch takes on this machine, on one thread, from so many batches now: rough, for planning."""
-    run = _Run(Point(), runtime.pick_device(device), None)
+    run = _Run(replace(point, teacher="none"), runtime.pick_device(device), None)  # a teacher takes minutes to ask
     threads, steps = torch.get_num_threads(), len(run.train_loader)
     run.train_loader = run.train_loader.first(BATCH * batches)
     torch.set_num_threads(1)

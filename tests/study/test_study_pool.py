@@ -602,7 +602,7 @@ def _short_plan(monkeypatch):
     points = [*of_seeds(0, 1), dataclasses.replace(QUICK, target=500, criterion="lamp")]
     points.append(Point(criterion="none", scope="none", schedule="none", target=124_448, epochs=1))
     monkeypatch.setattr(plans, "_small", lambda: points)
-    monkeypatch.setattr(run, "seconds_of_an_epoch", lambda _device: 36.0)
+    monkeypatch.setattr(run, "seconds_of_an_epoch", lambda _point, _device: 36.0)
     return points
 
 

@@ -21,6 +21,7 @@ from labkit.data import Loader
 from labkit.smaller.sparse_file import load_sparse
 from labkit.sparsity import effective_weight, prunable_layers
 from labkit.study import run
+from labkit.study.plans import plan
 from labkit.study.points import SHAPES, WEIGHTS, Point
 from labkit.study.records import PROTOCOL
 from labkit.study.run import forget, run_point
@@ -687,9 +688,10 @@ def test_full_disk_is_an_os_error_and_the_older_state_stays(most, tmp_path, whol
 # The machine
 
 
-def test_seconds_of_an_epoch_leaves_the_threads_as_they_were():
+@pytest.mark.parametrize("point", [Point(), plan("fewer")[0]], ids=["usual", "taught"])
+def test_seconds_of_an_epoch_leaves_the_threads_as_they_were(point):
     torch.set_num_threads(2)
-    assert run.seconds_of_an_epoch(batches=2) > 0
+    assert run.seconds_of_an_epoch(point, batches=2) > 0
     assert torch.get_num_threads() == 2
 
 
