@@ -32,6 +32,7 @@ CHOICES = {
 SCATTERED = {
     "6,000": "MNIST_lamp-global-gradual_6000_e12_s0",
     "2,000": "MNIST_lamp-global-gradual-augmented-8_2000_e24_s0",
+    "1,500 (plan fewer)": "MNIST_lamp-global-gradual-from-16-32-48-taught-shifted-1_1500_e20_s0",
     "622": "MNIST_lamp-global-gradual_622_e4_s0",
 }
 

@@ -83,7 +83,6 @@ def _fewer() -> list[Point]:
     small = _small_dense(FEWER_TARGETS[0], FEWER_EPOCHS)
     points = [replace(fewest, seed=seed) for seed in range(HEADLINE_SEEDS)]
     points += [replace(method, seed=seed) for method in (least, small, more) for seed in range(SEEDS)]
-    points += [replace(least, seed=seed) for seed in range(SEEDS, HEADLINE_SEEDS)]
     return [replace(point, teacher="dense", shift=1) for point in points]
 
 
