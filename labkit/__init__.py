@@ -13,6 +13,11 @@ from labkit.checkpoints import (
 from labkit.cnn import CNN
 from labkit.data import Augmentation, Loader, augment, draw_augmentation, load_images, loaders
 from labkit.files import load_record, load_results, save_record
+from labkit.large.activations import layer_inputs, wanda_scores
+from labkit.large.compensation import compensate
+from labkit.large.heads import cut_units, unit_norms, without_units
+from labkit.large.row_transformer import RowTransformer
+from labkit.large.two_four import mask_2_4, pack_2_4, unpack_2_4
 from labkit.metrics import AccuracyMetric, BaseMetric
 from labkit.plots import (
     check_claims,

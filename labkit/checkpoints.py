@@ -8,7 +8,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import nn
@@ -19,8 +19,8 @@ from labkit import runtime
 from labkit.cnn import CNN
 from labkit.sparsity import check_finite, refresh_weights
 
+N = TypeVar("N", bound=nn.Module)
 FORMAT = "labkit network 1"
-SIZES = ("input_shape", "num_of_cls", "channels")  # the arguments of ``CNN``
 FIRST_LAYER = re.compile(r"((?:[A-Za-z_]\w*\.)*)conv1\..+")  # a key, with what DataParallel and others write before it
 
 
@@ -52,17 +52,25 @@ def save_network(model: nn.Module, name: str | Path, **metadata: str | int | flo
         if type(value) not in (str, int, float, bool, type(None)):
             raise ValueError(f"metadata {key} is a {type(value).__name__}; it must be str, int, float, bool or None")
     path, model = _path_of(name), unwrapped(model)
-    sizes = {size: getattr(model, size, None) for size in SIZES}
-    if None in sizes.values():
-        raise ValueError(f"the network is a {type(model).__name__}; it must be a labkit.CNN")
+    arguments = getattr(type(model), "SIZES", ())
+    if not arguments:
+        raise ValueError(f"the network is a {type(model).__name__}; it must be a labkit.CNN or labkit.RowTransformer")
+    sizes = {size: getattr(model, size) for size in arguments}
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     check_finite(state, str(path))
     content = {"format": FORMAT, "architecture": sizes, "state": state_in(state, path), "metadata": metadata}
-    return runtime.save_tensors(path, content, lambda file: build_network(_read(file), Path("what was to be saved")))
+    named = Path("what was to be saved")
+    return runtime.save_tensors(path, content, lambda file: build_network(_read(file), named, type(model)))
 
 
-def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "cpu") -> CNN:
-    """Load a network, masks included.
+@overload
+def load_network(name: str | Path = ..., device: torch.device | str = ...) -> CNN: ...
+@overload
+def load_network(name: str | Path, device: torch.device | str, network: type[N]) -> N: ...
+def load_network(
+    name: str | Path = "CNN_MNIST", device: torch.device | str = "cpu", network: type[nn.Module] = CNN
+) -> nn.Module:
+    """Load a network, masks included: a ``CNN``, or of another class that says its ``SIZES``.
 
     A bare name is looked for among your own networks in ``models/``, then among the committed ones in
     ``models/reference/``, and a line says which one it was. A path is taken as it is, silently. A plain ``state_dict``
@@ -77,7 +85,7 @@ def load_network(name: str | Path = "CNN_MNIST", device: torch.device | str = "c
     if _is_bare(name) and path.exists():
         place = "your own network (models/" if path == _path_of(name) else "the reference network (models/reference/"
         print(f"{name}: {place}{path.name})")
-    return build_network(_read(path), path).to(device)
+    return build_network(_read(path), path, network).to(device)
 
 
 def load_other_seeds(device: torch.device | str = "cpu") -> list[CNN]:
@@ -85,7 +93,7 @@ def load_other_seeds(device: torch.device | str = "cpu") -> list[CNN]:
     return [load_network(f"CNN_MNIST_seed{seed}", device) for seed in (1, 2, 3, 4)]
 
 
-def build_network(content: Mapping[str, Any], path: Path) -> CNN:
+def build_network(content: Mapping[str, Any], path: Path, network: type[N]) -> N:
     """The network that a file holds, from its content as loaded; the path is for messages only.
 
     Raises:
@@ -93,10 +101,10 @@ def build_network(content: Mapping[str, Any], path: Path) -> CNN:
     """
     state = state_in(content, path)
     sizes = content.get("architecture") if content.get("format") == FORMAT else _sizes_of(state, path)
-    if not isinstance(sizes, Mapping) or sizes.keys() != set(SIZES):
-        raise ValueError(f"{path} is damaged: its architecture is {sizes}")
+    if not isinstance(sizes, Mapping) or sizes.keys() != set(getattr(network, "SIZES", ())):
+        raise ValueError(f"{path} holds no {network.__name__}, or is damaged: its architecture is {sizes}")
     check_finite(state, str(path))
-    model = CNN(**sizes)
+    model = network(**sizes)
     layers = dict(model.named_modules())
     for key, mask in state.items():  # the masks must stand before their values can be loaded
         name, _, tensor = key.removesuffix("_mask").rpartition(".")
@@ -208,4 +216,4 @@ def _sizes_of(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
         keys = ", ".join(map(str, list(state)[:4]))
         raise ValueError(f"{path} is of another architecture (it has {keys}, …); it must be a labkit.CNN")
     sizes = (shapes[0][1], 28, 28), shapes[3][0], tuple(shape[0] for shape in shapes[:3])
-    return dict(zip(SIZES, sizes, strict=True))
+    return dict(zip(CNN.SIZES, sizes, strict=True))

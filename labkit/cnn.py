@@ -26,6 +26,9 @@ class CNN(nn.Module):
         ValueError: an argument is out of range.
     """
 
+    # What a file of a network keeps: its arguments, and how many numbers each is; 0: one, not in a tuple.
+    SIZES = {"input_shape": 3, "num_of_cls": 0, "channels": 3}  # noqa: RUF012
+
     def __init__(
         self, input_shape: Sequence[int] = (1, 28, 28), num_of_cls: int = 10, channels: Sequence[int] = (32, 64, 128)
     ) -> None:

@@ -5,13 +5,14 @@ import dataclasses
 from hypothesis import strategies as st
 
 from labkit.study.criteria import CRITERIA
-from labkit.study.points import LEAST_EPOCHS, SCHEDULES, SCOPES, USUAL_START, WEIGHTS, Point
+from labkit.study.points import LEAST_EPOCHS, REPAIRS, SCHEDULES, SCOPES, TRAINED, USUAL_START, WEIGHTS, Point
 from labkit.study.records import Record
 
 NOTHING = {"criterion": "none", "scope": "none", "schedule": "none"}
 DENSE = {**NOTHING, "target": WEIGHTS}
 SMALL = {**NOTHING, "control": "small", "target": 2_000}
 TICKET = {"schedule": "rewind", "rewind": 1}
+AFTER = {"criterion": "wanda", "scope": "row", "schedule": "after", "start": "dense", "epochs": 0}
 
 
 @st.composite
@@ -21,10 +22,12 @@ def points(draw, schedules=SCHEDULES, most_epochs=200):
     epochs = draw(st.integers(LEAST_EPOCHS[schedule], most_epochs))
     controls = {"none": ["none", "small"], "rewind": ["none", "shuffled", "reinitialised"]}.get(schedule, ["none"])
     control = draw(st.sampled_from(controls))
-    start = draw(st.sampled_from([USUAL_START, USUAL_START if control == "small" else "16-32-48"]))
-    dataset, shift = draw(st.sampled_from(["MNIST", "FashionMNIST"])), draw(st.sampled_from([0, 0, 1, 4]))
+    after = schedule == "after"
+    starts = [*TRAINED] if after else [USUAL_START, USUAL_START if control == "small" else "16-32-48"]
+    start, shift = draw(st.sampled_from(starts)), draw(st.sampled_from([0, 0, 1, 4]))
+    dataset = draw(st.sampled_from(["MNIST", "MNIST" if after else "FashionMNIST"]))
     teacher = draw(st.sampled_from(["none", "dense"])) if dataset == "MNIST" else "none"
-    weights = WEIGHTS if start == USUAL_START else 30_576
+    weights = {USUAL_START: WEIGHTS, "16-32-48": 30_576, **TRAINED}[start]
     target = st.integers(295 if control == "small" else 4, weights)
     return Point(
         dataset=dataset,
@@ -40,6 +43,7 @@ def points(draw, schedules=SCHEDULES, most_epochs=200):
         start=start,
         teacher=teacher,
         shift=shift,
+        repair=draw(st.sampled_from(REPAIRS)) if after else "none",
     )
 
 

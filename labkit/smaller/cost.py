@@ -21,7 +21,6 @@ from tabulate import tabulate
 from torch import nn
 
 from labkit import runtime
-from labkit.cnn import CNN
 from labkit.smaller.sparse_file import pack_sparse
 from labkit.sparsity import clone, effective_weight, prunable_layers
 from labkit.training import device_of, in_mode
@@ -286,9 +285,10 @@ def _ledger(model: nn.Module, counted: tuple[LayerCost, ...], latencies: Mapping
 
 def _example(model: nn.Module, images: torch.Tensor | None) -> torch.Tensor:
     if images is None:
-        if not isinstance(model, CNN):
+        shape = getattr(model, "input_shape", None)
+        if not isinstance(shape, tuple):
             raise ValueError(f"images are missing; a {type(model).__name__} does not tell the shape of what it takes")
-        images = torch.rand(1, *model.input_shape, generator=torch.Generator().manual_seed(0))
+        images = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
     if images.ndim < 2 or not len(images):
         raise ValueError(f"images have shape {tuple(images.shape)}; they must be (batch, ...) with at least one image")
     return images.to(next(model.parameters(), images))  # its device and precision

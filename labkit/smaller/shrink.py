@@ -135,12 +135,12 @@ def _constant(model: CNN, conv: str) -> torch.Tensor:
     return (scale * centred + effective_weight(batch, "bias")).relu()
 
 
-def check_chain(model: nn.Module) -> None:
-    """Refuse whatever is not the chain of layers that the cutting is right for, or has weights that are not finite."""
-    if type(model) is not CNN:
+def check_chain(model: nn.Module, network: type[nn.Module] = CNN) -> None:
+    """Refuse whatever has not just the layers of a network of this class, or has weights that are not finite."""
+    if type(model) is not network or not hasattr(network, "SIZES"):
         raise ValueError(f"the model is a {type(model).__name__}; {SUPPORTED}")
     with torch.device("meta"):
-        chain = CNN(model.input_shape, model.num_of_cls, model.channels)
+        chain = network(**{name: getattr(model, name) for name in network.SIZES})
     # The text of a layer shows its kind, sizes, stride, padding and eps.
     known, given = ({name: str(part).partition("\n")[0] for name, part in x.named_modules()} for x in (chain, model))
     for name in known | given:

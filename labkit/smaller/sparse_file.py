@@ -13,7 +13,9 @@ import io
 import lzma
 import struct
 import zlib
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar, overload
 
 import numpy as np
 import torch
@@ -24,14 +26,15 @@ from labkit.cnn import CNN
 from labkit.smaller.shrink import check_chain
 from labkit.sparsity import bake_masks, check_finite, prunable_layers
 
+N = TypeVar("N", bound=nn.Module)
 SIGNATURE = b"LKS1"
-SIZES = struct.Struct("<8I")  # colours, height, width, classes, three channels, bits
+HEAD = struct.Struct("<8I")  # sizes of the network, 7 at most, zeros before them, and bits
 MOST_PARAMETERS = 20_000_000
 # One literal does not foretell the next one, and their place in memory means nothing: no contexts.
 FILTERS = [{"id": lzma.FILTER_LZMA1, "preset": 9, "lc": 0, "lp": 0, "pb": 0, "dict_size": 1 << 20}]
 
 
-def save_sparse(model: CNN, path: str | Path, bits: int = 8) -> Path:
+def save_sparse(model: nn.Module, path: str | Path, bits: int = 8) -> Path:
     """Save a dense or pruned network as a sparse file; masks are baked in.
 
     Args:
@@ -44,20 +47,28 @@ def save_sparse(model: CNN, path: str | Path, bits: int = 8) -> Path:
         The file.
 
     Raises:
-        ValueError: not a ``labkit.CNN``, bits out of range, or weights that are not finite.
+        ValueError: not a ``CNN`` or ``RowTransformer``, bits out of range, or weights that are not finite.
         OSError: the folder cannot be written; an older file stays as it was.
     """
-    check_chain(model)
+    check_chain(model, type(model))
     return runtime.write_file(Path(path), pack_sparse(model, bits))
 
 
-def load_sparse(path: str | Path) -> CNN:
-    """Load a network from a sparse file: a plain ``CNN`` without masks, float32, on the CPU, in evaluation mode.
+@overload
+def load_sparse(path: str | Path) -> CNN: ...
+@overload
+def load_sparse(path: str | Path, network: type[N]) -> N: ...
+def load_sparse(path: str | Path, network: type[nn.Module] = CNN) -> nn.Module:
+    """Load a network from a sparse file, without masks, float32, on the CPU, in evaluation mode.
+
+    Args:
+        path: the file.
+        network: the class of the network.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a sparse file, truncated or damaged, of a network that is too large, or with weights that are
-            not finite.
+        ValueError: not a sparse file, truncated or damaged, of another class, of a network that is too large, or with
+            weights that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -70,7 +81,7 @@ def load_sparse(path: str | Path) -> CNN:
     if len(content) < 8 or struct.unpack("<I", content[4:8])[0] != zlib.crc32(content[8:]):
         raise ValueError(f"{path} is damaged or truncated: its checksum is wrong")
     try:
-        return _unpacked(content[8:])
+        return _unpacked(content[8:], network)
     except (lzma.LZMAError, struct.error, ValueError, EOFError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
@@ -78,8 +89,7 @@ def load_sparse(path: str | Path) -> CNN:
 def pack_sparse(model: nn.Module, bits: int = 8) -> bytes:
     """The bytes of a sparse file; of a network that is no ``CNN`` they give the size and cannot be loaded."""
     runtime.check_whole("bits", bits, 2, 8)
-    sizes = (*model.input_shape, model.num_of_cls, *model.channels) if isinstance(model, CNN) else (0,) * 7
-    parts = [SIZES.pack(*sizes, bits)]
+    parts = [HEAD.pack(*_sizes(model), bits)]
     baked = bake_masks(model).cpu().float()
     check_finite(baked)
     weights = {f"{name}.weight" for name in prunable_layers(baked)}
@@ -92,6 +102,13 @@ def pack_sparse(model: nn.Module, bits: int = 8) -> bytes:
             parts.append(bytes([2 if small else 4]) + values.astype(np.float16 if small else np.float32).tobytes())
     packed = lzma.compress(b"".join(parts), format=lzma.FORMAT_RAW, filters=FILTERS)
     return SIGNATURE + struct.pack("<I", zlib.crc32(packed)) + packed
+
+
+def _sizes(model: nn.Module) -> list[int]:
+    """The 7 numbers that a network is built from: zeros, then the arguments that its class names."""
+    arguments = [getattr(model, name) for name in vars(type(model)).get("SIZES", ())]
+    sizes = [size for part in arguments for size in (part if isinstance(part, tuple) else [part])]
+    return [0] * (7 - len(sizes)) + sizes
 
 
 def _packed_weight(rows: np.ndarray, bits: int) -> bytes:
@@ -109,14 +126,19 @@ def _packed_weight(rows: np.ndarray, bits: int) -> bytes:
     return scales.tobytes() + struct.pack("<I", len(places)) + places.tobytes() + whole[where].tobytes()
 
 
-def _unpacked(packed: bytes) -> CNN:
+def _unpacked(packed: bytes, network: type[nn.Module]) -> nn.Module:
     unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS)
     # The first bytes give the size of the network, and so how much there can be to unpack.
-    *sizes, bits = SIZES.unpack(unpacker.decompress(packed, max_length=SIZES.size))
+    *sizes, bits = HEAD.unpack(unpacker.decompress(packed, max_length=HEAD.size))
     if not 2 <= bits <= 8 or max(sizes) > 65_535:
         raise ValueError(f"its sizes are {sizes} with {bits} bits")
+    lengths: dict[str, int] = vars(network).get("SIZES", {})
+    numbers = iter(sizes[7 - sum(max(1, length) for length in lengths.values()) :])
+    arguments = {name: tuple(islice(numbers, n)) if n else next(numbers) for name, n in lengths.items()}
     with torch.device("meta"):
-        model = CNN(sizes[:3], sizes[3], sizes[4:])
+        model = network(**arguments)
+    if _sizes(model) != sizes:
+        raise ValueError(f"it is no {network.__name__}: its sizes are {sizes}")
     count = sum(tensor.numel() for tensor in model.state_dict().values())
     if count > MOST_PARAMETERS:
         raise ValueError(f"its network has {count:,} numbers; at most {MOST_PARAMETERS:,} are read")

@@ -8,7 +8,8 @@ from numbers import Integral
 
 import torch
 
-from labkit.study.points import require
+from labkit.large.two_four import mask_2_4
+from labkit.study.points import SCOPES, require
 
 Masks = dict[str, torch.Tensor]
 
@@ -21,7 +22,9 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
         masks: layer -> 0 or 1 for each weight, of the same layers and in the same shapes.
         kept: weights to keep in all layers together, a whole number, at least one per layer.
         scope: ``"global"``: wherever the highest scores are. ``"local"``: the same share of each layer. ``"erk"``: a
-            larger share of small layers (``layer_budgets``).
+            larger share of small layers (``layer_budgets``). ``"row"``: the same share of each output of each layer.
+            ``"2:4"``: two of each four neighbours; of layers whose outputs have a number of weights that four does not
+            divide, all (``two_of_four``).
 
     Returns:
         Layer -> mask; together they keep ``kept`` weights, or what there is if the old masks keep fewer.
@@ -42,7 +45,7 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
     weights = sum(mask.numel() for mask in masks.values())
     rule = f"it must be from {len(masks)} (one weight per layer) to {weights:,} (all)"
     require("kept", kept, len(masks) <= kept <= weights, rule)
-    require("scope", scope, scope in ("global", "local", "erk"), "it must be 'global', 'local' or 'erk'")
+    require("scope", scope, scope in SCOPES[1:], f"it must be one of {', '.join(SCOPES[1:])}")
     # On the processor, where random numbers come from, too: a tie must not be resolved differently on a GPU.
     ranked = {name: score.cpu().double().flatten() for name, score in scores.items()}
     alive = {name: masks[name].cpu().flatten() > 0 for name in ranked}
@@ -50,13 +53,20 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
         together = _highest(torch.cat(list(ranked.values())), torch.cat(list(alive.values())), kept)
         parts = together.split([score.numel() for score in ranked.values()])
         return {name: part.view_as(masks[name]) for name, part in zip(ranked, parts, strict=True)}
+    shapes = {name: tuple(mask.shape) for name, mask in masks.items()}
+    if scope == "2:4":
+        require("kept", kept, kept == two_of_four(shapes), f"2:4 keeps {two_of_four(shapes):,} of these weights")
+        fours = {name: torch.where(alive[name], ranked[name], -torch.inf).view(shapes[name]) for name in masks}
+        chosen = {name: mask_2_4(fours[name]) if _in_fours(shapes[name]) else masks[name] for name in masks}
+        return {name: mask.cpu().float() * (masks[name].cpu() > 0) for name, mask in chosen.items()}
     left = {name: int(alive[name].sum()) for name in masks}
-    wishes = layer_budgets({name: tuple(mask.shape) for name, mask in masks.items()}, kept, scope)
+    wishes = layer_budgets(shapes, kept, "erk" if scope == "erk" else "local")
     budgets = {name: min(wish, left[name]) for name, wish in wishes.items()}
     # A rounded share may grow while the network shrinks; what a layer has not got, the others keep.
     for _ in range(min(kept, sum(left.values())) - sum(budgets.values())):
         budgets[max(left, key=lambda name: left[name] - budgets[name])] += 1
-    return {name: _highest(ranked[name], alive[name], budgets[name]).view_as(masks[name]) for name in ranked}
+    rows = {name: shapes[name][0] if scope == "row" else 1 for name in masks}
+    return {name: _by_row(ranked[name], alive[name], budgets[name], rows[name]).view_as(masks[name]) for name in ranked}
 
 
 def layer_budgets(shapes: Mapping[str, Sequence[int]], kept: int, scope: str) -> dict[str, int]:
@@ -93,6 +103,26 @@ def layer_budgets(shapes: Mapping[str, Sequence[int]], kept: int, scope: str) ->
     if empty := [name for name, budget in budgets.items() if budget < 1]:
         raise ValueError(f"{kept} weights with the scope {scope!r} leave {', '.join(empty)} without any; keep more")
     return budgets
+
+
+def two_of_four(shapes: Mapping[str, Sequence[int]]) -> int:
+    """How many weights of layers with these shapes stay if two of each four go, where four divides those of an output.
+
+    Elsewhere all stay.
+    """
+    sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
+    return sum(size // 2 if _in_fours(shapes[name]) else size for name, size in sizes.items())
+
+
+def _in_fours(shape: Sequence[int]) -> bool:
+    return torch.Size(shape[1:]).numel() % 4 == 0
+
+
+def _by_row(scores: torch.Tensor, alive: torch.Tensor, count: int, rows: int) -> torch.Tensor:
+    """As ``_highest``, but the same number in each of so many rows; a remainder goes to the first ones."""
+    each = [count // rows + (row < count % rows) for row in range(rows)]
+    parts = zip(scores.chunk(rows), alive.chunk(rows), each, strict=True)
+    return torch.cat([_highest(*part) for part in parts])
 
 
 def _highest(scores: torch.Tensor, alive: torch.Tensor, count: int) -> torch.Tensor:

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from labkit.large.activations import layer_inputs, wanda_scores
 from labkit.sparsity import bake_masks, effective_weight, prunable_layers
 
+CALIBRATION = 128  # training images that the inputs of layers are taken from
 Scores = dict[str, torch.Tensor]
 Criterion = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Generator], Scores]
 
@@ -81,6 +83,12 @@ def synflow(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, genera
     return _times_gradient(flow, flow(torch.ones_like(images[:1]).double()).sum())
 
 
+def wanda(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Scores:
+    """|w| times the norm of its input on 128 images (Sun et al. 2024); its authors compare within an output ("row")."""
+    inputs = layer_inputs(bake_masks(model), images[:CALIBRATION])
+    return {n: wanda_scores(effective_weight(layer), inputs[n]) for n, layer in prunable_layers(model).items()}
+
+
 def _weight_times_gradient(model: nn.Module, X: torch.Tensor, y: torch.Tensor) -> Scores:
     """The product w · dL/dw of the mean loss of a batch, normalised by its own statistics as in training."""
     copy = bake_masks(model).train()  # it would move the model's own running statistics
@@ -94,4 +102,4 @@ def _times_gradient(model: nn.Module, value: torch.Tensor) -> Scores:
     return {name: (w * g).detach() for (name, w), g in zip(weights.items(), gradients, strict=True)}
 
 
-CRITERIA: dict[str, Criterion] = {f.__name__: f for f in (random, magnitude, lamp, gradient, snip, synflow)}
+CRITERIA: dict[str, Criterion] = {f.__name__: f for f in (random, magnitude, lamp, gradient, snip, synflow, wanda)}

@@ -14,11 +14,12 @@ from labkit.data import CHECKSUMS
 from labkit.sparsity import effective_weight, prunable_layers
 from labkit.study.criteria import CRITERIA
 
-SCOPES = ("none", "local", "global", "erk")
-SCHEDULES = ("none", "before", "oneshot", "iterative", "gradual", "rewind")
+SCOPES = ("none", "local", "global", "erk", "row", "2:4")
+SCHEDULES = ("none", "before", "oneshot", "iterative", "gradual", "rewind", "after")
 CONTROLS = ("none", "shuffled", "reinitialised", "small")
+REPAIRS = ("none", "solve", "batchnorm", "solve-batchnorm")
 KNOWN = {"dataset": tuple(CHECKSUMS), "criterion": ("none", *CRITERIA), "scope": SCOPES}
-KNOWN |= {"schedule": SCHEDULES, "control": CONTROLS, "teacher": ("none", "dense")}
+KNOWN |= {"schedule": SCHEDULES, "control": CONTROLS, "teacher": ("none", "dense"), "repair": REPAIRS}
 WIDTHS = (32, 64, 128)
 SHAPES = {name: tuple(effective_weight(layer).shape) for name, layer in prunable_layers(CNN(channels=WIDTHS)).items()}
 WEIGHTS = sum(math.prod(shape) for shape in SHAPES.values())
@@ -28,7 +29,8 @@ MOST_SHIFT = 4  # pixels: the black edge of nearly all images
 ROUNDS = 3  # of the iterative schedule
 LONGEST = 1_000  # characters of a text
 SORTS = {int: "a whole number", float: "a number", str: f"a text without carriage returns, at most {LONGEST:,} long"}
-LEAST_EPOCHS = {"none": 1, "before": 1, "oneshot": 2, "iterative": ROUNDS + 1, "gradual": 2, "rewind": 2}
+LEAST_EPOCHS = {"none": 1, "before": 1, "oneshot": 2, "iterative": ROUNDS + 1, "gradual": 2, "rewind": 2, "after": 0}
+TRAINED = {"dense": WEIGHTS, "rows": 100_736}  # committed networks that the schedule "after" starts from: their weights
 
 
 def require(name: str, value: object, fits: bool, rule: str) -> None:
@@ -58,9 +60,13 @@ class Point:
         rewind: the epoch k whose weights a lottery ticket goes back to (schedule ``"rewind"``; else 0).
         control: ``"shuffled"``: a ticket whose mask is shuffled within each layer; ``"reinitialised"``: a ticket
             with new weights instead of those of epoch k; ``"small"``: a narrow dense network; ``"none"``: no control.
-        start: channels of the three convolutions before anything is pruned, such as ``"16-32-48"``.
+        start: channels of the three convolutions before anything is pruned, such as ``"16-32-48"``. For the schedule
+            ``"after"``: which of the committed networks of this seed is pruned, ``"dense"`` (a CNN, of 12 epochs) or
+            ``"rows"`` (a RowTransformer).
         teacher: ``"dense"``: it learns from what the dense networks say, too (``labkit.study.teacher``); ``"none"``.
         shift: pixels by which each training image is moved at random, at most, in all epochs.
+        repair: what is done without training after the schedule ``"after"``: ``"solve"``: the weights that stay make up
+            for the others (``labkit.large.compensation``); ``"batchnorm"``: its statistics are measured again.
 
     Raises:
         ValueError: an unknown name, a number out of range, or parts that do not go together.
@@ -79,14 +85,18 @@ class Point:
     start: str = USUAL_START
     teacher: str = "none"
     shift: int = 0
+    repair: str = "none"
 
     def __post_init__(self) -> None:
         for name, known in KNOWN.items():
             require(name, getattr(self, name), getattr(self, name) in known, f"it must be one of {', '.join(known)}")
+        after = self.schedule == "after"
         fits = bool(re.fullmatch(START, str(self.start))) and _weights(*_widths(self.start)) <= WEIGHTS
         rule = f"three numbers of channels, such as {USUAL_START}, with at most {WEIGHTS:,} weights"
-        require("start", self.start, fits, f"it must be {rule}")
-        weights = _weights(*_widths(self.start))
+        rule = f"one of {', '.join(TRAINED)}" if after else rule
+        require("start", self.start, self.start in TRAINED if after else fits, f"it must be {rule}")
+        require("repair", self.repair, after or self.repair == "none", "only the schedule 'after' repairs")
+        weights = TRAINED[self.start] if after else _weights(*_widths(self.start))
         self._check_whole("seed", 0, 2**32 - 1)
         self._check_whole("target", len(SHAPES), weights, " (one weight per layer, and all weights)")
         self._check_whole("epochs", LEAST_EPOCHS[self.schedule], 10_000, f" for the schedule {self.schedule!r}")
@@ -105,7 +115,8 @@ class Point:
             small_widths(self.target)
             require("start", self.start, self.start == USUAL_START, "its target gives the widths of a control 'small'")
         taught = self.teacher != "none"
-        require("dataset", self.dataset, self.dataset == "MNIST" or not taught, "committed networks teach MNIST only")
+        fits = self.dataset == "MNIST" or not (taught or after)
+        require("dataset", self.dataset, fits, "committed networks know MNIST only")
         fits = not self.augmented or not (self.shift or taught)
         require("augmented", self.augmented, fits, "images that are shifted or taught are not augmented, too")
 
@@ -117,12 +128,12 @@ class Point:
     @property
     def name(self) -> str:
         """A name for files, the same for equal points only."""
-        return f"{self.dataset}_{self.method}_{self.target}_e{self.epochs}_s{self.seed}"
+        return f"{self.dataset}_{self.method}_{self.target}_e{self.epochs}_s{self.seed}".replace(":", "of")
 
     @property
     def method(self) -> str:
         """How it is pruned, in one word without spaces: equal for the points of one curve."""
-        narrow, taught = self.start != USUAL_START, self.teacher != "none"
+        narrow, taught = self.start not in (USUAL_START, "dense"), self.teacher != "none"
         # A narrow network is not what pruned networks are compared with.
         dense = "small" if self.control == "small" else ("narrow" if narrow else "dense")
         name = dense if self.criterion == "none" else f"{self.criterion}-{self.scope}-{self.schedule}"
@@ -132,6 +143,7 @@ class Point:
         name += f"-from-{self.start}" if narrow else ""
         name += "-taught" if taught else ""
         name += f"-shifted-{self.shift}" if self.shift else ""
+        name += f"-{self.repair}" if self.repair != "none" else ""
         plain = self.augmented == usual or self.shift or taught
         return name if plain else f"{name}-augmented-{self.augmented}"
 
@@ -143,7 +155,7 @@ class Point:
     @property
     def weights(self) -> int:
         """Weights before anything is pruned."""
-        return _weights(*self.widths)
+        return TRAINED[self.start] if self.start in TRAINED else _weights(*self.widths)
 
 
 def _widths(start: str) -> tuple[int, ...]:

@@ -19,15 +19,19 @@ from torch.nn.utils import prune
 from torch.optim.lr_scheduler import LambdaLR
 
 from labkit import runtime
+from labkit.checkpoints import load_network
 from labkit.cnn import CNN
 from labkit.data import Loader, loaders
+from labkit.large.activations import layer_inputs
+from labkit.large.compensation import compensate
+from labkit.large.row_transformer import RowTransformer
 from labkit.resume import RunState
 from labkit.smaller.cost import multiply_adds
 from labkit.smaller.sparse_file import load_sparse, save_sparse
-from labkit.sparsity import prunable_layers, sparsity_report
+from labkit.sparsity import bake_masks, effective_weight, prunable_layers, sparsity_report
 from labkit.study.budgets import choose_masks
-from labkit.study.criteria import CRITERIA
-from labkit.study.points import Point, require, row_of
+from labkit.study.criteria import CALIBRATION, CRITERIA
+from labkit.study.points import WEIGHTS, Point, require, row_of
 from labkit.study.records import PROTOCOL, Record
 from labkit.study.schedules import cycles, kept_weights, rate_factor
 from labkit.study.teacher import ShiftedLoader, TaughtAccuracy, ask_teacher, distillation_loss
@@ -114,11 +118,14 @@ class _Run:
 
     def begin(self) -> None:
         """The state before the first epoch."""
-        self.model = self.state.parts["model"] = new_network(self.point, start=0).to(self.device)
+        after = self.point.schedule == "after"
+        model = after_training(self.point, self.train_loader) if after else new_network(self.point, start=0)
+        self.model = self.state.parts["model"] = model.to(self.device)
         self.rewound = _weights(self.model)  # of the epoch that a ticket goes back to
         self.epoch, self.seconds = 0, 0.0
         self.train_loader.restart()
-        self.begin_cycle(0)
+        if self.point.epochs:
+            self.begin_cycle(0)
 
     def begin_cycle(self, epoch: int) -> None:
         """A new optimizer, whose learning rate rises and falls once in the cycle that this epoch is in."""
@@ -179,6 +186,25 @@ def new_network(point: Point, start: int) -> CNN:
     return model
 
 
+def after_training(point: Point, train_loader: Loader) -> nn.Module:
+    """The committed network of a point, pruned and solved without training."""
+    if point.start == "rows":
+        name = f"ROWS_MNIST_seed{point.seed}.pth" if point.seed else "ROWS_MNIST.pth"
+        model: nn.Module = load_network(runtime.reference_dir() / name, "cpu", RowTransformer)
+    else:
+        model = load_sparse(runtime.reference_dir() / "frontier" / f"MNIST_dense_{WEIGHTS}_e12_s{point.seed}.lks")
+    dense = bake_masks(model)
+    for layer in prunable_layers(model).values():
+        prune.identity(layer, "weight")
+    prune_to(model, point, point.target, train_loader)
+    images, _ = next(iter(Loader(train_loader.images[:CALIBRATION], train_loader.labels[:CALIBRATION], CALIBRATION)))
+    for name, layer in prunable_layers(model).items() if "solve" in point.repair else ():
+        inputs = layer_inputs(model, images)[name]  # after those before it were pruned and solved, as SparseGPT does
+        weight = effective_weight(dense.get_submodule(name))
+        layer.get_parameter("weight_orig").data = compensate(weight, layer.get_buffer("weight_mask"), inputs)
+    return model
+
+
 def prune_to(model: nn.Module, point: Point, kept: int, train_loader: Loader) -> None:
     """Mask weights, in place, until so many are left; no more than that must be there for anything to happen."""
     layers = prunable_layers(model)
@@ -210,14 +236,16 @@ def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
 def _measured(point: Point, run: _Run, networks: Path | None) -> Record:
     _, validation_loader, test_loader = loaders(point.dataset, batch_size=BATCH)
     with tempfile.TemporaryDirectory() as folder:
-        model = load_sparse(save_sparse(run.model.to("cpu"), Path(folder) / "rounded.lks"))
+        kind = type(run.model)
+        model = load_sparse(save_sparse(run.model.to("cpu"), Path(folder) / "rounded.lks"), kind)
         # A channel without weights has the variance 0, so that batch norm multiplies its constant by 300. In training
         # that was rounded to bfloat16; in float32 the running mean does not meet it, and the error can drown the rest.
         few = run.train_loader.first(min(STATISTICS_IMAGES, len(run.train_loader.labels)))
-        reestimate_batchnorm(model, few, torch.device("cpu"))
+        if point.schedule != "after" or "batchnorm" in point.repair:
+            reestimate_batchnorm(model, few, torch.device("cpu"))
         # Loaded from its file, a network is what others will get.
         path = save_sparse(model, Path(networks or folder) / f"{point.name}.lks")
-        model, size = load_sparse(path), path.stat().st_size
+        model, size = load_sparse(path, kind), path.stat().st_size
     costs, shares = multiply_adds(model), (accuracy(model, validation_loader), accuracy(model, test_loader))
     nonzero, macs = sum(cost.nonzero for cost in costs), sum(cost.effective for cost in costs)
     dead_layers = " ".join(cost.name for cost in costs if not cost.nonzero)

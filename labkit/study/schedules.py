@@ -21,17 +21,18 @@ def cycles(point: Point) -> list[range]:
 def kept_weights(point: Point, epoch: int) -> int:
     """How many weights stay from the start of this epoch on.
 
-    ``before``: the target, from the first epoch. ``oneshot``: the target, after half of the epochs. ``iterative``:
-    the same share of what is left is cut before each of three cycles (Han et al. 2015). ``gradual``: the number of
-    zeros rises as a cubic, fast at first, from a twelfth to two thirds of the epochs (Zhu and Gupta 2018, "To prune,
-    or not to prune"), once an epoch. ``rewind``: as one-shot, but the weights that stay go back to what they were
-    after epoch k (Frankle and Carbin 2019, "The lottery ticket hypothesis", k = 0; Frankle et al. 2020, "Linear mode
-    connectivity", k > 0). Unlike there, the learning rate starts again, as in every cycle, and the epochs before k are
-    part of the budget: such a ticket has trained for k epochs more than one with new weights.
+    ``before``: the target, from the first epoch. ``after``: too, in a network that has been trained before.
+    ``oneshot``: the target, after half of the epochs. ``iterative``: the same share of what is left is cut before each
+    of three cycles (Han et al. 2015). ``gradual``: the number of zeros rises as a cubic, fast at first, from a twelfth
+    to two thirds of the epochs (Zhu and Gupta 2018, "To prune, or not to prune"), once an epoch. ``rewind``: as one-
+    shot, but the weights that stay go back to what they were after epoch k (Frankle and Carbin 2019, "The lottery
+    ticket hypothesis", k = 0; Frankle et al. 2020, "Linear mode connectivity", k > 0). Unlike there, the learning rate
+    starts again, as in every cycle, and the epochs before k are part of the budget: such a ticket has trained for k
+    epochs more than one with new weights.
     """
     if point.schedule == "none":
         return point.weights
-    if point.schedule == "before":
+    if point.schedule in ("before", "after"):
         return point.target
     if point.schedule == "gradual":
         done = (epoch / point.epochs - GRADUAL_BEGIN) / (GRADUAL_END - GRADUAL_BEGIN)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.study import choose_masks, kept_weights, layer_budgets
+from labkit.study.budgets import two_of_four
 from labkit.study.points import SHAPES, WEIGHTS, Point
 
 SCOPES = ("global", "local", "erk")
@@ -178,7 +179,7 @@ def test_budgets_of_more_weights_than_there_are_are_refused(scope, kept):
 
 @pytest.mark.parametrize("scope", ["none", "layer", "", None, "Local"])
 def test_scope_that_is_not_known_is_refused(scope):
-    message = f"scope is {scope!r}; it must be 'global', 'local' or 'erk'"
+    message = f"scope is {scope!r}; it must be one of local, global, erk, row, 2:4"
     with pytest.raises(ValueError, match=message):
         choose_masks(dice(SHAPES), ones(SHAPES), 2_000, scope)
 
@@ -430,3 +431,39 @@ def test_scores_and_masks_on_a_gpu_give_the_masks_of_the_processor(scope):
         there = {name: score.to(place) for name, score in scores.items()}
         chosen = choose_masks(there, {name: mask.cuda() for name, mask in masks.items()}, 2_000, scope)
         assert all(torch.equal(chosen[name].cpu(), wanted[name]) for name in SHAPES)
+
+
+# Each output on its own, and two of four
+
+
+def test_each_output_keeps_the_same_share_of_its_best():
+    scores = {"a": torch.tensor([[1.0, 2, 3, 4], [50, 60, 70, 80]]), "b": torch.tensor([[5.0, 1], [2, 9], [1, 3]])}
+    masks = choose_masks(scores, {name: torch.ones_like(score) for name, score in scores.items()}, 7, "row")
+    assert masks["a"].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
+    assert masks["b"].tolist() == [[1, 0], [0, 1], [0, 1]]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(40, 300))
+def test_rows_of_a_layer_differ_by_one_at_most(seed, kept):
+    generator = torch.Generator().manual_seed(seed)
+    scores = {"a": torch.rand(7, 3, 3, 3, generator=generator), "b": torch.rand(10, 21, generator=generator)}
+    masks = choose_masks(scores, {name: torch.ones_like(score) for name, score in scores.items()}, kept, "row")
+    assert sum(int(mask.sum()) for mask in masks.values()) == kept
+    for mask in masks.values():
+        counts = mask.flatten(1).sum(dim=1)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_two_of_four_stay_where_four_divides_an_output():
+    shapes = {"conv1": (4, 1, 3, 3), "fc": (2, 8)}
+    assert two_of_four(shapes) == 36 + 8
+    masks = choose_masks(dice(shapes), ones(shapes), 44, "2:4")
+    assert masks["conv1"].all()
+    assert (masks["fc"].view(4, 4).sum(dim=1) == 2).all()
+    with pytest.raises(ValueError, match="kept is 43; 2:4 keeps 44 of these weights"):
+        choose_masks(dice(shapes), ones(shapes), 43, "2:4")
+
+
+def test_two_of_four_takes_nothing_back():
+    old = torch.tensor([[1.0, 0, 0, 0]])
+    assert torch.equal(choose_masks({"a": torch.ones(1, 4)}, {"a": old}, 2, "2:4")["a"], old)

@@ -7,7 +7,7 @@ import re
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from study_examples import DENSE, NOTHING, SMALL, TICKET, points
+from study_examples import AFTER, DENSE, NOTHING, SMALL, TICKET, points
 
 import labkit
 from labkit.study import cycles, plan
@@ -118,7 +118,13 @@ def test_value_that_is_not_allowed_is_named_with_the_rule(name, changed, value, 
     ("parts", "message"),
     [
         ({**SMALL, "start": "16-32-48"}, "start is '16-32-48'; its target gives the widths of a control 'small'"),
-        ({"dataset": "FashionMNIST", "teacher": "dense"}, "dataset is 'FashionMNIST'; .* teach MNIST only"),
+        ({"dataset": "FashionMNIST", "teacher": "dense"}, "dataset is 'FashionMNIST'; .* know MNIST only"),
+        ({**AFTER, "dataset": "FashionMNIST"}, "dataset is 'FashionMNIST'; committed networks know MNIST only"),
+        ({**AFTER, "start": "16-32-48"}, "start is '16-32-48'; it must be one of dense, rows"),
+        ({**AFTER, "start": "rows", "target": 100_737}, "target is 100737; it must be .* 100,736"),
+        ({"start": "dense"}, "start is 'dense'; it must be three numbers of channels"),
+        ({"repair": "solve"}, "repair is 'solve'; only the schedule 'after' repairs"),
+        ({**AFTER, "repair": "epoch"}, "repair is 'epoch'; it must be one of none, solve, batchnorm, solve-batchnorm"),
         ({"shift": 1, "augmented": 2}, "augmented is 2; images that are shifted or taught"),
         ({"teacher": "dense", "augmented": 2}, "augmented is 2; images that are shifted or taught"),
     ],
@@ -130,7 +136,8 @@ def test_parts_that_do_not_go_together_are_refused(parts, message):
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_fewest_epochs_of_each_schedule_are_allowed_and_no_fewer(schedule):
-    rest = DENSE if schedule == "none" else {"schedule": schedule}
+    rest = {"none": DENSE, "after": AFTER}.get(schedule, {"schedule": schedule})
+    rest = {name: value for name, value in rest.items() if name != "epochs"}
     assert Point(**rest, epochs=LEAST_EPOCHS[schedule]).epochs == LEAST_EPOCHS[schedule]
     with pytest.raises(ValueError, match=f"epochs is {LEAST_EPOCHS[schedule] - 1}; .*for the schedule '{schedule}'"):
         Point(**rest, epochs=LEAST_EPOCHS[schedule] - 1)
@@ -213,7 +220,7 @@ def test_names_of_all_methods_are_different_even_where_case_does_not_count():
 @given(points(), st.sampled_from(["MNIST", "FashionMNIST"]), st.integers(0, 9), st.integers(295, WEIGHTS))
 def test_method_is_the_same_along_a_curve_and_for_every_seed(point, dataset, seed, target):
     target = point.target if point.schedule == "none" and point.control == "none" else min(target, point.weights)
-    dataset = dataset if point.teacher == "none" else "MNIST"
+    dataset = "MNIST" if point.teacher != "none" or point.schedule == "after" else dataset
     target = max(target, 295) if point.control == "small" else target
     assert dataclasses.replace(point, dataset=dataset, seed=seed, target=target).method == point.method
 
@@ -234,6 +241,8 @@ def test_method_is_the_same_along_a_curve_and_for_every_seed(point, dataset, see
             "magnitude-global-gradual-from-16-32-48-taught-shifted-1",
         ),
         ({**NOTHING, "start": "4-8-35", "target": 11_594}, "narrow-from-4-8-35"),
+        (AFTER, "wanda-row-after"),
+        ({**AFTER, "start": "rows", "repair": "solve"}, "wanda-row-after-from-rows-solve"),
         ({**DENSE, "shift": 2}, "dense-shifted-2"),
         ({"criterion": "synflow", "scope": "erk", "schedule": "before"}, "synflow-erk-before"),
     ],

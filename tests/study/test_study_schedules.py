@@ -16,13 +16,13 @@ PRUNING = [schedule for schedule in SCHEDULES if schedule != "none"]
 
 
 def with_schedule(schedule, epochs, target=2_000):
-    return (
-        Point(**DENSE, epochs=epochs) if schedule == "none" else Point(schedule=schedule, target=target, epochs=epochs)
-    )
+    start = {"start": "dense"} if schedule == "after" else {}
+    parts = DENSE if schedule == "none" else {"schedule": schedule, "target": target, **start}
+    return Point(**parts, epochs=epochs)
 
 
 def all_kept(point):
-    return [kept_weights(point, epoch) for epoch in range(point.epochs)]
+    return [kept_weights(point, epoch) for epoch in range(max(1, point.epochs))]
 
 
 # Cycles
@@ -33,7 +33,7 @@ def test_cycles_are_all_epochs_once_and_none_is_empty(schedule):
     for epochs in range(LEAST_EPOCHS[schedule], 130):
         found = cycles(with_schedule(schedule, epochs))
         assert [epoch for cycle in found for epoch in cycle] == list(range(epochs))
-        assert all(cycle.step == 1 and len(cycle) >= 1 for cycle in found)
+        assert all(cycle.step == 1 and len(cycle) >= min(1, epochs) for cycle in found)
 
 
 @pytest.mark.parametrize(

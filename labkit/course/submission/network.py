@@ -61,7 +61,7 @@ def _network_of(found: Mapping[Any, Any], name: str) -> tuple[CNN, list[str]]:
     integers = [key for key, tensor in state.items() if not tensor.is_floating_point() and "num_batches" not in key]
     flags = [f"{name} holds {', '.join(sorted(kinds - {'float32'}))} numbers"] if kinds - {"float32"} else []
     flags += [f"{name} holds whole numbers in {integers[0]}"] if integers else []
-    network = build_network({"format": NETWORK_FORMAT, "architecture": sizes, "state": state}, Path(name))
+    network = build_network({"format": NETWORK_FORMAT, "architecture": sizes, "state": state}, Path(name), CNN)
     return network.float().eval(), flags
 
 
