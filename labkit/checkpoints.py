@@ -52,15 +52,16 @@ def save_network(model: nn.Module, name: str | Path, **metadata: str | int | flo
         if type(value) not in (str, int, float, bool, type(None)):
             raise ValueError(f"metadata {key} is a {type(value).__name__}; it must be str, int, float, bool or None")
     path, model = _path_of(name), unwrapped(model)
-    arguments = getattr(type(model), "SIZES", ())
-    if not arguments:
+    # A class of one's own may add to CNN, and take other arguments.
+    kind = next((kind for kind in type(model).__mro__ if "SIZES" in vars(kind)), None)
+    if kind is None:
         raise ValueError(f"the network is a {type(model).__name__}; it must be a labkit.CNN or labkit.RowTransformer")
-    sizes = {size: getattr(model, size) for size in arguments}
+    sizes = {size: getattr(model, size) for size in vars(kind)["SIZES"]}
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     check_finite(state, str(path))
     content = {"format": FORMAT, "architecture": sizes, "state": state_in(state, path), "metadata": metadata}
     named = Path("what was to be saved")
-    return runtime.save_tensors(path, content, lambda file: build_network(_read(file), named, type(model)))
+    return runtime.save_tensors(path, content, lambda file: build_network(_read(file), named, kind))
 
 
 @overload

@@ -1,4 +1,4 @@
-"""Train the committed transformers of notebook 10: one recipe, seeds 0 to 4.
+"""Train the reference transformers: one recipe, seeds 0 to 4.
 
     python scripts/train_rows.py           # models/reference/ROWS_MNIST*.pth, data/results/rows.csv
     python scripts/train_rows.py --tune    # recipes on the validation images, seeds 100 and 101; prints only

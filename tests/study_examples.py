@@ -5,7 +5,7 @@ import dataclasses
 from hypothesis import strategies as st
 
 from labkit.study.criteria import CRITERIA
-from labkit.study.points import LEAST_EPOCHS, REPAIRS, SCHEDULES, SCOPES, TRAINED, USUAL_START, WEIGHTS, Point
+from labkit.study.points import LAYERS, LEAST_EPOCHS, REPAIRS, SCHEDULES, SCOPES, TRAINED, USUAL_START, WEIGHTS, Point
 from labkit.study.records import Record
 
 NOTHING = {"criterion": "none", "scope": "none", "schedule": "none"}
@@ -28,12 +28,12 @@ def points(draw, schedules=SCHEDULES, most_epochs=200):
     dataset = draw(st.sampled_from(["MNIST", "MNIST" if after else "FashionMNIST"]))
     teacher = draw(st.sampled_from(["none", "dense"])) if dataset == "MNIST" else "none"
     weights = {USUAL_START: WEIGHTS, "16-32-48": 30_576, **TRAINED}[start]
-    target = st.integers(295 if control == "small" else 4, weights)
+    target = st.integers(295 if control == "small" else LAYERS.get(start, 4), weights)
     return Point(
         dataset=dataset,
         seed=draw(st.integers(0, 2**32 - 1)),
         criterion="none" if schedule == "none" else draw(st.sampled_from([*CRITERIA])),
-        scope="none" if schedule == "none" else draw(st.sampled_from(SCOPES[1:])),
+        scope="none" if schedule == "none" else draw(st.sampled_from(SCOPES[1:] if after else SCOPES[1:-1])),
         schedule=schedule,
         target=weights if schedule == "none" and control == "none" else draw(target),
         epochs=epochs,

@@ -479,3 +479,15 @@ def test_network_is_not_loaded_onto_a_device_that_is_not_there(tiny):
     labkit.save_network(tiny(), "net")
     with pytest.raises(ValueError, match="cuda:99"):
         labkit.load_network("net", "cuda:99")
+
+
+class OfFixedWidths(labkit.CNN):
+    """Takes no arguments of its own."""
+
+    def __init__(self):
+        super().__init__(channels=(2, 3, 4))
+
+
+def test_a_network_of_a_class_of_ones_own_is_saved_as_the_cnn_that_it_is(tmp_path):
+    path = labkit.save_network(OfFixedWidths(), tmp_path / "own.pth")
+    assert labkit.load_network(path).channels == (2, 3, 4)

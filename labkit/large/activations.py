@@ -30,8 +30,8 @@ def layer_inputs(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tens
         Layer -> (places, inputs), float32, on the CPU.
 
     Raises:
-        ValueError: no images, a layer that they do not reach, one that is grouped, dilated or padded otherwise than
-            with zeros, or inputs that are not finite numbers.
+        ValueError: no images, a layer that they do not reach, one that is grouped or padded otherwise than with
+            zeros, or inputs that are not finite numbers.
     """
     if not len(images):
         raise ValueError("there are 0 images; calibration needs some")

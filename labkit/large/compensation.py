@@ -43,13 +43,13 @@ def compensate(
     if damping == 0 and len(inputs) < most:
         words = f"{len(inputs)} places of calibration for up to {most} weights of one output"
         raise ValueError(f"there are {words}; give at least {most}, or a damping > 0 (SparseGPT: {DAMPING})")
-    X = inputs.double()
+    X = inputs.double().cpu()
     H = X.T @ X  # (inputs, inputs)
     H.diagonal().add_(damping * H.diagonal().mean())
     new = torch.zeros_like(rows)
     for row, (w, stays) in enumerate(zip(rows, kept, strict=True)):
         # Without damping H is singular where an input is always zero, such as a pixel in the corner.
-        solve = torch.linalg.solve if damping else _least_norm
+        solve = torch.linalg.solve if damping and H.diagonal().any() else _least_norm
         new[row, stays] = solve(H[stays][:, stays], H[stays] @ w)
     return new.view(weight.shape).to(weight)
 

@@ -38,6 +38,8 @@ def without_units(model: RowTransformer, kind: str, chosen: list[list[int]]) -> 
     """
     check_chain(model, RowTransformer)
     reader, size = _reader(kind)
+    if len(chosen) != len(model.blocks):
+        raise ValueError(f"chosen are {chosen}; there must be a list for each of {len(model.blocks)} blocks")
     pruned = clone(model)
     for block, numbers, count in zip(pruned.blocks, chosen, getattr(model, kind), strict=True):
         if not set(numbers) < set(range(count)):

@@ -61,6 +61,10 @@ class RowTransformer(nn.Module):
 
     def __init__(self, width: int = 64, heads: Sequence[int] = (4, 4), channels: Sequence[int] = (256, 256)) -> None:
         super().__init__()
+        if not isinstance(heads, Sequence) or not isinstance(channels, Sequence):
+            raise ValueError(
+                f"heads are {heads}, channels {channels}; each of the {BLOCKS} blocks must have one number"
+            )
         self.width, self.heads, self.channels = width, tuple(heads), tuple(channels)
         for name, values in (("width", [width]), ("heads", self.heads), ("channels", self.channels)):
             for value in values:

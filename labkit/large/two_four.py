@@ -4,6 +4,7 @@ NVIDIA's GPUs since Ampere multiply such weights up to twice as fast (Mishra et 
 neural networks"); neighbours are weights of one output that follow one another in memory.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -62,7 +63,7 @@ def pack_2_4(weight: torch.Tensor) -> Packed:
     codes = (order[..., 0] + 4 * order[..., 1]).to(torch.uint8)  # (out, in / 4), of four bits
     if codes.shape[1] % 2:
         codes = torch.nn.functional.pad(codes, (0, 1))
-    values = fours.gather(-1, order).flatten(1)
+    values = fours.gather(-1, order).flatten(1) + 0  # of -0, too
     return Packed(values, codes[:, ::2] + 16 * codes[:, 1::2], tuple(weight.shape))
 
 
@@ -75,7 +76,8 @@ def unpack_2_4(packed: Packed) -> torch.Tensor:
     values = packed.values.unflatten(1, (-1, 2))  # (out, in / 4, 2)
     codes = torch.stack([packed.places % 16, packed.places // 16], dim=-1).flatten(1)[:, : values.shape[1]]
     order = torch.stack([codes % 4, codes // 4], dim=-1).long()
-    if order.shape != values.shape or not (order[..., 0] < order[..., 1]).all():
+    fits = order.shape == values.shape and 2 * values.numel() == math.prod(packed.shape)
+    if not fits or not (order[..., 0] < order[..., 1]).all():
         raise ValueError(f"places do not fit: {tuple(packed.places.shape)} bytes for values {tuple(values.shape)}")
     fours = torch.zeros(*values.shape[:2], 4, dtype=values.dtype, device=values.device)
     return fours.scatter_(-1, order, values).view(packed.shape)

@@ -87,7 +87,7 @@ def load_sparse(path: str | Path, network: type[nn.Module] = CNN) -> nn.Module:
 
 
 def pack_sparse(model: nn.Module, bits: int = 8) -> bytes:
-    """The bytes of a sparse file; of a network that is no ``CNN`` they give the size and cannot be loaded."""
+    """The bytes of a sparse file; of a network without ``SIZES`` they give the size and cannot be loaded."""
     runtime.check_whole("bits", bits, 2, 8)
     parts = [HEAD.pack(*_sizes(model), bits)]
     baked = bake_masks(model).cpu().float()

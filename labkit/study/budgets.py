@@ -22,8 +22,8 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
         masks: layer -> 0 or 1 for each weight, of the same layers and in the same shapes.
         kept: weights to keep in all layers together, a whole number, at least one per layer.
         scope: ``"global"``: wherever the highest scores are. ``"local"``: the same share of each layer. ``"erk"``: a
-            larger share of small layers (``layer_budgets``). ``"row"``: the same share of each output of each layer.
-            ``"2:4"``: two of each four neighbours; of layers whose outputs have a number of weights that four does not
+            larger share of small layers (``layer_budgets``). ``"row"``: the same share of each output of each layer;
+            a remainder goes to the first ones, and what an output has not got, no other keeps. ``"2:4"``: two of each four neighbours; of layers whose outputs have a number of weights that four does not
             divide, all (``two_of_four``).
 
     Returns:

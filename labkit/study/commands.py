@@ -40,7 +40,7 @@ def study(
     console.print(f"plan {plan}: {len(points)} points, {len(points) - len(left)} of them done")
     if left:
         epochs = sum(point.epochs for point in left)
-        hours = epochs * run.seconds_of_an_epoch(left[0], device) / 3600
+        hours = epochs * run.seconds_of_an_epoch(max(left, key=lambda point: point.epochs), device) / 3600
         shared = "" if scheduler else f", {hours / min(workers, len(left)):.2g} hours with {workers} workers"
         console.print(f"{epochs} epochs left: {hours:.2g} compute hours{shared}, by a few batches, timed now")
     so_far = f"what is finished is kept in {path}, run the same command to go on"

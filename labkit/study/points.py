@@ -30,7 +30,8 @@ ROUNDS = 3  # of the iterative schedule
 LONGEST = 1_000  # characters of a text
 SORTS = {int: "a whole number", float: "a number", str: f"a text without carriage returns, at most {LONGEST:,} long"}
 LEAST_EPOCHS = {"none": 1, "before": 1, "oneshot": 2, "iterative": ROUNDS + 1, "gradual": 2, "rewind": 2, "after": 0}
-TRAINED = {"dense": WEIGHTS, "rows": 100_736}  # committed networks that the schedule "after" starts from: their weights
+TRAINED = {"dense": WEIGHTS, "rows": 100_736}  # networks that the schedule "after" starts from: their weights
+LAYERS = {"rows": 14}
 
 
 def require(name: str, value: object, fits: bool, rule: str) -> None:
@@ -61,8 +62,8 @@ class Point:
         control: ``"shuffled"``: a ticket whose mask is shuffled within each layer; ``"reinitialised"``: a ticket
             with new weights instead of those of epoch k; ``"small"``: a narrow dense network; ``"none"``: no control.
         start: channels of the three convolutions before anything is pruned, such as ``"16-32-48"``. For the schedule
-            ``"after"``: which of the committed networks of this seed is pruned, ``"dense"`` (a CNN, of 12 epochs) or
-            ``"rows"`` (a RowTransformer).
+            ``"after"``: which reference network of this seed is pruned, ``"dense"`` (a CNN, of 12 epochs) or
+            ``"rows"`` (a RowTransformer, of ``scripts/train_rows.py``).
         teacher: ``"dense"``: it learns from what the dense networks say, too (``labkit.study.teacher``); ``"none"``.
         shift: pixels by which each training image is moved at random, at most, in all epochs.
         repair: what is done without training after the schedule ``"after"``: ``"solve"``: the weights that stay make up
@@ -98,7 +99,10 @@ class Point:
         require("repair", self.repair, after or self.repair == "none", "only the schedule 'after' repairs")
         weights = TRAINED[self.start] if after else _weights(*_widths(self.start))
         self._check_whole("seed", 0, 2**32 - 1)
-        self._check_whole("target", len(SHAPES), weights, " (one weight per layer, and all weights)")
+        require("scope", self.scope, after or self.scope != "2:4", "only the schedule 'after' prunes two of four")
+        self._check_whole(
+            "target", LAYERS.get(self.start, len(SHAPES)), weights, " (one weight per layer, and all weights)"
+        )
         self._check_whole("epochs", LEAST_EPOCHS[self.schedule], 10_000, f" for the schedule {self.schedule!r}")
         self._check_whole("augmented", 0, self.epochs)
         self._check_whole("shift", 0, MOST_SHIFT, " pixels")
@@ -149,7 +153,7 @@ class Point:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of the three convolutions."""
+        """Channels of the three convolutions of a CNN that is trained here."""
         return small_widths(self.target) if self.control == "small" else _widths(self.start)
 
     @property

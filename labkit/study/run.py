@@ -63,7 +63,8 @@ def run_point(point: Point, device: str = "cpu", scratch: Path | None = None, ne
 
     Returns:
         What was found. The trained weights are rounded to 8 bits, the statistics of batch norm measured again on
-        training images, and all is measured on the network as loaded from its sparse file.
+        training images (without any epoch only as a repair), and all is measured on the network as loaded from its
+        sparse file.
 
     Raises:
         ValueError: the budget leaves a layer without weights, or quick mode is on.
@@ -241,7 +242,7 @@ def _measured(point: Point, run: _Run, networks: Path | None) -> Record:
         # A channel without weights has the variance 0, so that batch norm multiplies its constant by 300. In training
         # that was rounded to bfloat16; in float32 the running mean does not meet it, and the error can drown the rest.
         few = run.train_loader.first(min(STATISTICS_IMAGES, len(run.train_loader.labels)))
-        if point.schedule != "after" or "batchnorm" in point.repair:
+        if point.epochs or "batchnorm" in point.repair:
             reestimate_batchnorm(model, few, torch.device("cpu"))
         # Loaded from its file, a network is what others will get.
         path = save_sparse(model, Path(networks or folder) / f"{point.name}.lks")
@@ -256,6 +257,8 @@ def _measured(point: Point, run: _Run, networks: Path | None) -> Record:
 
 def seconds_of_an_epoch(point: Point, device: str = "cpu", batches: int = 12) -> float:
     """How long one epoch takes on this machine, on one thread, from so many batches now: rough, for planning."""
+    if not point.epochs:
+        return 0.0
     run = _Run(replace(point, teacher="none"), runtime.pick_device(device), None)  # a teacher takes minutes to ask
     threads, steps = torch.get_num_threads(), len(run.train_loader)
     run.train_loader = run.train_loader.first(BATCH * batches)

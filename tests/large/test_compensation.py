@@ -59,6 +59,10 @@ def test_inputs_that_are_always_zero_do_no_harm():
         assert compensate(WEIGHT, MASK, dark, damping).isfinite().all()
 
 
+def test_inputs_that_are_all_zero_leave_no_reason_to_change_anything():
+    assert compensate(WEIGHT, MASK, torch.zeros(5, 12)).isfinite().all()
+
+
 def test_shape_and_kind_of_the_weights_stay():
     weight, inputs = torch.randn(3, 2, 3, 3), torch.randn(50, 18)
     found = compensate(weight, torch.ones_like(weight), inputs)

@@ -85,6 +85,11 @@ def test_all_of_a_block_or_what_is_not_there_is_refused(rows, chosen):
         without_units(rows, "heads", chosen)
 
 
+def test_a_list_for_each_block_is_asked_for(rows):
+    with pytest.raises(ValueError, match=r"chosen are \[\[1\]\]; there must be a list for each of 2 blocks"):
+        without_units(rows, "heads", [[1]])
+
+
 def test_a_block_that_nothing_reads_is_refused(rows):
     with torch.no_grad():
         rows.blocks[1].out.weight.zero_()

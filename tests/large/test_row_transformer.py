@@ -54,6 +54,7 @@ def test_all_fourteen_layers_are_prunable_and_counted():
     [
         ({"width": 0}, "width is 0; it must be a whole number >= 1"),
         ({"heads": (4, 0)}, "heads is 0"),
+        ({"heads": 4}, r"heads are 4, channels \(256, 256\); each of the 2 blocks"),
         ({"heads": (4,)}, r"heads are \(4,\), channels \(256, 256\); each of the 2 blocks must have one number"),
         ({"channels": (1, 2, 3)}, "each of the 2 blocks"),
         ({"channels": (1.0, 2)}, "channels is 1.0"),

@@ -57,9 +57,18 @@ def test_scores_that_are_nan_are_refused():
         mask_2_4(torch.tensor([[1.0, torch.nan, 2, 3]]))
 
 
+def test_a_zero_is_never_negative():
+    weight = torch.tensor([[-1.0, 2, -3, -4]]) * mask_2_4(torch.tensor([[0.0, 1, 0, 2]]))
+    assert torch.signbit(weight).any()
+    assert unpack_2_4(pack_2_4(weight)).tolist() == [[0, 2, 0, -4]]
+    assert not torch.signbit(unpack_2_4(pack_2_4(weight))[0, 0])
+
+
 def test_places_that_cannot_be_are_refused():
     packed = pack_2_4(torch.tensor([[1.0, 0, 2, 0]]))
     with pytest.raises(ValueError, match="places do not fit"):
         unpack_2_4(replace(packed, places=torch.zeros_like(packed.places)))
     with pytest.raises(ValueError, match="places do not fit"):
         unpack_2_4(replace(packed, values=torch.zeros(1, 6)))
+    with pytest.raises(ValueError, match="places do not fit"):
+        unpack_2_4(replace(packed, shape=(1, 8)))

@@ -688,6 +688,10 @@ def test_full_disk_is_an_os_error_and_the_older_state_stays(most, tmp_path, whol
 # The machine
 
 
+def test_what_has_no_epochs_takes_none():
+    assert run.seconds_of_an_epoch(Point(schedule="after", start="dense", epochs=0)) == 0
+
+
 @pytest.mark.parametrize("point", [Point(), plan("fewer")[0]], ids=["usual", "taught"])
 def test_seconds_of_an_epoch_leaves_the_threads_as_they_were(point):
     torch.set_num_threads(2)
