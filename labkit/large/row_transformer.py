@@ -61,18 +61,13 @@ class RowTransformer(nn.Module):
 
     def __init__(self, width: int = 64, heads: Sequence[int] = (4, 4), channels: Sequence[int] = (256, 256)) -> None:
         super().__init__()
-        if not isinstance(heads, Sequence) or not isinstance(channels, Sequence):
-            raise ValueError(
-                f"heads are {heads}, channels {channels}; each of the {BLOCKS} blocks must have one number"
-            )
+        if not all(isinstance(sizes, Sequence) and len(sizes) == BLOCKS for sizes in (heads, channels)):
+            words = f"each of the {BLOCKS} blocks must have one number"
+            raise ValueError(f"heads are {heads}, channels {channels}; {words}")
         self.width, self.heads, self.channels = width, tuple(heads), tuple(channels)
         for name, values in (("width", [width]), ("heads", self.heads), ("channels", self.channels)):
             for value in values:
                 check_whole(name, value, 1)
-        if not len(self.heads) == len(self.channels) == BLOCKS:
-            raise ValueError(
-                f"heads are {heads}, channels {channels}; each of the {BLOCKS} blocks must have one number"
-            )
         _, rows, columns = self.input_shape
         self.embed = nn.Linear(columns, width)
         self.places = nn.Parameter(torch.randn(rows, width) / width**0.5)  # else the order of the rows would not count

@@ -23,8 +23,8 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
         kept: weights to keep in all layers together, a whole number, at least one per layer.
         scope: ``"global"``: wherever the highest scores are. ``"local"``: the same share of each layer. ``"erk"``: a
             larger share of small layers (``layer_budgets``). ``"row"``: the same share of each output of each layer;
-            a remainder goes to the first ones, and what an output has not got, no other keeps. ``"2:4"``: two of each four neighbours; of layers whose outputs have a number of weights that four does not
-            divide, all (``two_of_four``).
+            a remainder goes to the first ones, and what an output has not got, no other keeps. ``"2:4"``: two of each
+            four neighbours; of layers whose outputs have a number of weights that four does not divide, all.
 
     Returns:
         Layer -> mask; together they keep ``kept`` weights, or what there is if the old masks keep fewer.
