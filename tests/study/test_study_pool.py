@@ -715,6 +715,7 @@ def ended(process, folder, seconds):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="interrupts are sent to a group")
+@pytest.mark.full  # the whole plan, twice: minutes
 def test_small_plan_is_interrupted_and_goes_on(tmp_path):
     process = command(tmp_path)
     wait = time.monotonic() + 120
