@@ -137,7 +137,7 @@ def _constant(model: CNN, conv: str) -> torch.Tensor:
 
 def check_chain(model: nn.Module, network: type[nn.Module] = CNN) -> None:
     """Refuse whatever has not just the layers of a network of this class, or has weights that are not finite."""
-    if type(model) is not network or not hasattr(network, "SIZES"):
+    if type(model) is not network or "SIZES" not in vars(network):  # a subclass may compute something else
         raise ValueError(f"the model is a {type(model).__name__}; {SUPPORTED}")
     with torch.device("meta"):
         chain = network(**{name: getattr(model, name) for name in network.SIZES})

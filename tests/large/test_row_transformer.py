@@ -122,6 +122,19 @@ def test_another_network_is_named_by_sparse_files(tmp_path):
         labkit.save_sparse(torch.nn.Linear(2, 2), tmp_path / "linear.lks")
 
 
+class Softened(labkit.CNN):
+    """Computes something else than the CNN that a file would give back."""
+
+    def forward(self, x):
+        return super().forward(x).softmax(dim=1)
+
+
+def test_a_subclass_is_not_saved_as_what_it_is_not(tmp_path):
+    with pytest.raises(ValueError, match="the model is a Softened"):
+        labkit.save_sparse(Softened(channels=(2, 3, 4)), tmp_path / "softened.lks")
+    assert not (tmp_path / "softened.lks").exists()
+
+
 def test_the_labs_loops_train_it(rows, small):
     loader = small(64, 32, shuffle=True, seed=0)
     before, _ = labkit.evaluate(rows, loader)
