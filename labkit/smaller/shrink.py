@@ -140,7 +140,7 @@ def check_chain(model: nn.Module, network: type[nn.Module] = CNN) -> None:
     if type(model) is not network or "SIZES" not in vars(network):  # a subclass may compute something else
         raise ValueError(f"the model is a {type(model).__name__}; {SUPPORTED}")
     with torch.device("meta"):
-        chain = network(**{name: getattr(model, name) for name in network.SIZES})
+        chain = network(**{name: getattr(model, name) for name in vars(network)["SIZES"]})
     # The text of a layer shows its kind, sizes, stride, padding and eps.
     known, given = ({name: str(part).partition("\n")[0] for name, part in x.named_modules()} for x in (chain, model))
     for name in known | given:
