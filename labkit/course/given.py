@@ -57,9 +57,12 @@ def tensors(*layers: str) -> Callable[[object], object]:
     return lambda masks: _of_each(masks, layers, mask_of)
 
 
-def numbers(work: object) -> object:
-    """A dict from layer to number; also of four numbers in the order of the layers."""
-    return _of_each(work, ALL_LAYERS, lambda _, value: number(value))
+def numbers_of(*layers: str) -> Callable[[object], object]:
+    """A dict from layer to number; also of a number for each of the layers, in their order."""
+    return lambda work: _of_each(work, layers, lambda _, value: number(value))
+
+
+numbers = numbers_of(*ALL_LAYERS)
 
 
 def _of_each(work: object, layers: Sequence[str], plain: Callable[[str, object], object]) -> object:

@@ -19,7 +19,7 @@ from labkit.study.records import Record, read_records
 
 
 def study(
-    plan: Annotated[str, typer.Option(help="small (a few minutes), full or fewer (hours).")] = "small",
+    plan: Annotated[str, typer.Option(help="small (minutes), untrained (an hour), full or fewer (hours).")] = "small",
     workers: Annotated[int, typer.Option(min=1, help="Points to run at once on this machine.")] = runtime.cores(),
     scheduler: Annotated[str, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",

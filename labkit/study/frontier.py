@@ -197,7 +197,7 @@ def load_frontier(plan: str = "frontier") -> list[Record]:
     """Committed records of the study, from ``data/results/``.
 
     Args:
-        plan: ``"frontier"``: of the plan ``full``; ``"fewer"``: of the plan of this name.
+        plan: ``"frontier"``: of the plan ``full``; ``"fewer"``, ``"untrained"``: of the plans of these names.
 
     Raises:
         FileNotFoundError: they are not there.

@@ -6,7 +6,7 @@ epochs and the pruned ones on plain images only: so it was better on validation 
 
 from dataclasses import replace
 
-from labkit.study.points import WEIGHTS, Point
+from labkit.study.points import TRAINED, WEIGHTS, Point
 
 TARGETS = (12_445, 6_000, 2_000, 1_244, 622, 373)  # 90 to 99.7 % zeros
 HEADLINE_EPOCHS, HEADLINE_SEEDS = 12, 10
@@ -17,7 +17,9 @@ EPOCHS, SEEDS = 4, 5
 # Fewer weights: a narrower start, a teacher, small shifts, many epochs; chosen on validation images (data/README.md).
 FEWER_TARGETS, FEWER_EPOCHS, FEWER_START = (1_500, 6_000), 20, "16-32-48"
 LEAST_START, LEAST_WEIGHTS = "4-8-35", 11_594  # dense, with 156,422 multiply-adds for an image
-MOST_POINTS = 200
+# Without training: shares of zeros [%], and what two of each four leave (layers that four does not divide stay whole).
+ZEROS, TWO_OF_FOUR = (50, 60, 70, 80), {"dense": 62_368, "rows": 50_368}
+MOST_POINTS = 500
 
 
 def plan(name: str) -> list[Point]:
@@ -27,12 +29,13 @@ def plan(name: str) -> list[Point]:
         name: ``"small"``: a few points of two epochs, to see it work. ``"full"``: the study of notebook 08: the
             headline (ten seeds of 12 or 24 epochs), the curves of methods and controls on MNIST and a curve on
             Fashion-MNIST (five seeds of four epochs). ``"fewer"``: fewer weights and less work by a recipe that costs
-            more, with the dense controls of the same recipe.
+            more, with the dense controls of the same recipe. ``"untrained"``: the committed networks of both kinds
+            pruned without training, and repaired (five seeds; mostly seconds each).
 
     Raises:
         ValueError: an unknown name.
     """
-    plans = {"small": _small, "full": _full, "fewer": _fewer}
+    plans = {"small": _small, "full": _full, "fewer": _fewer, "untrained": _untrained}
     if name not in plans:
         raise ValueError(f"plan is {name!r}; it must be one of {', '.join(plans)}")
     return plans[name]()
@@ -84,6 +87,31 @@ def _fewer() -> list[Point]:
     points = [replace(fewest, seed=seed) for seed in range(HEADLINE_SEEDS)]
     points += [replace(method, seed=seed) for method in (least, small, more) for seed in range(SEEDS)]
     return [replace(point, teacher="dense", shift=1) for point in points]
+
+
+def _untrained() -> list[Point]:
+    points = [point for start in TRAINED for point in _after(start)]
+    return [replace(point, seed=seed) for point in sorted(points, key=lambda p: -p.epochs) for seed in range(SEEDS)]
+
+
+def _after(start: str) -> list[Point]:
+    """A network as it is, then pruned by each method to each share, in fours, and repaired in more and more steps."""
+    whole = Point(scope="row", schedule="after", start=start, target=TRAINED[start], epochs=0)
+    kept = {zeros: TRAINED[start] * (100 - zeros) // 100 for zeros in ZEROS}
+    both = [replace(whole, criterion=criterion) for criterion in ("magnitude", "wanda")]
+    fours = [replace(point, scope="2:4", target=TWO_OF_FOUR[start]) for point in both]
+    ranked = [
+        replace(point, scope=scope)
+        for point in (*both, replace(whole, criterion="random"))
+        for scope in ("row", "local")
+    ]
+    pruned = [replace(point, target=target) for point in ranked for target in kept.values()]
+    # Only the CNN has batch norms.
+    steps = ("solve", "batchnorm", "solve-batchnorm") if start == "dense" else ("solve",)
+    solved = [replace(point, repair="solve") for point in fours]
+    solved += [replace(p, target=kept[zeros], repair=step) for p in both for zeros in ZEROS[2:] for step in steps]
+    last = [replace(p, target=kept[ZEROS[-1]], repair=step, epochs=1) for p in both for step in ("none", steps[-1])]
+    return [whole, *pruned, *fours, *solved, *last]
 
 
 def _dense(epochs: int, augmented: int | None = None) -> Point:
