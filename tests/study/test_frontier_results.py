@@ -11,11 +11,11 @@ from labkit import runtime, study
 from labkit.study import plans
 from labkit.study.records import PROTOCOL
 
-PLANS = {"full": study.load_frontier(), "fewer": study.load_frontier("fewer")}  # by their names
+PLANS = {"full": study.load_frontier()} | {name: study.load_frontier(name) for name in ("fewer", "untrained")}
 RECORDS = {record.point.name: record for records in PLANS.values() for record in records}
 NETWORKS = sorted((runtime.reference_dir() / "frontier").glob("*.lks"))
 # Not all together: those of the two plans trained in different precisions.
-ROWS = [row for records in PLANS.values() for row in study.operating_points(records)]
+ROWS = [row for name in ("full", "fewer") for row in study.operating_points(PLANS[name])]
 HEADLINE = [*study.plan("full")[: 3 * plans.HEADLINE_SEEDS], *study.plan("fewer")]
 
 

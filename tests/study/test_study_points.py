@@ -11,6 +11,7 @@ from study_examples import AFTER, DENSE, NOTHING, SMALL, TICKET, points
 
 import labkit
 from labkit.study import cycles, plan
+from labkit.study.budgets import two_of_four
 from labkit.study.criteria import CRITERIA
 from labkit.study.plans import MOST_POINTS, TARGETS
 from labkit.study.points import (
@@ -331,8 +332,25 @@ def test_only_the_small_control_is_narrow():
 def test_plan_has_every_point_once(name):
     found = plan(name)
     assert found == plan(name)
-    assert 0 < len(found) <= MOST_POINTS == 500
+    assert 0 < len(found) <= MOST_POINTS == 200
     assert len(set(found)) == len(found) == len({point.name for point in found})
+
+
+def test_untrained_plan_prunes_five_networks_of_both_kinds_in_every_way():
+    found = plan("untrained")
+    assert len({point.name for point in found}) == len(found) == len(set(found))
+    assert {point.schedule for point in found} == {"after"}
+    of_seed = [{dataclasses.replace(point, seed=0) for point in found if point.seed == seed} for seed in range(5)]
+    assert sum(map(len, of_seed)) == len(found) and all(points == of_seed[0] for points in of_seed)
+    for start, network in (("dense", labkit.CNN()), ("rows", labkit.RowTransformer())):
+        shapes = {name: layer.weight.shape for name, layer in labkit.prunable_layers(network).items()}
+        of_start = {point for point in of_seed[0] if point.start == start}
+        weights = sum(map(math.prod, shapes.values()))
+        assert {point.target for point in of_start if point.scope == "2:4"} == {two_of_four(shapes)}
+        ways = {(p.criterion, p.scope, p.target) for p in of_start if p.repair == "none" and not p.epochs}
+        shares = [weights * (100 - zeros) // 100 for zeros in (50, 60, 70, 80)]
+        assert ways >= set(itertools.product(("random", "magnitude", "wanda"), ("row", "local"), shares))
+        assert Point(scope="row", schedule="after", start=start, target=weights, epochs=0) in of_start
 
 
 def test_small_plan_is_small():
