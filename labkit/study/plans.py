@@ -110,7 +110,7 @@ def _after(start: str) -> list[Point]:
     steps = ("solve", "batchnorm", "solve-batchnorm") if start == "dense" else ("solve",)
     solved = [replace(point, repair="solve") for point in fours]
     solved += [replace(p, target=kept[zeros], repair=step) for p in both for zeros in ZEROS[2:] for step in steps]
-    last = [replace(p, target=kept[ZEROS[-1]], repair=step, epochs=1) for p in both for step in ("none", steps[-1])]
+    last = [replace(both[0], target=kept[ZEROS[-1]], repair=step, epochs=1) for step in ("none", steps[-1])]
     return [whole, *pruned, *fours, *solved, *last]
 
 
