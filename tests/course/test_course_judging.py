@@ -1411,7 +1411,7 @@ WRONG_ANSWERS = {
     },
     "10-wanda": {
         "signed": (
-            lambda: course_work.scaled_sizes() * np.sign(course_work.WEIGHT),
+            lambda: course_work.scaled_sizes() * torch.tensor(course_work.WEIGHT).sign(),
             [0],
             "a score has no sign",
         ),
@@ -1426,7 +1426,7 @@ WRONG_ANSWERS = {
         "one norm of all": (lambda: scored_by(np.linalg.norm(course_work.INPUTS)), [0], "one norm for each input"),
         "the largest |x|": (lambda: course_work.scaled_sizes(max), [0], "one norm for each input"),
         "mean, signed": (lambda: scored_by(course_work.INPUTS.mean(axis=0)), [0], "one norm for each input"),
-        "w²": (lambda: course_work.scaled_sizes() * np.abs(course_work.WEIGHT), [0], "one norm for each input"),
+        "w²": (lambda: course_work.scaled_sizes() * scored_by(1), [0], "one norm for each input"),
     },
     "10-solve": {
         "for all weights": (
@@ -2010,6 +2010,84 @@ def test_check_takes_cut_weights_of_any_kind(kind):
     change = (KINDS | ANSWER_KINDS)[kind]
     assert check("07-cut", mapped(right_answer("07-cut"), change)) == 3
     assert again_from_the_file("07-cut").points == 3
+
+
+ONLY_OF_MASKS = ("bool", "uint8", "int64", "negative zero", "bfloat16", "array of bool", "lists of bool")
+NOT_OF_TEN = ("flat", "flat list", "without the ones among its lengths", "a row for each output channel")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS | ANSWER_KINDS if kind not in NOT_OF_TEN])
+@pytest.mark.parametrize("task", ["10-wanda", "10-solve", "10-fours"])
+def test_check_takes_tensors_of_any_kind(task, kind):
+    if kind in ONLY_OF_MASKS and task != "10-fours":
+        return  # their numbers would be others
+    assert check(task, (KINDS | ANSWER_KINDS)[kind](right_answer(task))) == TASKS[task].points
+    assert again_from_the_file(task).points == TASKS[task].points
+
+
+NO_SHAPE, NO_NUMBERS = "it must be a tensor or array of shape (3, 8)", "complex, NaN or infinite; all must be plain"
+ODD_TENSORS = {
+    "NaN": (lambda right: right * math.nan, NO_NUMBERS),
+    "one NaN": (lambda right: right.where(torch.arange(8) != 2, math.nan), NO_NUMBERS),
+    "infinite": (lambda right: right / 0 + 1, NO_NUMBERS),
+    "one infinite": (lambda right: right.where(torch.arange(8) != 2, -math.inf), NO_NUMBERS),
+    "complex": (lambda right: right + 1j, NO_NUMBERS),
+    "array of None": (lambda right: np.full(right.shape, None), NO_NUMBERS),
+    "huge numbers": (lambda right: right.double() * 1e300, "  "),
+    "long numbers": (lambda right: torch.full(right.shape, 2**63 - 1), "  "),
+    "False": (lambda right: torch.zeros(right.shape, dtype=torch.bool), "  "),
+    "turned": (lambda right: right.T, NO_SHAPE),
+    "flat": (lambda right: right.flatten(), NO_SHAPE),
+    "one of three": (lambda right: right[0].tolist(), NO_SHAPE),
+    "large": (lambda _: torch.ones(1_000, 4_000), NO_SHAPE),
+    "no number": (lambda right: right[:, :0], NO_SHAPE),
+    "rows of other lengths": (lambda _: [[1.0, 2.0], [3.0]], NO_SHAPE),
+    "array of words": (lambda right: np.full(right.shape, "one"), NO_SHAPE),
+    "dict": (lambda right: {"mask": right}, NO_SHAPE),
+    "text": (str, NO_SHAPE),
+    "one number": (lambda _: 5, NO_SHAPE),
+    "function": (lambda right: right.add, NO_SHAPE),
+    "None": (lambda _: None, NO_SHAPE),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_TENSORS)
+@pytest.mark.parametrize("task", ["10-wanda", "10-solve", "10-fours"])
+def test_odd_tensor_gets_a_sentence_and_no_points(task, kind, capsys):
+    change, words = ODD_TENSORS[kind]
+    assert check(task, change(right_answer(task))) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("✗ ")
+    assert words in printed
+    assert "could not be" not in printed
+
+
+@pytest.mark.parametrize("task", ["10-bytes", "10-work"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        True,
+        1j,
+        "68,000",
+        [],
+        [1, 2],
+        set(),
+        np.ones(3),
+        torch.ones(3),
+        torch.ones(0),
+        object(),
+        len,
+        10**400,
+        -math.inf,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_odd_number_gets_a_sentence_and_no_points(task, value, capsys):
+    for given in [value] if task == "10-bytes" else [value, dict.fromkeys(("query", "out", "up", "down"), value)]:
+        assert check(task, given) == 0
+        printed = capsys.readouterr().out
+        assert printed.startswith(("✗ ", "– not attempted: "))
+        assert "could not be looked at" not in printed
 
 
 @pytest.mark.parametrize(

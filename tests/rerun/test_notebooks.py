@@ -27,6 +27,7 @@ SERIES = [
     "07_smaller_and_faster",
     "08_pruning_frontier",
     "09_mask_detective",
+    "10_without_retraining",
 ]
 LINES, LINES_OF_A_DEFINITION = 12, 25  # of a cell; blank ones and the marks of solutions do not count
 MARKER = re.compile(r"\s*### (BEGIN|END) SOLUTION")
