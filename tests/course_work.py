@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -217,11 +217,39 @@ def shifted_sums(weights: Mapping[tuple[int, int, int], int] = KERNEL) -> torch.
     return sums
 
 
+# Of notebook 10: what a layer of three outputs reads at 20 places, its weights, and those that its mask keeps.
+INPUTS = np.array([[((3 * p + 5 * c + p * c) % 11 - 4) * (1 + c % 3) for c in range(8)] for p in range(20)], float)
+WEIGHT = np.array([[4, -1, 2, 3, -2, 1, 5, -3], [1, 2, -5, 1, 3, -4, -1, 2], [-2, 3, 1, -1, 2, 5, -3, 4]], float)
+KEPT = ((0, 3, 6, 7), (1, 2, 4, 5), (1, 4, 5, 7))
+
+
+def scaled_sizes(
+    norm: Callable[[list[float]], float] = lambda column: sum(x * x for x in column) ** 0.5,
+) -> torch.Tensor:
+    """Wanda's scores, or those of another norm of each input."""
+    norms = [norm(column) for column in INPUTS.T.tolist()]
+    return torch.tensor([[abs(w) * size for w, size in zip(row, norms, strict=True)] for row in WEIGHT.tolist()])
+
+
+def solved_rows(kept: Sequence[Sequence[int]] = KEPT) -> torch.Tensor:
+    """Each output's kept weights, by least squares on what the layer reads, without damping."""
+    new = np.zeros_like(WEIGHT)
+    for row, places in enumerate(kept):
+        new[row, places] = np.linalg.lstsq(INPUTS[:, places], INPUTS @ WEIGHT[row])[0]
+    return torch.from_numpy(new).float()
+
+
+def two_of_four() -> torch.Tensor:
+    """A mask of the two largest weights of each four neighbours."""
+    fours = np.abs(WEIGHT).reshape(-1, 4).tolist()
+    return torch.tensor([[float(w in sorted(four)[2:]) for w in four] for four in fours]).view(3, 8)
+
+
 def answers_of(start: labkit.CNN, student: str, seed: int = 0) -> dict[str, tuple[Any, Any]]:
     """Task -> a right answer and the weights that it belongs to, for all tasks that are no network."""
     before, seed_of = dense_weights(start), students.seed_of(student, SALT)
     found: dict[str, tuple[Any, Any]] = {
-        f"0{number}-prediction": (50 if number in (5, 6) else 0.5, None) for number in range(1, 8)
+        f"{number:02d}-prediction": (50 if number in (5, 6) else 0.5, None) for number in (*range(1, 8), 10)
     }
     work = {"conv1": 225_792, "conv2": 3_612_672, "conv3": 1_843_200, "fc": 32_000}
     shown = seed_of_check(seed_of)
@@ -238,6 +266,11 @@ def answers_of(start: labkit.CNN, student: str, seed: int = 0) -> dict[str, tupl
         "07-sums": (shifted_sums(), None),
         "08-masks": (lamp_masks(start), before),
         "09-detective": ({"seed": shown, "answers": truth(fresh_cases(shown))}, None),
+        "10-wanda": (scaled_sizes(), None),
+        "10-solve": (solved_rows(), None),
+        "10-fours": (two_of_four(), None),
+        "10-bytes": (16_000 * 4 + 16_000 // 4, None),
+        "10-work": ({"query": 28 * 64 * 32, "out": 28 * 32 * 64, "up": 28 * 64 * 64, "down": 28 * 64 * 64}, None),
     }
 
 

@@ -1476,3 +1476,177 @@ WORK["09_mask_detective"] = {
         "nb09-010+": "print(method_of(cases[0]))\nassert method_of(cases[0]) == method_of(cases[0])",
     },
 }
+
+WORK["10_without_retraining"] = {
+    "numpy": {
+        "nb10-006": """
+            import numpy as np
+
+            scores = scores * torch.from_numpy(np.linalg.norm(inputs.numpy(), axis=0))
+        """,
+        "nb10-023": """
+            import numpy as np
+
+            stays = np.flatnonzero(kept.numpy())
+            left, right = H.numpy()[np.ix_(stays, stays)], H.numpy()[stays] @ weight[row].numpy()
+            new[row, stays] = torch.from_numpy(np.linalg.solve(left, right))
+        """,
+        "nb10-prediction-cell": "import numpy as np\n\nprediction = np.float32(0.9)",
+        "nb10-036": """
+            fours = scores.numpy().reshape(-1, 4)
+            mask = np.zeros_like(fours)
+            np.put_along_axis(mask, fours.argsort(axis=1)[:, 2:], 1, axis=1)
+            mask = mask.reshape(scores.shape)
+        """,
+        "nb10-039": "size = np.prod([10, 3200]) // 2 * np.dtype(np.float32).itemsize + np.int64(10 * 3200 // 8)",
+        "nb10-047": """
+            before = np.array([114_688, 114_688, 458_752, 458_752])
+            work = dict(zip(["query", "out", "up", "down"], before / np.array([2, 2, 4, 4])))
+        """,
+    },
+    "tensors": {
+        "nb10-006": """
+            scores = torch.einsum("oi,i->oi", scores, torch.einsum("pi,pi->i", inputs, inputs).sqrt())
+        """,
+        "nb10-023": """
+            stays = kept.nonzero().flatten()
+            right = torch.einsum("ki,i->k", H.index_select(0, stays), weight[row])
+            factor = torch.linalg.cholesky(H[stays[:, None], stays])
+            new[row] = torch.zeros(len(kept)).double().scatter(0, stays, torch.cholesky_solve(right[:, None], factor)[:, 0])
+        """,
+        "nb10-prediction-cell": "prediction = torch.tensor(0.75)",
+        "nb10-036": """
+            fours = scores.unflatten(1, (-1, 4))
+            mask = (fours > fours.kthvalue(2, dim=2, keepdim=True).values).flatten(1)
+        """,
+        "nb10-039": "size = torch.tensor([10 * 3200 / 2]) * 4 + torch.tensor(10 * 3200 / 4) / 2",
+        "nb10-047": """
+            units, width = torch.tensor([2 * 16, 2 * 16, 64, 64]), torch.tensor(64)
+            work = 28 * units * width
+        """,
+    },
+    "loops": {
+        "nb10-006": """
+            for j in range(inputs.shape[1]):
+                squares = 0.0
+                for part in inputs[:, j].split(1000):
+                    squares += float((part * part).sum())
+                for row in scores:
+                    row[j] *= squares**0.5
+        """,
+        "nb10-023": """
+            stays = [j for j in range(len(kept)) if kept[j]]
+            right = torch.zeros(len(stays)).double()
+            for j, w in enumerate(weight[row].tolist()):
+                right += H[j][kept] * w
+            for j, v in zip(stays, torch.linalg.solve(torch.stack([H[j][kept] for j in stays]), right).tolist()):
+                new[row, j] = v
+        """,
+        "nb10-prediction-cell": "prediction = 0",
+        "nb10-036": """
+            mask = []
+            for row in scores.tolist():
+                bits = []
+                for start in range(0, len(row), 4):
+                    four = row[start : start + 4]
+                    best = sorted(range(4), key=lambda place: four[place])[2:]
+                    bits += [1 if place in best else 0 for place in range(4)]
+                mask.append(bits)
+        """,
+        "nb10-039": """
+            bits = 0
+            for output in range(10):
+                for four in range(3200 // 4):
+                    bits += 2 * 32 + 2 * 2
+            size = bits / 8
+        """,
+        "nb10-047": """
+            work = []
+            for read, written in ((64, 2 * 16), (2 * 16, 64), (64, 64), (64, 64)):
+                work.append(sum(read * written for token in range(28)))
+        """,
+    },
+    "library": {
+        "nb10-006": "scores = labkit.wanda_scores(weight, inputs)",
+        "nb10-023": "return labkit.compensate(weight.float(), mask, inputs)",
+        "nb10-prediction-cell": "prediction = 0.985",
+        "nb10-036": "mask = labkit.mask_2_4(scores)",
+        "nb10-039": """
+            fc = CNN_MNIST.fc.weight.detach()
+            size = labkit.pack_2_4(fc * labkit.mask_2_4(fc.abs())).bytes
+        """,
+        "nb10-047": """
+            cut = labkit.RowTransformer(heads=(2, 2), channels=(64, 64))
+            work = {cost.name.split(".")[-1]: cost.multiply_adds for cost in labkit.multiply_adds(cut) if ".1." in cost.name}
+        """,
+    },
+    "permanent": {
+        "nb10-006": "scores.mul_(inputs.pow(2).sum(0).sqrt_())",
+        "nb10-023": "new[row][kept] = torch.linalg.inv(H[kept][:, kept]).mv(H[kept].mv(weight[row]))",
+        "nb10-prediction-cell": "prediction = torch.tensor([0.6]).numpy()",
+        "nb10-036": """
+            fours = scores.reshape(-1, 4)
+            for _ in range(2):
+                lowest = fours.masked_fill(mask.view(-1, 4) == 0, float("inf")).argmin(1)
+                mask.view(-1, 4)[torch.arange(len(fours)), lowest] = 0
+        """,
+        "nb10-039": "size = 68e3",
+        "nb10-047": "work['query'] = work['out'] = 57344.0\nwork['up'] = work['down'] = 114688.0",
+    },
+    "terse": {
+        "nb10-006": "return weight.abs() * inputs.square().mean(0).sqrt()",
+        "nb10-023": "new[row, k] = torch.linalg.lstsq(H[k := kept.nonzero()[:, 0]][:, k], H[k] @ weight[row, :, None])[0][:, 0]",
+        "nb10-prediction-cell": "prediction = 1 - 0.3**2",
+        "nb10-036": "mask = (scores.view(len(scores), -1, 4).argsort(2).argsort(2) // 2).flatten(1)",
+        "nb10-039": "size = 32_000 * (16 + 1) // 8",
+        "nb10-047": "work = (28 * 64 * 32,) * 2 + (28 * 64 * 64,) * 2",
+    },
+    "cautious": {
+        "nb10-006": """
+            one_norm = inputs.norm()  # of everything? no: one for each input
+            norms = torch.linalg.vector_norm(inputs.double(), dim=0)
+            assert norms.shape == weight.shape[1:] and norms.max() <= one_norm * 1.0001
+            scores = torch.stack([row * norms for row in scores])
+            assert scores.shape == weight.shape and (scores >= 0).all()
+        """,
+        "nb10-006+": "wanda(torch.ones(2, 3), torch.ones(4, 3))",
+        "nb10-023": """
+            before = new[row].clone()
+            A = torch.linalg.solve(H[kept][:, kept], H[kept])  # (kept, inputs)
+            assert torch.allclose(A[:, kept], torch.eye(len(A)).double(), atol=1e-4)
+            new[row, kept] = A @ weight[row]
+
+            def off(v):
+                return (v - weight[row]) @ H @ (v - weight[row])
+
+            assert off(new[row]) <= off(before) + 1e-6, row
+            assert not new[row, ~kept].any()
+        """,
+        "nb10-024+": "solve(w, torch.ones_like(w), x) - w",
+        "nb10-prediction-cell": "prediction = None\nprediction = 0.5",
+        "nb10-036": """
+            mask = (scores >= scores.median(dim=1, keepdim=True).values).float()  # half of each row: not yet
+            print(mask[:, :4].sum(dim=1))
+            mask = torch.zeros_like(scores)
+            for column in range(0, scores.shape[1], 4):
+                best = scores[:, column : column + 4].topk(2, dim=1).indices + column
+                mask.scatter_(1, best, 1.0)
+            assert (mask.view(-1, 4).sum(dim=1) == 2).all()
+            mask = [row for row in mask]
+        """,
+        "nb10-039": """
+            from fractions import Fraction
+
+            values = 10 * 3200 // 2
+            size = values * (4 + Fraction(2, 8))  # two bits for the place of each
+            assert 64_000 < size < 128_000
+        """,
+        "nb10-047": """
+            work = {"query": 114_688, "key": 114_688, "value": 114_688, "out": 114_688, "up": 458_752, "down": 458_752}
+            for name in work:
+                work[name] = work[name] / 4 if name in ("up", "down") else work[name] / 2
+            work["block"] = sum(work.values())
+            print(work)
+        """,
+    },
+}

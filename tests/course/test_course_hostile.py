@@ -447,6 +447,10 @@ def answers_of_odd_kinds(files, _):
     files["models/answers/09-detective.pth"] = answer_file("09-detective", [torch.ones(2), [1], {}, None, 5, "random"])
     files["models/answers/02-mask.pth"] = answer_file("02-mask", torch.full((32, 1, 3, 3), math.nan))
     files["models/answers/03-masks.pth"] = torch_file([1, 2, 3])
+    files["models/answers/10-bytes.pth"] = answer_file("10-bytes", torch.ones(2, 3))
+    files["models/answers/10-solve.pth"] = answer_file("10-solve", torch.full((3, 8), math.nan))
+    files["models/answers/10-wanda.pth"] = answer_file("10-wanda", [[1.0] * 8] * 3)
+    files["models/answers/10-work.pth"] = answer_file("10-work", {"query": math.nan, "out": [1], "up": 10**600})
 
 
 # Tensors

@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import itertools
 import math
 from functools import cache
 
@@ -1091,6 +1092,42 @@ def ones(names):
     return {name: torch.ones(SHAPES[name]) for name in names}
 
 
+# Of notebook 10: what comes of a student's function, each from the numbers that the check gives to it.
+
+
+def scored_by(factor, weight=course_work.WEIGHT):
+    """|w| times something of each input."""
+    return torch.from_numpy(np.abs(weight) * factor).float()
+
+
+def solved_by(step, kept=course_work.KEPT):
+    """New weights, by a step from the damped H, an output's weights, and the places of those that stay."""
+    X = course_work.INPUTS
+    H = X.T @ X
+    H += 0.01 * H.diagonal().mean() * np.eye(8)
+    new = np.zeros((3, 8))
+    for row, (w, places) in enumerate(zip(course_work.WEIGHT, map(list, kept), strict=True)):
+        new[row, places] = step(H, w, places)
+    return torch.from_numpy(new).float()
+
+
+def dampened(H, w, kept):
+    return np.linalg.solve(H[np.ix_(kept, kept)], H[kept] @ w)
+
+
+def dropped():
+    return [sorted({*range(8)} - {*places}) for places in course_work.KEPT]
+
+
+def highest_scores(groups):
+    """A mask of the higher half of the scores of each group of places in a row; of equal ones the last."""
+    mask = torch.zeros(3, 8)
+    for row, group in itertools.product(range(3), groups):
+        best = sorted(group, key=lambda place: abs(course_work.WEIGHT[row, place]))[len(group) // 2 :]
+        mask[row, best] = 1
+    return mask
+
+
 BLANKS = {
     "01-work": {},
     "02-mask": torch.ones(32, 1, 3, 3),
@@ -1103,7 +1140,12 @@ BLANKS = {
     "07-sums": torch.zeros(6, 6, 16),
     "08-masks": ones(ALL_LAYERS),
     "09-detective": [None] * 20,
-} | {f"0{number}-prediction": None for number in range(1, 9)}
+    "10-wanda": scored_by(1),
+    "10-solve": solved_by(lambda _, w, kept: w[kept]),
+    "10-fours": torch.ones(3, 8),
+    "10-bytes": None,
+    "10-work": {},
+} | {task: None for task in TASKS if task.endswith("-prediction")}
 
 
 @pytest.mark.parametrize("task", BLANKS)
@@ -1366,6 +1408,103 @@ WRONG_ANSWERS = {
         "not all": (lambda: [*TRUTH[:19], None], [5], "does every path through it end in return"),
         "numbers": (lambda: [1, 2.0, True, [], {}, object(), *[3] * 14], [0, 1, 2, 3, 4, 5], "the methods are"),
         "tensors": (lambda: [torch.zeros(3)] * 20, [0, 1, 2, 3, 4, 5], "returned a Tensor; the methods are"),
+    },
+    "10-wanda": {
+        "signed": (
+            lambda: course_work.scaled_sizes() * torch.tensor(course_work.WEIGHT).sign(),
+            [0],
+            "a score has no sign",
+        ),
+        "no root": (lambda: scored_by((course_work.INPUTS**2).sum(axis=0)), [0], "the root of the sum of squares"),
+        "sum of |x|": (lambda: scored_by(np.abs(course_work.INPUTS).sum(axis=0)), [0], "that is the sum of |x|"),
+        "mean of |x|": (lambda: scored_by(np.abs(course_work.INPUTS).mean(axis=0)), [0], "that is the mean of |x|"),
+        "norms alone": (
+            lambda: scored_by(np.linalg.norm(course_work.INPUTS, axis=0), np.ones((3, 8))),
+            [0],
+            "these are the norms alone",
+        ),
+        "one norm of all": (lambda: scored_by(np.linalg.norm(course_work.INPUTS)), [0], "one norm for each input"),
+        "the largest |x|": (lambda: course_work.scaled_sizes(max), [0], "one norm for each input"),
+        "mean, signed": (lambda: scored_by(course_work.INPUTS.mean(axis=0)), [0], "one norm for each input"),
+        "w²": (lambda: course_work.scaled_sizes() * scored_by(1), [0], "one norm for each input"),
+    },
+    "10-solve": {
+        "for all weights": (
+            lambda: solved_by(lambda H, w, _: np.linalg.solve(H, H @ w), [range(8)] * 3),
+            [0],
+            "weights came back that the mask had dropped",
+        ),
+        "for those that go": (
+            lambda: solved_by(dampened, dropped()) + solved_by(lambda _, w, kept: w[kept]),
+            [0],
+            "the mask is turned round",
+        ),
+        "H left out": (
+            lambda: solved_by(lambda H, w, kept: np.linalg.solve(H[np.ix_(kept, kept)], w[kept])),
+            [0],
+            "H[kept] @ weight[row] (all weights of the row) on the right",
+        ),
+        "only what went": (
+            lambda: solved_by(
+                lambda H, w, kept: np.linalg.solve(H[np.ix_(kept, kept)], H[kept] @ w - H[np.ix_(kept, kept)] @ w[kept])
+            ),
+            [0],
+            "for each row: H[kept][:, kept] on the left",
+        ),
+        "the first row's mask": (lambda: course_work.solved_rows(course_work.KEPT[:1] * 3), [0], "for each row"),
+        "zeros": (lambda: torch.zeros(3, 8), [0], "for each row"),
+    },
+    "10-fours": {
+        "the lowest stay": (lambda: 1 - course_work.two_of_four(), [0], "the two highest scores stay, with a 1"),
+        "half of each row": (lambda: highest_scores([range(8)]), [0], "that is half of each row"),
+        "half of each row, by a threshold": (
+            lambda: scored_by(1).ge(scored_by(1).sort(dim=1).values[:, 4:5]).float(),
+            [0],
+            "that is half of each row",
+        ),
+        "every other place": (lambda: highest_scores([range(0, 8, 2), range(1, 8, 2)]), [0], "view the scores as"),
+        "one of each two": (
+            lambda: highest_scores([(place, place + 1) for place in (0, 2, 4, 6)]),
+            [0],
+            "as (rows, fo",
+        ),
+        "one of four": (lambda: scored_by(1).view(-1, 4).argsort(1).argsort(1).eq(3).view(3, 8), [0], "let the two"),
+        "scores": (lambda: scored_by(1) * course_work.two_of_four(), [0], "view the scores as (rows, fours, 4)"),
+        "nothing": (lambda: torch.zeros(3, 8), [0], "view the scores as (rows, fours, 4)"),
+    },
+    "10-bytes": {
+        "dense": (lambda: 10 * 3200 * 4, [0], "that is the dense layer"),
+        "values alone": (lambda: 10 * 3200 // 2 * 4, [0], "their places need room, too"),
+        "one place of each four": (lambda: 64_000 + 8_000 * 2 // 8, [0], "two places are kept of each four"),
+        "a byte for each four": (lambda: 64_000 + 8_000, [0], "four bits, half a byte"),
+        "bits": (lambda: 16_000 * 34, [0], "bytes were asked for"),
+        "a byte for each place": (lambda: 16_000 * 5, [0], "two places of two bits"),
+        "bits of the places as bytes": (lambda: 64_000 + 32_000, [0], "two places of two bits"),
+        "the negative": (lambda: -68_000, [0], "two places of two bits"),
+        "not finite": (lambda: math.inf, [0], "two places of two bits"),
+        "NaN": (lambda: math.nan, [0], "two places of two bits"),
+    },
+    "10-work": {
+        "as before": (lambda: {"query": 114_688, "out": 114_688, "up": 458_752, "down": 458_752}, [0, 1, 2, 3], "befo"),
+        "cut on both sides": (
+            lambda: dict.fromkeys(("query", "out", "up", "down"), 28_672),
+            [0, 1, 2, 3],
+            "that would be cut on both sides: a head is 16 of the 64 numbers",
+        ),
+        "all halved": (
+            lambda: {"query": 57_344, "out": 57_344, "up": 229_376, "down": 229_376},
+            [2, 3],
+            "numbers written: up writes the channels that stay",
+        ),
+        "a quarter of the heads": (lambda: right_answer("10-work") | {"out": 28 * 16 * 64}, [1], "on both sides: out"),
+        "for a row": (lambda: {"query": 2048, "out": 2048, "up": 4096, "down": 4096}, [0, 1, 2, 3], "28 tokens × num"),
+        "not all": (lambda: {"query": 57_344, "up": 114_688}, [1, 3], "work has no 'down'; its keys are 'query', 'up'"),
+        "text": (
+            lambda: right_answer("10-work") | {"up": "114,688"},
+            [2],
+            "there is no plain number for up, but a str",
+        ),
+        "not finite": (lambda: dict.fromkeys(("query", "out", "up", "down"), math.nan), [0, 1, 2, 3], "28 tokens ×"),
     },
 }
 
@@ -1871,6 +2010,84 @@ def test_check_takes_cut_weights_of_any_kind(kind):
     change = (KINDS | ANSWER_KINDS)[kind]
     assert check("07-cut", mapped(right_answer("07-cut"), change)) == 3
     assert again_from_the_file("07-cut").points == 3
+
+
+ONLY_OF_MASKS = ("bool", "uint8", "int64", "negative zero", "bfloat16", "array of bool", "lists of bool")
+NOT_OF_TEN = ("flat", "flat list", "without the ones among its lengths", "a row for each output channel")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS | ANSWER_KINDS if kind not in NOT_OF_TEN])
+@pytest.mark.parametrize("task", ["10-wanda", "10-solve", "10-fours"])
+def test_check_takes_tensors_of_any_kind(task, kind):
+    if kind in ONLY_OF_MASKS and task != "10-fours":
+        return  # their numbers would be others
+    assert check(task, (KINDS | ANSWER_KINDS)[kind](right_answer(task))) == TASKS[task].points
+    assert again_from_the_file(task).points == TASKS[task].points
+
+
+NO_SHAPE, NO_NUMBERS = "it must be a tensor or array of shape (3, 8)", "complex, NaN or infinite; all must be plain"
+ODD_TENSORS = {
+    "NaN": (lambda right: right * math.nan, NO_NUMBERS),
+    "one NaN": (lambda right: right.where(torch.arange(8) != 2, math.nan), NO_NUMBERS),
+    "infinite": (lambda right: right / 0 + 1, NO_NUMBERS),
+    "one infinite": (lambda right: right.where(torch.arange(8) != 2, -math.inf), NO_NUMBERS),
+    "complex": (lambda right: right + 1j, NO_NUMBERS),
+    "array of None": (lambda right: np.full(right.shape, None), NO_NUMBERS),
+    "huge numbers": (lambda right: right.double() * 1e300, "  "),
+    "long numbers": (lambda right: torch.full(right.shape, 2**63 - 1), "  "),
+    "False": (lambda right: torch.zeros(right.shape, dtype=torch.bool), "  "),
+    "turned": (lambda right: right.T, NO_SHAPE),
+    "flat": (lambda right: right.flatten(), NO_SHAPE),
+    "one of three": (lambda right: right[0].tolist(), NO_SHAPE),
+    "large": (lambda _: torch.ones(1_000, 4_000), NO_SHAPE),
+    "no number": (lambda right: right[:, :0], NO_SHAPE),
+    "rows of other lengths": (lambda _: [[1.0, 2.0], [3.0]], NO_SHAPE),
+    "array of words": (lambda right: np.full(right.shape, "one"), NO_SHAPE),
+    "dict": (lambda right: {"mask": right}, NO_SHAPE),
+    "text": (str, NO_SHAPE),
+    "one number": (lambda _: 5, NO_SHAPE),
+    "function": (lambda right: right.add, NO_SHAPE),
+    "None": (lambda _: None, NO_SHAPE),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_TENSORS)
+@pytest.mark.parametrize("task", ["10-wanda", "10-solve", "10-fours"])
+def test_odd_tensor_gets_a_sentence_and_no_points(task, kind, capsys):
+    change, words = ODD_TENSORS[kind]
+    assert check(task, change(right_answer(task))) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("✗ ")
+    assert words in printed
+    assert "could not be" not in printed
+
+
+@pytest.mark.parametrize("task", ["10-bytes", "10-work"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        True,
+        1j,
+        "68,000",
+        [],
+        [1, 2],
+        set(),
+        np.ones(3),
+        torch.ones(3),
+        torch.ones(0),
+        object(),
+        len,
+        10**400,
+        -math.inf,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_odd_number_gets_a_sentence_and_no_points(task, value, capsys):
+    for given in [value] if task == "10-bytes" else [value, dict.fromkeys(("query", "out", "up", "down"), value)]:
+        assert check(task, given) == 0
+        printed = capsys.readouterr().out
+        assert printed.startswith(("✗ ", "– not attempted: "))
+        assert "could not be looked at" not in printed
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def test_points_of_the_checks_are_added_and_the_first_notebook_with_a_gap_is_nex
         "07": ["0 of 13", "not begun"],
         "08": ["0 of 8", "not begun"],
         "09": ["6 of 6 (bonus)", "done, but for 1 answer in words"],
+        "10": ["0 of 11", "not begun"],
     }
     assert f"**16.5 of {TOTAL:g} points**, 6 of 6 bonus" in text
     left = "a prediction, before the measurement; a random mask by hand; 25 % of conv1, conv2, conv3 at random"

@@ -218,7 +218,7 @@ def test_answers_of_any_kind_are_data_on_the_page(tmp_path, words):
 def test_page_has_all_questions_with_points_and_the_marks_of_before(two, tmp_path):
     two.write(saved(tmp_path, f"{HEAD}p1,{FIRST},1.5,why?\np2,{FIRST},,hm\n"))
     data = data_of(two.page("marking.html"))
-    assert [question["points"] for question in data["questions"]] == [2] * 11
+    assert [question["points"] for question in data["questions"]] == [2] * 12
     assert data["questions"][1]["text"].startswith("02 · Questions (2 points)\n\nDid it work")
     assert sorted(data["marks"]) == [["p1", FIRST, "1.5", "why?"], ["p2", FIRST, "", "hm"]]
 

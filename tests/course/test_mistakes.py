@@ -222,6 +222,7 @@ def says_nothing_of_global(case):
 
 
 WITHOUT_BASE = ("01-work", "01-training", "07-work", "07-network", "07-sums", "08-golf", "09-detective")
+WITHOUT_BASE += tuple(task for task in TASKS if task.startswith("10-"))
 
 
 def check(task, work):
@@ -242,6 +243,7 @@ MISTAKES = [
     ("06-prediction", "number of weights", lambda: 288, "a number of percent, from 0 to 100"),
     ("07-prediction", "percent", lambda: 60, "0.5 would be half as large"),
     ("08-prediction", "share", lambda: 0.95, "a number of weights, from 1 to 124,448"),
+    ("10-prediction", "percent", lambda: 85, "a share between 0 and 1 was asked for: 0.75 for 75 %"),
     ("01-work", "number of weights", lambda: dict(SIZES), "that is the number of weights of conv1"),
     ("01-work", "conv1 pooled", lambda: pixels("conv1", 14 * 14), "the pooling comes after it"),
     ("01-work", "conv1 without padding", lambda: pixels("conv1", 26 * 26), "conv1 has padding"),
@@ -392,6 +394,40 @@ MISTAKES = [
         lambda: lambda case: solved(case).replace("global", "all"),
         "the methods are: random",
     ),
+    ("10-wanda", "no root", lambda: course_work.scaled_sizes(lambda x: sum(a * a for a in x)), "a norm is the root of"),
+    (
+        "10-wanda",
+        "norms for all rows",
+        lambda: course_work.scaled_sizes()[0] / 4,
+        "must be a tensor or array of shape (3,",
+    ),
+    ("10-wanda", "the stub", lambda: abs(course_work.WEIGHT), "– not attempted"),
+    (
+        "10-solve",
+        "kept on both sides",
+        lambda: course_work.WEIGHT * (course_work.solved_rows().numpy() != 0),
+        "is the right side H[kept] @ weight",
+    ),
+    ("10-solve", "for all weights", lambda: course_work.WEIGHT, "solve for the kept ones only"),
+    ("10-solve", "nothing returned", lambda: None, "it is a NoneType; it must be a tensor or array of shape (3, 8)"),
+    ("10-solve", "divided by zero", lambda: course_work.solved_rows() / 0, "all must be plain finite numbers"),
+    ("10-fours", "the lowest stay", lambda: 1 - course_work.two_of_four(), "turned round: the two highest"),
+    ("10-fours", "not put back into rows", lambda: course_work.two_of_four().view(3, 2, 4), "of shape (3, 8)"),
+    ("10-fours", "the function itself", lambda: course_work.two_of_four, "it is a function; it must be a tensor"),
+    ("10-bytes", "values alone", lambda: 64_000, "their places need room, too"),
+    (
+        "10-bytes",
+        "values and places",
+        lambda: (64_000, 4_000),
+        "the size is a tuple; it must be a plain number of bytes",
+    ),
+    (
+        "10-work",
+        "heads and channels",
+        lambda: {"heads": 2, "channels": 64},
+        "work has no 'query'; its keys are 'heads'",
+    ),
+    ("10-work", "both sides", lambda: {"query": 28_672}, "it still reads 64"),
 ]
 
 

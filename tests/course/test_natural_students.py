@@ -28,6 +28,7 @@ IN_MAKE_TEST = {
     "07_smaller_and_faster": "tensors",
     "08_pruning_frontier": "loops",
     "09_mask_detective": "permanent",
+    "10_without_retraining": "loops",
 }
 
 

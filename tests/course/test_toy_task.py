@@ -33,9 +33,9 @@ def measured(rows):
 
 
 TASKS = (
-    prediction_task("10", "accuracy of the toy", "a share", 0, 1, 1, measured),
-    Task("10-network", "a toy network", 2, _toy, own_copy, "CNN_MNIST_TOY", style=Style("h", "#123456", "TOY: a toy")),
-    Task("10-ones", "ones by hand", 3, _ones, tensor),
+    prediction_task("11", "accuracy of the toy", "a share", 0, 1, 1, measured),
+    Task("11-network", "a toy network", 2, _toy, own_copy, "CNN_MNIST_TOY", style=Style("h", "#123456", "TOY: a toy")),
+    Task("11-ones", "ones by hand", 3, _ones, tensor),
 )
 """
 
@@ -44,47 +44,47 @@ TASKS = (
 def toy(tmp_path, monkeypatch):
     folder = tmp_path / "more"
     folder.mkdir()
-    (folder / "t10_toy.py").write_text(TOY, encoding="utf-8")
+    (folder / "t11_toy.py").write_text(TOY, encoding="utf-8")
     monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(folder)])
     monkeypatch.setenv("LABKIT_MODELS", str(tmp_path / "models"))
     task.all_tasks.cache_clear()
     yield tmp_path
     task.all_tasks.cache_clear()
-    sys.modules.pop("labkit.course.tasks.t10_toy", None)
+    sys.modules.pop("labkit.course.tasks.t11_toy", None)
 
 
 def test_toy_task_is_checked_packed_graded_drawn_and_shown(toy, capsys):
-    assert NOTEBOOKS[-1] == TASKS["10-network"].notebook == "10_toy"
+    assert NOTEBOOKS[-1] == TASKS["11-network"].notebook == "11_toy"
     network = labkit.load_network(runtime.reference_dir() / "CNN_MNIST.pth")
     course.sign_in("ab12")
-    assert course.check("10-network", network) == 2
-    assert course.check("10-ones", [1, 0, 1]) == 0
-    assert course.check("10-prediction", 0.5) == 1
+    assert course.check("11-network", network) == 2
+    assert course.check("11-ones", [1, 0, 1]) == 0
+    assert course.check("11-prediction", 0.5) == 1
     assert "✓ fc has weights\n" in capsys.readouterr().out
     notebooks = toy / "notebooks"
     notebooks.mkdir()
-    nbformat.write(nbformat.v4.new_notebook(), notebooks / "10_toy.ipynb")
-    given = {"version": "1", "salt": "s", "notebooks": {"10_toy": []}}
+    nbformat.write(nbformat.v4.new_notebook(), notebooks / "11_toy.ipynb")
+    given = {"version": "1", "salt": "s", "notebooks": {"11_toy": []}}
     result = grading.grade(submission.read_submission(packing.pack("ab12", notebooks, toy)), given)
-    assert {name: task.points for name, task in result.tasks.items() if name.startswith("10")} == {
-        "10-prediction": 1,
-        "10-network": 2,
-        "10-ones": 0,
+    assert {name: task.points for name, task in result.tasks.items() if name.startswith("11")} == {
+        "11-prediction": 1,
+        "11-network": 2,
+        "11-ones": 0,
     }
-    assert result.notebooks == {"10_toy": "read"}
+    assert result.notebooks == {"11_toy": "read"}
     drawn = figures.accuracy_sparsity([result.networks])
     assert "TOY: a toy" in drawn
     page = pages.class_page({"key": result}, {"key": "ab12"}, [])
-    assert "10-ones" in page
-    assert "10: accuracy of the toy" in page
+    assert "11-ones" in page
+    assert "11: accuracy of the toy" in page
 
 
 def test_tasks_are_as_before_without_the_toy():
-    assert NOTEBOOKS[-1] == "09_mask_detective"
-    assert "10-network" not in TASKS
+    assert NOTEBOOKS[-1] == "10_without_retraining"
+    assert "11-network" not in TASKS
 
 
-def test_every_network_is_drawn_and_every_notebook_but_the_last_asks_for_a_prediction():
+def test_every_network_is_drawn_and_every_notebook_but_one_asks_for_a_prediction():
     styles = figures.network_styles()
     assert list(styles) == list(task.NETWORKS)
     assert len({(style.marker, style.colour) for style in styles.values()}) == len(styles)

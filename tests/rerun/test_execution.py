@@ -203,11 +203,11 @@ def test_notebook_is_found_by_number_name_or_path(name):
 
 
 def test_without_names_the_series_is_found_in_its_order():
-    assert [path.stem[:2] for path in execution.find_notebooks([])] == [f"{number:02d}" for number in range(1, 10)]
+    assert [path.stem[:2] for path in execution.find_notebooks([])] == [f"{number:02d}" for number in range(1, 11)]
     assert [path.stem[:2] for path in execution.find_notebooks(["9", "02"])] == ["09", "02"]
 
 
-@pytest.mark.parametrize("name", ["10", "0", "", "l1", "x.ipynb", "README.md", "03_l1"])
+@pytest.mark.parametrize("name", ["11", "0", "", "l1", "x.ipynb", "README.md", "03_l1"])
 def test_what_is_no_notebook_is_refused_by_name(name):
     with pytest.raises(ValueError, match="is not a notebook; give a number") as error:
         execution.find_notebooks([name])

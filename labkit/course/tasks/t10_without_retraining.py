@@ -1,6 +1,7 @@
 """The tasks of notebook 10. Its functions are judged by what they make of small tensors whose every number is known."""
 
 from collections.abc import Mapping, Sequence
+from math import nan
 
 import torch
 
@@ -18,6 +19,7 @@ INPUTS = ((3 * PLACES + 5 * COLUMNS + PLACES * COLUMNS) % 11 - 4.0) * (1 + COLUM
 WEIGHT = torch.tensor([[4.0, -1, 2, 3, -2, 1, 5, -3], [1, 2, -5, 1, 3, -4, -1, 2], [-2, 3, 1, -1, 2, 5, -3, 4]])
 MASK = torch.tensor([[1.0, 0, 0, 1, 0, 0, 1, 1], [0, 1, 1, 0, 1, 1, 0, 0], [0, 1, 0, 0, 1, 1, 0, 1]])
 SIZES = WEIGHT.abs()
+HALF = torch.tensor([[1, 0, 0, 1, 0, 0, 1, 1], [0, nan, 1, 0, 1, 1, 0, nan], [0, 1, 0, 0, 0, 1, 1, 1]])  # nan: a tie
 PACKED = 64_000 + 4_000  # bytes of fc: half of 32,000 values of four bytes, and four bits for each four
 WORK = {"query": 114_688, "out": 114_688, "up": 458_752, "down": 458_752}  # of a block of RowTransformer()
 WORK_CUT = {"query": 57_344, "out": 57_344, "up": 114_688, "down": 114_688}  # 2 of 4 heads, 64 of 256 channels left
@@ -38,6 +40,8 @@ def _tensor(
         if not isinstance(given, torch.Tensor) or given.shape != blank.shape:
             shape = tuple(blank.shape)
             raise Unfit(f"it is a {judging.kind_of(given)}; it must be a tensor or array of shape {shape}")
+        if given.is_complex() or not given.double().isfinite().all():
+            raise Unfit("some of its numbers are complex, NaN or infinite; all must be plain finite numbers")
         if _same(given, blank):
             return Verdict(task)
         hint = first_hint({words: _same(given, one) for words, one in wrong.items()}, general)
@@ -47,7 +51,9 @@ def _tensor(
 
 
 def _same(given: torch.Tensor, known: torch.Tensor) -> bool:
-    return torch.allclose(given.double(), known.double(), rtol=1e-3, atol=1e-3)
+    """Whether all numbers are as known; where NaN is known, any will do."""
+    close = torch.isclose(given.double(), known.double(), rtol=1e-3, atol=1e-3)
+    return bool((close | known.isnan()).all())
 
 
 def _ridge() -> torch.Tensor:
@@ -61,10 +67,12 @@ def _ridge() -> torch.Tensor:
 
 def _packed(task: Task, given: object, _: Evidence) -> Verdict:
     """10: bytes of fc as values and places."""
-    if given is None or given == 0:
+    if given is None:
         return Verdict(task)
     if not judging.is_number(given):
         raise Unfit(f"the size is a {judging.kind_of(given)}; it must be a plain number of bytes")
+    if given == 0:
+        return Verdict(task)
     hints = {
         "that is the dense layer: half of its values go": given == 128_000,
         "these are the values; their places need room, too": given == 64_000,
@@ -104,7 +112,9 @@ SOLVED = _tensor(
     [compensate(WEIGHT, MASK, INPUTS), compensate(WEIGHT, MASK, INPUTS, damping=0), _ridge()],
     {
         "weights came back that the mask had dropped: solve for the kept ones only": WEIGHT,
-        "the mask is turned round: solve for the weights that it keeps": compensate(WEIGHT, 1 - MASK, INPUTS),
+        "the mask is turned round: solve for the weights that it keeps": (
+            WEIGHT * MASK + compensate(WEIGHT, 1 - MASK, INPUTS)  # beside those that the notebook has put there
+        ),
     },
     "for each row: H[kept][:, kept] on the left, H[kept] @ weight[row] (all weights of the row) on the right",
 )
@@ -114,9 +124,7 @@ TWO_OF_FOUR = _tensor(
     [mask_2_4(SIZES)],
     {
         "turned round: the two highest scores stay, with a 1": 1 - mask_2_4(SIZES),
-        "that is half of each row: two of each four neighbours were asked for": (
-            torch.zeros_like(SIZES).scatter(1, SIZES.topk(4, dim=1).indices, 1)
-        ),
+        "that is half of each row: two of each four neighbours were asked for": HALF,
     },
     "view the scores as (rows, fours, 4), and let the two highest of the last dimension stay",
 )
