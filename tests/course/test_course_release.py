@@ -290,7 +290,9 @@ def test_release_holds_what_is_needed_and_nothing_else(released):
     assert records == {f"models/reference/records/{name}.json" for name in ("05_iterative_pruning", "seconds")}
     networks = {name for name in here if name.startswith("models/") and name.endswith(".pth")}
     seeds = ("", "_seed1", "_seed2", "_seed3", "_seed4")
-    assert networks == {f"models/reference/CNN_MNIST{seed}.pth" for seed in seeds} | {"models/reference/optimizer.pth"}
+    names = {f"CNN_MNIST{seed}" for seed in seeds} | {path.stem for path in runtime.reference_dir().glob("ROWS_MNIST*")}
+    assert networks == {f"models/reference/{name}.pth" for name in names | {"optimizer"}}
+    assert "models/reference/ROWS_MNIST.pth" in networks
     assert {name.partition("/")[0] for name in here} == {
         "labkit", "data", "models", "notebooks",
         "README.md", "Makefile", "course.json", ".gitignore", "LICENSE",

@@ -104,7 +104,7 @@ def test_marks_come_back_are_summed_and_stay(two, tmp_path, text):
     assert "good, but\nwhy?" in page
     assert "1.5 of 2 points" in page
     assert "<strong>4.5 points</strong>" in page  # one point for a task
-    assert "3.5 of 22" in " ".join(re.sub("<.*?>", "", page).split())
+    assert "3.5 of 24" in " ".join(re.sub("<.*?>", "", page).split())
     assert "look again" in two.page("feedback/p2.html")
     assert "nothing written" in two.page("feedback/p2.html")
     before = two.snapshot()
@@ -281,7 +281,7 @@ def test_who_needs_the_instructor_stands_first(tmp_path):
     assert needs["Could not be read"] == (1, ": p6.zip")
     assert [names for reason, (_, names) in needs.items() if reason.startswith("Only notebooks")] == [": Cy"]
     assert needs["0 points"] == (1, ": Di")
-    assert needs["Questions unanswered"] == (1, ": Eve, 10 of 11")
+    assert needs["Questions unanswered"] == (1, ": Eve, 11 of 12")
 
 
 def test_whoever_has_handed_in_twice_is_not_among_those_without_work(tmp_path):

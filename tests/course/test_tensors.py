@@ -116,7 +116,7 @@ def files_of(network, folder):
 
 
 def reference_files():
-    return sorted(path for path in runtime.reference_dir().rglob("*.pth") if path.name != "optimizer.pth")
+    return sorted(runtime.reference_dir().rglob("CNN*.pth"))
 
 
 @pytest.mark.parametrize("path", reference_files(), ids=lambda path: path.stem)
