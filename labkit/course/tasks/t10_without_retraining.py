@@ -77,7 +77,7 @@ def _packed(task: Task, given: object, _: Evidence) -> Verdict:
         "that is the dense layer: half of its values go": given == 128_000,
         "these are the values; their places need room, too": given == 64_000,
         "two bits are one place; two places are kept of each four": given == 66_000,
-        "the places of four weights are four bits, half a byte": given == 72_000,
+        "the places of four weights are four bits, half a byte": given in (72_000, 80_000),
         "those are bits, or counts; bytes were asked for": given in (8 * PACKED, PACKED // 4),
     }
     hint = first_hint(hints, "16,000 values of four bytes, and for each of 8,000 fours two places of two bits")
@@ -103,6 +103,7 @@ WANDA = _tensor(
         "that is the sum of |x|; the norm is the root of the sum of squares": SIZES * INPUTS.abs().sum(dim=0),
         "that is the mean of |x|; the norm is the root of the sum of squares": SIZES * INPUTS.abs().mean(dim=0),
         "these are the norms alone: times |w|": NORMS.expand_as(SIZES),
+        "that is the score squared: a norm is the root of the sum of squares": (SIZES * NORMS).square(),
     },
     "one norm for each input, over all places: (inputs,), times |w|, (out, inputs)",
 )
@@ -116,13 +117,14 @@ SOLVED = _tensor(
             WEIGHT * MASK + compensate(WEIGHT, 1 - MASK, INPUTS)  # beside those that the notebook has put there
         ),
     },
-    "for each row: H[kept][:, kept] on the left, H[kept] @ weight[row] (all weights of the row) on the right",
+    "for each row: H[kept][:, kept] on the left, H[kept] @ weight[row] (all weights) on the right; H is damped already",
 )
 TWO_OF_FOUR = _tensor(
     "two of each four neighbours stay",
     torch.ones_like(SIZES),
     [mask_2_4(SIZES)],
     {
+        "those are the scores that stay; a mask has ones in their places": SIZES * mask_2_4(SIZES),
         "turned round: the two highest scores stay, with a 1": 1 - mask_2_4(SIZES),
         "that is half of each row: two of each four neighbours were asked for": HALF,
     },
