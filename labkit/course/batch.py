@@ -29,7 +29,7 @@ import torch
 from labkit import runtime
 from labkit.course.copies import equal_networks
 from labkit.course.grading import grade
-from labkit.course.result import Kept, Result, from_json, to_json
+from labkit.course.result import Kept, Result, Results, from_json, to_json
 from labkit.course.roster import Entry, Person, groups_of
 from labkit.course.submission import Submission, read_submission
 from labkit.course.submission.archive import MOST_BYTES, read_files
@@ -53,10 +53,8 @@ def pseudonyms(out: Path, names: Sequence[str]) -> dict[str, str]:
 
 def grader_version() -> str:
     """SHA-256 over labkit's sources: results of another grader are not mixed in."""
-    digest = hashlib.sha256()
-    for path in sorted((runtime.PROJECT / "labkit").rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    sources = sorted((runtime.PROJECT / "labkit").rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
 def grade_entry(path: str, student: str, course: Mapping[str, Any]) -> Result:
@@ -160,14 +158,12 @@ def _work(pipe: Connection, course: Mapping[str, Any]) -> None:
 
 def digest_of(path: Path) -> str:
     """SHA-256 over a zip, or over the names and contents of a folder's files of interest."""
-    digest = hashlib.sha256()
     if path.is_file() and not path.is_symlink():
         with path.open("rb") as file:
-            digest.update(file.read(MOST_BYTES + 1))  # a larger one is refused, whatever is in it
-    else:
-        for name, content in sorted(read_files(path).content.items()):
-            digest.update(name.encode() + hashlib.sha256(content).digest())
-    return digest.hexdigest()
+            return hashlib.sha256(file.read(MOST_BYTES + 1)).hexdigest()  # a larger one is refused, whatever is in it
+    found = sorted(read_files(path).content.items())
+    parts = (name.encode() + hashlib.sha256(content).digest() for name, content in found)
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _known(path: Path, mark: str) -> Result | None:
@@ -179,9 +175,7 @@ def _known(path: Path, mark: str) -> Result | None:
         return None
 
 
-def with_flags(
-    results: Mapping[str, Result], entries: Mapping[str, Entry], people: Sequence[Person]
-) -> dict[str, Result]:
+def with_flags(results: Results, entries: Mapping[str, Entry], people: Sequence[Person]) -> dict[str, Result]:
     """The results, with flags of what only the whole class shows: equal networks, several submissions."""
     equal = equal_networks(results, groups_of(entries, people))
     submitted = Counter(entry.student for entry in entries.values())

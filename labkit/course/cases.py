@@ -16,6 +16,7 @@ from labkit import runtime
 from labkit.checkpoints import load_network
 from labkit.cnn import CNN
 from labkit.course.evidence import ALL_LAYERS, CONVOLUTIONS, METHODS, Weights, dense_weights, name_method, read_pruning
+from labkit.data import Loader, load_images
 from labkit.sparsity import clone
 
 BASES = ("CNN_MNIST", "CNN_MNIST_seed1", "CNN_MNIST_seed2", "CNN_MNIST_seed3", "CNN_MNIST_seed4")
@@ -69,6 +70,13 @@ def _drawn(names: list[str], dice: random.Random) -> list[Case]:
         _prune(network, method, dice.choice(SHARES), dice.randrange(2**31))
         found.append(Case(base, network))
     return found
+
+
+@cache
+def digits(first: int, step: int, *, train: bool) -> Loader:
+    """Every so many-th real image from the first one on, in batches that stay in the processor's cache."""
+    images, labels = (part[first::step].contiguous() for part in load_images("MNIST", train=train))
+    return Loader(images, labels, batch_size=50)
 
 
 def truth(some: Sequence[Case]) -> list[str]:

@@ -4,15 +4,15 @@ They ask the judges that the grader asks, and keep what was judged where ``labki
 it. They never raise, whatever they are given. The accuracy is measured on validation images: the test set stays closed.
 """
 
-from labkit import data
 from labkit.checkpoints import save_network, unwrapped
 from labkit.cnn import CNN
 from labkit.course.answers import Reached, answer_path, keep_points, points_so_far, save_answer
-from labkit.course.cases import references
+from labkit.course.cases import digits, references
 from labkit.course.evidence import Evidence, Weights, dense_weights, has_zeros
 from labkit.course.students import seed
 from labkit.course.task import TASKS, Task
 from labkit.course.verdict import Unfit, Verdict, in_words, lines_of, no_points
+from labkit.data import VALIDATION_IMAGES
 from labkit.progress import notebook as kernel_of_notebook
 from labkit.runtime import models_dir
 from labkit.training import accuracy
@@ -141,6 +141,4 @@ def _before(base: object) -> Weights | None:
 
 def _validation(network: CNN) -> float:
     """Accuracy on every second one of the 5,000 validation images: the last of them are easier than test images."""
-    images, labels = data.load_images("MNIST", train=True)
-    chosen = slice(-data.VALIDATION_IMAGES, None, 2)
-    return accuracy(network, data.Loader(images[chosen].contiguous(), labels[chosen].contiguous(), batch_size=50))
+    return accuracy(network, digits(-VALIDATION_IMAGES, 2, train=True))

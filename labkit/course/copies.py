@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from labkit.cnn import CNN
 from labkit.course.cases import committed_files, reference_networks
 from labkit.course.evidence import CONVOLUTIONS, Pruned, Weights, dense_weights
-from labkit.course.result import Result
+from labkit.course.result import Results
 from labkit.course.task import NETWORKS
 from labkit.smaller.sparse_file import load_sparse
 from labkit.sparsity import effective_weight, prunable_layers
@@ -151,7 +151,7 @@ def sketches_of(name: str, network: CNN, pruned: Pruned, method: str, *, known: 
     return {label: base64.b64encode(sketch.numpy().tobytes()).decode() for label, sketch in made.items()}
 
 
-def equal_networks(results: Mapping[str, Result], groups: Mapping[str, str]) -> dict[str, list[str]]:
+def equal_networks(results: Results, groups: Mapping[str, str]) -> dict[str, list[str]]:
     """Submission -> flags, for networks and random masks that two of different groups share.
 
     Args:

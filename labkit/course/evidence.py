@@ -84,6 +84,11 @@ class Pruned:
         """The ``preference`` by |w| of all these layers together; NaN where the weights before are not known."""
         return math.nan if self.before is None else preference(*_pooled(self.before, self.zero, layers))
 
+    def relative_lean(self, layer: str) -> float:
+        """The ``lean`` of a layer as a share of that of exactly the smallest (or largest) weights."""
+        k, N = self.zeros([layer]), self.weights([layer])
+        return self.lean([layer]) / (math.sqrt(3 * k * (N - k) / (N + 1)) or 1.0)
+
     def smallest_went(self, layers: Sequence[str]) -> bool | None:
         """Whether no zeroed weight was larger than a kept one, over all these layers together; None: unknown."""
         return None if self.before is None else lowest_went(*_pooled(self.before, self.zero, layers)) is not False
@@ -132,10 +137,8 @@ def has_zeros(model: nn.Module) -> bool:
 @torch.no_grad()
 def dense_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Layer -> weights without the masks."""
-    return {
-        name: getattr(layer, "weight_orig" if hasattr(layer, "weight_mask") else "weight").detach()
-        for name, layer in prunable_layers(model).items()
-    }
+    layers = prunable_layers(model).items()
+    return {x: getattr(y, "weight_orig" if hasattr(y, "weight_mask") else "weight").detach() for x, y in layers}
 
 
 @torch.no_grad()
@@ -190,12 +193,6 @@ def preference(scores: torch.Tensor, zero: torch.Tensor) -> float:
     k, N = int(chosen.sum()), chosen.numel()
     variance = k * (N - k) * (N + 1) / 12
     return 0.0 if variance == 0 else float(ranks[chosen].sum() - k * (N + 1) / 2) / math.sqrt(variance)
-
-
-def strongest_preference(zero: torch.Tensor) -> float:
-    """The ``preference`` of exactly the smallest (or largest) scores, in standard deviations."""
-    k, N = int(zero.sum()), zero.numel()
-    return math.sqrt(3 * k * (N - k) / (N + 1)) or 1.0
 
 
 def limit_of_chance(tests: int) -> float:

@@ -8,17 +8,15 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any
 
 import torch
 
-from labkit import data
 from labkit.cnn import CNN
 from labkit.course.answers import fingerprint
-from labkit.course.cases import references
+from labkit.course.cases import digits, references
 from labkit.course.copies import copied, origins, sketches_of
-from labkit.course.evidence import Evidence, Pruned, Weights, dense_weights, name_method, read_pruning
+from labkit.course.evidence import Evidence, Weights, dense_weights, name_method, read_pruning
 from labkit.course.judging import USEFUL, is_number
 from labkit.course.result import GradedTask, MeasuredNetwork, Result
 from labkit.course.students import seed_of
@@ -94,19 +92,12 @@ def _state(notebook: str, submission: Submission) -> str:
 # Networks
 
 
-@cache
-def _test_images(count: int) -> data.Loader:
-    images, labels = data.load_images("MNIST", train=False)
-    # Every fifth image: the file's first half is easier than its second.
-    chosen = slice(None, None, ALL_IMAGES // count)
-    return data.Loader(images[chosen].contiguous(), labels[chosen].contiguous(), batch_size=50)  # stays in the cache
-
-
 @torch.no_grad()
 def _accuracy(network: CNN, images: int) -> float:
     """On so many real test images, without labkit's progress bar."""
     network.eval()
-    loader = _test_images(images)
+    # Every fifth image: the file's first half is easier than its second.
+    loader = digits(0, ALL_IMAGES // images, train=False)
     return sum(int((network(X).argmax(dim=1) == y).sum()) for X, y in loader) / images
 
 
@@ -116,11 +107,11 @@ class _Reading:
     def __init__(self, networks: Mapping[str, CNN], seed: int) -> None:
         self.networks, self.seed = networks, seed
         self.measured: dict[str, tuple[float, int]] = {}
-        self.prunings: dict[str, Pruned] = {}
         self.dense: dict[str, Weights] = {name: dense_weights(network) for name, network in networks.items()}
         own = {"CNN_MNIST": self.dense["CNN_MNIST"]} if "CNN_MNIST" in networks else {}
         self.origins = origins(networks)
         self.candidates: dict[str, Weights] = own | references()
+        self.prunings = {name: read_pruning(network, self.candidates) for name, network in networks.items()}
 
     def accuracy(self, name: str, claimed: float | None = None) -> float:
         """On the screen of 2,000 test images; on all 10,000 where that might decide something."""
@@ -136,15 +127,9 @@ class _Reading:
             self.measured[name] = score, ALL_IMAGES
         return score
 
-    def pruning(self, name: str) -> Pruned:
-        """How a network was pruned, read once."""
-        if name not in self.prunings:
-            self.prunings[name] = read_pruning(self.networks[name], self.candidates)
-        return self.prunings[name]
-
     def row(self, name: str, claim: Claim | None) -> MeasuredNetwork:
         """What a network is, measured, compared with what the notebook said."""
-        network, pruned = self.networks[name], self.pruning(name)
+        network, pruned = self.networks[name], self.prunings[name]
         method = name_method(pruned) if NETWORKS[name].untrained else ""
         return MeasuredNetwork(
             sparsity=sparsity(network, NETWORKS[name].layers),
@@ -166,7 +151,7 @@ class _Reading:
         """Networks whose weights, without the masks, recognise no digits: they were never trained."""
         flags = []
         for name, network in self.networks.items():
-            pruned = self.pruning(name)
+            pruned = self.prunings[name]
             # One that was made from a known network is measured anyway; and some are not to be known.
             if NETWORKS[name].untrained and not pruned.origin and pruned.before is not None:
                 bare = clone(network)

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from labkit.course.roster import Entry, Person
 from labkit.course.submission.archive import ARCHIVE, BOUNDED, MOST_BYTES, is_junk, read_files, usual_name, walk
 from labkit.course.submission.foreign import Refused, shown
-from labkit.course.submission.identity import id_or_nothing, packed_of, student_of
+from labkit.course.submission.reading import id_or_nothing, packed_of, student_of
 
 # Name, late, number, or no name; number of the file; file. Moodle: name, number, plugin, file.
 CANVAS = re.compile(
@@ -184,13 +184,10 @@ def owners_of(entries: Sequence[Entry], folder: Path) -> list[str]:
 
     A blank, which is in no ID, distinguishes such names from IDs.
     """
-    claimed = [entry.student for entry in entries]
-    return [
-        entry.student
-        if entry.student and claimed.count(entry.student) == 1
-        else f"{entry.student or '?'} {shown(str(entry.path.relative_to(folder)), 300)}"
-        for entry in entries
-    ]
+    students = [entry.student for entry in entries]
+    places = [shown(str(entry.path.relative_to(folder)), 300) for entry in entries]
+    pairs = zip(students, places, strict=True)
+    return [one if one and students.count(one) == 1 else f"{one or '?'} {place}" for one, place in pairs]
 
 
 def _pieces(folder: Path, ids: Collection[str]) -> Iterator[tuple[Path, _Label]]:
@@ -228,18 +225,14 @@ def _pieces_within(folder: Path, label: _Label, ids: Collection[str]) -> Iterato
         files = list(walk(folder))
     except (Refused, OSError):
         files = []  # the reader will say why
-    archives = [path for path in files if ARCHIVE.search(path.name)]
+    archives, loose = [path for path in files if ARCHIVE.search(path.name)], any(usual_name(x.name) for x in files)
     facts = [path.parent for path in files if path.name in ("manifest.json", "student.json")]
     roots = {place.parent if place.name == "models" and place != folder else place for place in facts}
     if not label.number and not _id_in(folder.name, ids) and _holds_a_class(folder, files, ids):
         yield from _pieces(folder, ids)
     elif len(roots) > 1 and folder not in roots:
         yield from ((root, label if label.number else _label(root.name)) for root in sorted(roots))
-    elif (
-        archives
-        and not any(map(usual_name, (path.name for path in files)))
-        and not (label.number and _are_parts(archives))
-    ):
+    elif archives and not loose and not (label.number and _are_parts(archives)):
         for path in archives:
             # One of several in a folder has its own name; to a single one that of the folder says more.
             whose = label if label.number or len(archives) == 1 else _label(path.name)
@@ -259,7 +252,8 @@ def _holds_a_class(folder: Path, files: Sequence[Path], ids: Collection[str]) ->
 
 
 def _entry(path: Path, label: _Label, people: Sequence[Person], ids: Collection[str]) -> Entry:
-    told, packed = _what_it_says(path)
+    files = read_files(path, ("manifest.json", "student.json"))
+    told, packed = student_of(files), packed_of(files)
     person = _person(people, label) if label.number else None
     # A platform knows whose a file is; of the student's own name for it only an ID of the class counts then.
     names = [ARCHIVE.sub("", name) for name in (label.file, label.text)][: 1 if label.number else 2]
@@ -280,16 +274,6 @@ def _entry(path: Path, label: _Label, people: Sequence[Person], ids: Collection[
         number = None  # the ID itself ends so
     attempt = label.serial or (int(number[1]) if number else 0)
     return Entry(path, student, name, attempt, label.late, packed, label.number, named=named)
-
-
-def _what_it_says(path: Path) -> tuple[str, datetime | None]:
-    """The ID and the time of packing that a submission gives itself."""
-    files = read_files(path, ("manifest.json", "student.json"))
-    try:
-        packed = datetime.fromisoformat(packed_of(files))
-    except ValueError:
-        return student_of(files), None
-    return student_of(files), packed if packed.tzinfo else packed.replace(tzinfo=UTC)
 
 
 def _id_in(name: str, ids: Collection[str]) -> str:

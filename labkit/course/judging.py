@@ -12,19 +12,9 @@ from typing import Any, TypeGuard
 import torch
 
 from labkit.cnn import CNN
-from labkit.course.evidence import (
-    ALL_LAYERS,
-    CONVOLUTIONS,
-    SHAPES,
-    SIZES,
-    Evidence,
-    Pruned,
-    Weights,
-    read_pruning,
-    strongest_preference,
-)
+from labkit.course.evidence import ALL_LAYERS, CONVOLUTIONS, SHAPES, SIZES, Evidence, Pruned, Weights, read_pruning
 from labkit.course.given import number, own_copy
-from labkit.course.task import Judging, Prediction, Rows, Style, Task
+from labkit.course.task import Judging, Measured, Prediction, Rows, Style, Task
 from labkit.course.verdict import Finding, Unfit, Verdict, first_hint
 from labkit.sparsity import effective_weight, prunable_layers
 
@@ -100,7 +90,9 @@ def rounds_of_pruning(
         hint = _hint_for_rounds(pruned.share(CONVOLUTIONS)) if only_convolutions else FC_HAS_ZEROS
         counts = Finding(right and only_convolutions, text, hint, 2)
         trained = _was_trained(network, pruned, evidence.candidates)
-        findings = [counts, choice(pruned, counts), trained, _still_useful(network, evidence)]
+        hint = "does every round train after pruning, with the gradients of this network?"
+        useful = accurate(evidence.accuracy(network), USEFUL, hint, when=" after the last round")
+        findings = [counts, choice(pruned, counts), trained, useful]
         hidden = f"{task.network}: all hidden weights are still those of {pruned.origin}; pruned in one step?"
         in_one_step = pruned.origin and pruned.zeros(CONVOLUTIONS)
         return Verdict(task, _run_again(findings, task), [hidden] if in_one_step else [])
@@ -123,9 +115,9 @@ def check_shapes(network: CNN) -> None:
             raise Unfit(f"{name} has weights {shape}; the layers must be those of CNN()")
 
 
-def accurate(reached: float, level: float, hint: str, points: float = 1) -> Finding:
+def accurate(reached: float, level: float, hint: str, points: float = 1, when: str = "") -> Finding:
     """Whether a network gets enough images right."""
-    return Finding(reached >= level, f"at least {level:.0%} of the images right", hint, points)
+    return Finding(reached >= level, f"at least {level:.0%} of the images right{when}", hint, points)
 
 
 def off_by(count: int, right: int, head: str = "; ", most: int = 3) -> str:
@@ -205,7 +197,7 @@ def unless_trained_since(pruned: Pruned, holds: bool | None, layers: Sequence[st
     """
     if holds is not False or pruned.origin or pruned.before is None:
         return holds
-    return None if max(pruned.lean([x]) / strongest_preference(pruned.zero[x]) for x in layers) < -0.8 else False
+    return None if max(map(pruned.relative_lean, layers)) < -0.8 else False
 
 
 def at_random(pruned: Pruned, layers: Sequence[str]) -> bool:
@@ -221,13 +213,6 @@ def _was_trained(network: CNN, pruned: Pruned, candidates: Mapping[str, Weights]
     hint = "the remaining weights have not changed: whose parameters did the optimizer get?"
     holds = not same and int(network.batch1.num_batches_tracked or 0) > 0
     return Finding(holds, "the remaining weights were trained", hint)
-
-
-def _still_useful(network: CNN, evidence: Evidence) -> Finding:
-    """Whether the network recognises digits after its last round."""
-    hint = "does every round train after pruning, with the gradients of this network?"
-    useful = evidence.accuracy(network) >= USEFUL
-    return Finding(useful, f"at least {USEFUL:.0%} of the images right after the last round", hint)
 
 
 def _run_again(findings: list[Finding], task: Task) -> list[Finding]:
@@ -256,21 +241,18 @@ def _hint_for_rounds(share: float) -> str:
 # Masks by hand
 
 
-def masks_by_hand(*layers: str) -> Callable[[Findings], Judging]:
-    """Makes a judge of masks, one for each of these layers; it is not asked where they have no zero at all."""
+def masks_by_hand(findings: Findings, *layers: str) -> Judging:
+    """The judge of masks, one for each of these layers; it says nothing where they have no zero at all."""
 
-    def judge_with(findings: Findings) -> Judging:
-        def judge(task: Task, masks: object, evidence: Evidence) -> Verdict:
-            if not isinstance(masks, Mapping):
-                raise Unfit(f"masks are a {kind_of(masks)}; they must be a dict from layer to tensor")
-            if missing := [name for name in layers if name not in masks]:
-                raise Unfit(f"there is no mask for {', '.join(missing)}")
-            zero = {name: zeros_of(masks[name], name, f"the mask of {name}") for name in layers}
-            return by_hand(task, Pruned(zero, evidence.before), findings)
+    def judge(task: Task, masks: object, evidence: Evidence) -> Verdict:
+        if not isinstance(masks, Mapping):
+            raise Unfit(f"masks are a {kind_of(masks)}; they must be a dict from layer to tensor")
+        if missing := [name for name in layers if name not in masks]:
+            raise Unfit(f"there is no mask for {', '.join(missing)}")
+        zero = {name: zeros_of(masks[name], name, f"the mask of {name}") for name in layers}
+        return by_hand(task, Pruned(zero, evidence.before), findings)
 
-        return judge
-
-    return judge_with
+    return judge
 
 
 def zeros_of(mask: object, layer: str, name: str) -> torch.Tensor:
@@ -332,39 +314,31 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def prediction_task(
-    number_of: str,
-    question: str,
-    asked: str,
-    least: float,
-    most: float,
-    shown: float,
-    measured: float | Callable[[Rows], float | None],
-    unit: str = "",
+    name: str, question: str, asked: str, least: float, most: float, shown: float, measured: Measured, unit: str = ""
 ) -> Task:
     """A number, committed before the measurement, in the notebook of this number. Being right earns nothing more."""
 
     def judge(task: Task, value: object, _: Evidence) -> Verdict:
         if value is None:
             return Verdict(task)
-        hint = f"write a plain number: {asked}; this is a {kind_of(value)}"
         if not is_number(value) or not abs(value) < 1e15:  # NaN: no
+            hint = f"write a plain number: {asked}; this is a {kind_of(value)}"
             return Verdict(task, [Finding(False, "there is no number", hint)])
-        if least <= value <= most:
-            return Verdict(task, [Finding(True, "a number was written down", hint)])
-        return Verdict(task, [Finding(False, f"{value:g} was written down", asked)])
+        fits = least <= value <= most
+        return Verdict(task, [Finding(fits, f"{'a number' if fits else f'{value:g}'} was written down", asked)])
 
     about = Prediction(question, unit, shown, measured)
     title = "a prediction, before the measurement"
-    return Task(f"{number_of}-prediction", title, 1, judge, number, prediction=about)
+    return Task(f"{name}-prediction", title, 1, judge, number, prediction=about)
 
 
-def accuracy_prediction(number_of: str, question: str, network: str) -> Task:
+def accuracy_prediction(name: str, question: str, network: str) -> Task:
     """The test accuracy of a network, predicted in the notebook of this number."""
 
     def measured(rows: Rows) -> float | None:
         return rows[network].accuracy if network in rows else None
 
-    return prediction_task(number_of, question, SHARE, 0, 1, 3, measured)
+    return prediction_task(name, question, SHARE, 0, 1, 3, measured)
 
 
 def multiply_adds_by_hand(

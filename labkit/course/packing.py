@@ -75,16 +75,12 @@ def pack(student: str, notebooks: Path, out: Path) -> Path:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("manifest.json", json.dumps(manifest, indent=1))
             for name, source in there.items():
-                archive.writestr(name, _content(source))
+                content = source.read_bytes()
+                archive.writestr(name, without_homes(decoded(content)) if name.endswith(".ipynb") else content)
         size = temporary.stat().st_size
         if size > MOST_BYTES:
             raise ValueError(f"the zip has {size / MEGABYTE:.1f} MB; it may have 20. Clear large outputs")
     return path
-
-
-def _content(path: Path) -> bytes:
-    content = path.read_bytes()
-    return without_homes(decoded(content)).encode() if path.suffix == ".ipynb" else content
 
 
 def copies(notebooks: Path) -> list[str]:

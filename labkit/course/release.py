@@ -70,10 +70,7 @@ def student_version(solution: NotebookNode) -> NotebookNode:
         new_cell = getattr(nbformat.v4, f"new_{cell.cell_type}_cell")
         released.cells.append(new_cell(source, id=cell.id, metadata=marks))
         if cell.metadata.get("labkit", {}).get("expected_picture"):
-            picture = _picture(cell)
-            if not picture:
-                raise ValueError(f"{where} has no picture to show; execute the notebook first")
-            released.cells.append(_expected(cell.id, picture))
+            released.cells.append(_expected(cell, where))
     return released
 
 
@@ -127,18 +124,16 @@ def _without_solutions(cell: NotebookNode, where: str) -> str:
     return "\n".join(lines)
 
 
-def _picture(cell: NotebookNode) -> str:
-    """The first PNG among a cell's outputs, as base64, or nothing."""
+def _expected(cell: NotebookNode, where: str) -> NotebookNode:
+    """A box with the first PNG among a cell's outputs."""
     pictures = (output.get("data", {}).get("image/png") for output in cell.get("outputs", []))
-    return "".join(next(filter(None, pictures), "").split())
-
-
-def _expected(cell_id: str, picture: str) -> NotebookNode:
+    picture = "".join(next(filter(None, pictures), "").split())
+    if not picture:
+        raise ValueError(f"{where} has no picture to show; execute the notebook first")
     head = "<details><summary>The authors' figure, to compare with yours</summary>"
     text = f"{head}\n\n![](attachment:expected.png)\n</details>"
-    cell = nbformat.v4.new_markdown_cell(text, attachments={"expected.png": {"image/png": picture}})
-    cell.id = f"{cell_id}-picture"
-    return cell
+    attachments = {"expected.png": {"image/png": picture}}
+    return nbformat.v4.new_markdown_cell(text, id=f"{cell.id}-picture", attachments=attachments)
 
 
 def source_hash(source: str) -> str:
@@ -243,10 +238,8 @@ def write_release(
         if not notebooks_only:
             _copy_project(building)
         for name, notebook in made.items():
-            text = nbformat.writes(notebook) + "\n"
-            (building / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8", newline="\n")
-        text = json.dumps(course, indent=1, ensure_ascii=False) + "\n"
-        (building / "course.json").write_text(text, encoding="utf-8", newline="\n")
+            runtime.write_file(building / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook) + "\n")
+        runtime.write_file(building / "course.json", json.dumps(course, indent=1, ensure_ascii=False) + "\n")
         if out.exists():
             out.rmdir()
         building.replace(out)

@@ -101,16 +101,15 @@ def _free_name(path: Path) -> Path:
 def _put_back(notebook: Json, parts: Sequence[Json], given: Sequence[Spec], version: str) -> list[str]:
     """Repair in place; returns what was done."""
     cells, place = notebook["cells"], places(given)
-    chosen, spare = _chosen_by_id(cells, given)
-    _find_the_others(cells, parts, given, chosen, spare)
+    chosen, spare = _chosen(cells, parts, given)
     told = _about_the_version(notebook, version)
     order = [number for spec in given for number, id in chosen.items() if id == spec["id"]]
     told += ["the cells are in their order again"] if order != sorted(order) else []
     told += _line("removed", "there twice", [place[_id_of(cells[number])] for number in sorted(spare)])
-    changed, written_in = _restore(cells, given, chosen)
+    changed, notes = _restore(cells, given, chosen)
     told += _line("put back", "changed", [place[id] for id in changed])
-    told += [f"what you wrote into a given cell below {place[id]!r} is kept in a note under it" for id in written_in]
-    notebook["cells"], missing = _in_order(cells, given, chosen, spare, written_in)
+    told += [f"what you wrote into a given cell below {place[id]!r} is kept in a note under it" for id in notes]
+    notebook["cells"], missing = _in_order(cells, given, chosen, spare, notes)
     told += _line("put back", "missing", [place[spec["id"]] for spec in missing if not _is_yours(spec)])
     blank = _line("restored as blank", "missing", [place[spec["id"]] for spec in missing if _is_yours(spec)])
     told += [f"{line}; copy your work into it if it is somewhere else" for line in blank]
@@ -120,9 +119,11 @@ def _put_back(notebook: Json, parts: Sequence[Json], given: Sequence[Spec], vers
     return told + [f"the authors' figure below {place[id]!r} is lost; the course's folder has it" for id in lost]
 
 
-def _restore(cells: list[Json], given: Sequence[Spec], chosen: Mapping[int, str]) -> tuple[list[str], dict[str, Json]]:
+def _restore(
+    cells: list[Json], given: Sequence[Spec], chosen: Mapping[int, str]
+) -> tuple[list[str], dict[str, list[Json]]]:
     """Put changed cells back, in place; returns their ids, and a note for each that had several lines of its own."""
-    specs, changed, written_in = {spec["id"]: spec for spec in given}, [], {}
+    specs, changed, notes = {spec["id"]: spec for spec in given}, [], {}
     for number, id in sorted(chosen.items()):
         cell, spec = cells[number], specs[id]
         marks = _metadata(cell).get("nbgrader", {})
@@ -130,14 +131,14 @@ def _restore(cells: list[Json], given: Sequence[Spec], chosen: Mapping[int, str]
             known = {line.strip() for line in spec["source"].splitlines()}
             text = text_of(cell.get("source"))
             if len({line.strip() for line in text.splitlines()} - known - {""}) > 1:
-                written_in[id] = _as_a_note(text, spec)
+                notes[id] = [_as_a_note(text, spec)]
             cells[number] = _fresh(spec) | {key: cell[key] for key in ("attachments",) if key in cell}
         elif spec["role"] == "check" and marks != spec["marks"]:
             cell["metadata"] = _metadata(cell) | {"nbgrader": dict(spec["marks"])}
         else:
             continue
         changed.append(id)
-    return changed, written_in
+    return changed, notes
 
 
 def _as_a_note(text: str, spec: Spec) -> Json:
@@ -155,9 +156,9 @@ def _is_picture(spec: Spec) -> bool:
     return "](attachment:" in spec["source"]
 
 
-def _chosen_by_id(cells: Sequence[Json], given: Sequence[Spec]) -> tuple[dict[int, str], set[int]]:
+def _chosen(cells: Sequence[Json], parts: Sequence[Json], given: Sequence[Spec]) -> tuple[dict[int, str], set[int]]:
     """Place in the file -> handed-out id, each id once; and the places of doubles that hold nothing of the student."""
-    chosen, spare, ids = {}, set(), [_id_of(cell) for cell in cells]
+    chosen, spare, ids = dict[int, str](), set[int](), [_id_of(cell) for cell in cells]
     for spec in given:
         if numbers := [number for number, id in enumerate(ids) if id == spec["id"]]:
             unchanged = {number for number in numbers if _as_given(cells[number], spec)}
@@ -165,18 +166,11 @@ def _chosen_by_id(cells: Sequence[Json], given: Sequence[Spec]) -> tuple[dict[in
             best = next((number for number in numbers if (number in unchanged) != _is_yours(spec)), numbers[0])
             chosen[best] = spec["id"]
             spare |= unchanged - {best}  # any other may hold work
+    known = [part | {"id": chosen.get(number, "another" if ids[number] else "")} for number, part in enumerate(parts)]
+    for number, found in enumerate(match(known, given, _may_be_yours)):  # those that lost their id, too
+        if found and number not in spare and found["id"] not in chosen.values():
+            chosen[number] = found["id"]
     return chosen, spare
-
-
-def _find_the_others(
-    cells: list[Json], parts: Sequence[Json], given: Sequence[Spec], chosen: dict[int, str], spare: set[int]
-) -> None:
-    """Find handed-out cells that lost their id, and add them to the chosen ones."""
-    ids = [chosen.get(number, "another" if _id_of(cell) else "") for number, cell in enumerate(cells)]
-    known = [part | {"id": id} for part, id in zip(parts, ids, strict=True)]
-    for number, spec in enumerate(match(known, given, _may_be_yours)):
-        if spec and number not in spare and spec["id"] not in chosen.values():
-            chosen[number] = spec["id"]
 
 
 def _may_be_yours(cell: Spec, spec: Spec) -> bool:
@@ -185,34 +179,27 @@ def _may_be_yours(cell: Spec, spec: Spec) -> bool:
 
 
 def _in_order(
-    cells: Sequence[Json],
-    given: Sequence[Spec],
-    chosen: Mapping[int, str],
-    spare: set[int],
-    written_in: Mapping[str, Json],
+    cells: list[Json], given: Sequence[Spec], chosen: dict[int, str], spare: set[int], notes: dict[str, list[Json]]
 ) -> tuple[list[Json], list[Spec]]:
     """All cells in the course's order, each followed by the student's own that followed it; and what was missing."""
-    own: dict[str, list[Json]] = {"": []}
-    above = ""
+    groups, above = {"": list[Json]()}, ""  # id of a cell that was handed out -> it, and those that follow it
     for number, cell in enumerate(cells):
         above = chosen.get(number, above)
         if number in chosen:
-            own[above] = []
+            groups[above] = [cell, *notes.get(above, [])]
         elif number not in spare:
-            own[above].append(cell)
-    where = {id: number for number, id in chosen.items()}
-    groups, missing = [own[""]], []
+            groups[above].append(cell)
+    ordered, missing = [groups[""]], []
     for spec in given:
-        if spec["id"] in where:
-            notes = [written_in[spec["id"]]] if spec["id"] in written_in else []
-            groups.append([cells[where[spec["id"]]], *notes, *own[spec["id"]]])
+        if spec["id"] in groups:
+            ordered.append(groups[spec["id"]])
         elif not _is_picture(spec):
             missing.append(spec)
             # A blank task goes before cells of the student's own: they may hold the work, which must not be undone.
-            after = groups[-1][1:] if spec["role"] == "task" and len(groups) > 1 else []
-            del groups[-1][len(groups[-1]) - len(after) :]
-            groups.append([_fresh(spec), *after])
-    return [cell for group in groups for cell in group], missing
+            after = ordered[-1][1:] if spec["role"] == "task" and len(ordered) > 1 else []
+            del ordered[-1][len(ordered[-1]) - len(after) :]
+            ordered.append([_fresh(spec), *after])
+    return [cell for group in ordered for cell in group], missing
 
 
 def _with_ids(notebook: Json, cells: Sequence[Json], chosen: Mapping[int, str]) -> int:

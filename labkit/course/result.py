@@ -1,5 +1,6 @@
 """What grading found, as data that goes into a file and comes back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -85,6 +86,9 @@ class Result:
         """Whether only notebooks were handed in; a student who has only the first may not have trained yet."""
         later = any(state == "read" for name, state in self.notebooks.items() if not name.startswith("01"))
         return later and not (self.networks or self.refused or any(task.attempted for task in self.tasks.values()))
+
+
+Results = Mapping[str, Result]  # of a class: pseudonym -> result
 
 
 @dataclass(frozen=True)

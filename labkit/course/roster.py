@@ -92,15 +92,13 @@ def read_roster(path: Path) -> list[Person]:
     taken: set[str] = set()
     for line, cells in rows:
         try:
-            person = _person_of({plain_heading(name): text for name, text in cells.items()}, ids)
-            if person is None:
-                continue
-            own = {person.student, f"canvas_id {person.canvas_id}", f"moodle_id {person.moodle_id}"}
-            own -= {"canvas_id ", "moodle_id "}
-            if own & taken:
-                raise ValueError(f"{max(own & taken)} is there twice")
-            taken |= own
-            people.append(person)
+            if person := _person_of({plain_heading(name): text for name, text in cells.items()}, ids):
+                own = {person.student, f"canvas_id {person.canvas_id}", f"moodle_id {person.moodle_id}"}
+                own -= {"canvas_id ", "moodle_id "}
+                if own & taken:
+                    raise ValueError(f"{max(own & taken)} is there twice")
+                taken |= own
+                people.append(person)
         except ValueError as error:
             raise ValueError(f"{path}, line {line}: {error}") from None
     if not people:

@@ -6,6 +6,7 @@ without nbformat, whose import takes long.
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Row:
         points: that its check cells gave so far.
         of: the most that they give.
         state: ``done``, ``begun``, ``not begun``, ``missing`` or ``damaged``.
+        left: titles of the tasks that have points to get.
         unsaved: networks that got points but are not saved.
     """
 
@@ -49,6 +51,7 @@ class Row:
     points: float
     of: float
     state: str
+    left: Sequence[str]
     unsaved: tuple[str, ...] = ()
 
 
@@ -65,38 +68,33 @@ def rows(folder: Path) -> list[Row]:
 
 def _row(path: Path, kept: dict[str, Reached]) -> Row:
     tasks = {name: task for name, task in TASKS.items() if task.notebook == path.stem}
-    points = {name: _points(kept.get(name), task.points) for name, task in tasks.items()}
+    # The file that keeps the points may claim more than there are.
+    points = {name: min(kept[name].points, task.points) if name in kept else 0.0 for name, task in tasks.items()}
+    left = [task.title for name, task in tasks.items() if points[name] < task.points]
     got, of = sum(points.values()), sum(task.points for task in tasks.values())
     networks = [tasks[name].network for name, value in points.items() if value and tasks[name].network]
     unsaved = tuple(name for name in networks if not (runtime.models_dir() / f"{name}.pth").is_file())
     begun = any(name in kept and kept[name].attempted for name in tasks)
     try:
         cells = read_notebook(path.read_bytes())["cells"]
-    except FileNotFoundError:
-        return Row(path.stem, path.stem, "", got, of, "missing")
-    except (OSError, Refused):
-        return Row(path.stem, path.stem, "", got, of, "damaged")
+    except (OSError, Refused) as error:
+        state = "missing" if isinstance(error, FileNotFoundError) else "damaged"
+        return Row(path.stem, path.stem, "", got, of, state, left)
     found = TITLE.search("\n".join(cell["source"] for cell in cells if cell["type"] == "markdown"))
     title, minutes = (found[1], found[2] or "") if found else (path.stem, "")
     questions = [cell["source"] for cell in cells if POINTS.search(cell["source"]) and PROSE_STUB in cell["source"]]
     state = "done" if got >= of else "begun" if begun or got else "not begun"
     if state == "done" and questions:
         state = f"done, but for {len(questions)} answer{'s' if len(questions) > 1 else ''} in words"
-    return Row(path.stem, title, minutes, got, of, state, unsaved)
-
-
-def _points(reached: Reached | None, most: float) -> float:
-    """Points of a task; the file that keeps them may claim more than there are."""
-    return min(reached.points, most) if reached else 0.0
+    return Row(path.stem, title, minutes, got, of, state, left, unsaved)
 
 
 def page(folder: Path) -> str:
     """The page in Markdown, with links that are relative to the folder of the notebooks."""
     from jinja2 import Environment, FileSystemLoader  # every notebook imports this module, and few show the page
 
-    table, kept = rows(folder), points_so_far()
+    table = rows(folder)
     following = next((row for row in table if row.state != "missing" and row.points < row.of), None)
-    asked = [task for task in TASKS.values() if following and task.notebook == following.name]
     places = FileSystemLoader(Path(__file__).parent / "report" / "templates", encoding="utf-8")
     templates = Environment(loader=places, autoescape=False, trim_blocks=True, lstrip_blocks=True)
     return templates.get_template("start.md.j2").render(
@@ -104,7 +102,6 @@ def page(folder: Path) -> str:
         table=table,
         bonus={task.notebook for task in TASKS.values() if task.bonus},
         following=following,
-        left=[task.title for task in asked if _points(kept.get(task.name), task.points) < task.points],
         given=handed_out(),
     )
 

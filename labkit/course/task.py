@@ -17,6 +17,7 @@ from labkit.course.verdict import Verdict
 
 CODE_STUB, PROSE_STUB = "# YOUR CODE HERE", "*Your answer here.*"  # what replaces a solution in a release
 Rows = Mapping[str, MeasuredNetwork]  # network -> what the grader measured of it
+Measured = float | Callable[[Rows], float | None]  # a number for all, or one from a student's networks (None: nothing)
 
 
 class Style(NamedTuple):
@@ -35,13 +36,13 @@ class Prediction:
         question: what was asked, in a few words.
         unit: of the number, or "".
         shown: the most that the class page shows.
-        measured: what came out: a number for all, or one from a student's networks (None: nothing).
+        measured: what came out.
     """
 
     question: str
     unit: str
     shown: float
-    measured: float | Callable[[Rows], float | None]
+    measured: Measured
 
 
 Judging = Callable[["Task", Any, Evidence], Verdict]  # of a task, the work and what else is known

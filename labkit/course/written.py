@@ -28,6 +28,7 @@ WORD = re.compile(r"[^\W_]+")
 MAGIC = re.compile(r"^([ \t]*)([%!].*|[\w.]+\?{1,2})$", re.MULTILINE)  # IPython's, no Python
 STUB = re.compile(rf"^[*_]{{0,3}}{PROSE_STUB.strip('*.')}\.?[*_]{{0,3}}", re.MULTILINE | re.IGNORECASE)
 Cell = Spec  # as read_notebook gives it
+Matched = Sequence[tuple[Cell, Spec | None]]  # each with that which was handed out as it; None: the student's own
 
 
 def read_written(notebook: Json, given: Sequence[Spec], version: str) -> tuple[dict[str, WrittenAnswer], list[str]]:
@@ -39,10 +40,10 @@ def read_written(notebook: Json, given: Sequence[Spec], version: str) -> tuple[d
         version: of the course.
     """
     cells = [part for cell in notebook["cells"] for part in _apart(cell, given)]
-    handed_out, question, above = match(cells, given), None, list[str]()
+    matched, question, above = list(zip(cells, match(cells, given), strict=True)), None, list[str]()
     parts: dict[str, list[str]] = {spec["name"]: [] for spec in given if is_asked(spec)}
     instead: dict[str, list[str]] = {}
-    for cell, same in zip(cells, handed_out, strict=True):
+    for cell, same in matched:
         text = "" if _computes(cell) and not same else _own_words(cell["source"], same)
         if same:
             instead.setdefault(same["name"], above)
@@ -51,7 +52,7 @@ def read_written(notebook: Json, given: Sequence[Spec], version: str) -> tuple[d
             parts[question["name"]].append(text)
         elif not same:
             above.append(text)
-    flags = [*notebook["flags"], *_about_the_cells(cells, notebook["metadata"], given, handed_out, version)]
+    flags = [*notebook["flags"], *_about_the_cells(matched, notebook["metadata"], given, version)]
     answers = {}
     for spec in filter(is_asked, given):
         name, words = spec["name"], parts[spec["name"]]
@@ -96,13 +97,17 @@ def _own_words(source: str, same: Spec | None) -> str:
 def _code(source: str) -> str | None:
     """What code computes: without layout, comments, texts that nothing takes, and the order of imports.
 
-    None, if it is no Python.
+    None, if it is no Python; "" if it computes nothing.
     """
     if len(source) > MOST_CODE:
         return source
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(MAGIC.sub(lambda line: f"{line[1]}_({line[2]!r})", source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
     imports, others = [], []
     try:
-        tree = _tree(source)
         for node in ast.walk(tree):
             if isinstance(body := getattr(node, "body", None), list):
                 node.body = [line for line in body if not _is_text(line)]  # type: ignore[attr-defined]
@@ -112,15 +117,10 @@ def _code(source: str) -> str | None:
                 imports += [f"{module} {alias.name} {alias.asname}" for alias in line.names]
             else:
                 others.append(ast.dump(line))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+    except (RecursionError, MemoryError):  # Python, but nested too deeply
+        return " ".join(source.split())
     told = "\n".join(sorted(imports) + others)
     return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest() if told else ""
-
-
-def _tree(source: str) -> ast.Module:
-    with warnings.catch_warnings(action="ignore"):
-        return ast.parse(MAGIC.sub(lambda line: f"{line[1]}_({line[2]!r})", source))
 
 
 def _is_text(line: ast.stmt) -> bool:
@@ -129,15 +129,7 @@ def _is_text(line: ast.stmt) -> bool:
 
 def _computes(cell: Cell) -> bool:
     """Whether a cell holds code; prose in a code cell is no Python, or a comment."""
-    return cell["type"] == "code" and _is_code(cell["source"])
-
-
-@lru_cache(2_000)
-def _is_code(source: str) -> bool:
-    try:
-        return len(source) > MOST_CODE or not all(map(_is_text, _tree(source).body))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
+    return cell["type"] == "code" and bool(_code(cell["source"]))
 
 
 def _plain(text: str) -> str:
@@ -243,36 +235,29 @@ def _place_of(spec: Spec, given: Sequence[Spec], handed_out: Sequence[Spec | Non
     return range(start, next((n for n in range(start, len(handed_out)) if handed_out[n]), len(handed_out)))
 
 
-def _about_the_cells(
-    cells: Sequence[Cell],
-    metadata: Json,
-    given: Sequence[Spec],
-    handed_out: Sequence[Spec | None],
-    version: str,
-) -> list[str]:
+def _about_the_cells(matched: Matched, metadata: Json, given: Sequence[Spec], version: str) -> list[str]:
     """How a notebook's given cells differ from those that were handed out."""
     theirs = str(dict_of(metadata.get("labkit_course")).get("version", ""))[:20]
-    there = {spec["id"]: cell for cell, spec in reversed(list(zip(cells, handed_out, strict=True))) if spec}
+    there = {spec["id"]: cell for cell, spec in reversed(matched) if spec}
     # Without a version the cells themselves show whether it is this version.
     other = theirs != version and (bool(theirs) or 2 * len(there) < len(given))
     wanted = [spec for spec in given if is_asked(spec) or (spec["role"] in ("check", "task") and not other)]
     missing = [spec["name"] or spec["id"] for spec in wanted if spec["id"] not in there]
-    lost = (
-        [f"cells {', '.join(missing)} are missing"] if len(missing) > 1 else [f"cell {x} is missing" for x in missing]
-    )
+    names = ", ".join(missing)
+    lost = [f"cells {names} are missing" if len(missing) > 1 else f"cell {names} is missing"] if missing else []
     if other:
         compared = f"of another course version ({theirs or 'none'} instead of {version}), so its cells are not compared"
         return [compared, *lost]
     places = {spec["id"]: number for number, spec in enumerate(given)}
-    order = [places[cell["id"]] for cell in cells if cell["id"] in places]
+    order = [places[cell["id"]] for cell, _ in matched if cell["id"] in places]
     if any(a > b for a, b in pairwise(order)):
         lost.append("the given cells are in another order")
-    return [*_changes(cells, there, given), *lost]
+    return [*_changes(matched, there, given), *lost]
 
 
-def _changes(every: Sequence[Cell], cells: Mapping[str, Cell], given: Sequence[Spec]) -> Iterator[str]:
+def _changes(matched: Matched, cells: Mapping[str, Cell], given: Sequence[Spec]) -> Iterator[str]:
     """What was changed or doubled; only checks and given code are compared, whatever their form."""
-    count = Counter(cell["id"] for cell in every)
+    count = Counter(cell["id"] for cell, _ in matched)
     for spec in given:
         cell, name = cells.get(spec["id"]), f"cell {spec['name'] or spec['id']}"
         if cell and count[spec["id"]] > 1:

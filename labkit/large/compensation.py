@@ -6,8 +6,10 @@ here, takes too long for layers with thousands of inputs.
 """
 
 import torch
+from torch import nn
 
-from labkit.large.activations import check_inputs
+from labkit.large.activations import check_inputs, layer_inputs
+from labkit.sparsity import effective_weight, prunable_layers
 
 DAMPING = 0.01  # of the mean of the diagonal, as in SparseGPT's code
 
@@ -52,6 +54,19 @@ def compensate(
         solve = torch.linalg.solve if damping and H.diagonal().any() else _least_norm
         new[row, stays] = solve(H[stays][:, stays], H[stays] @ w)
     return new.view(weight.shape).to(weight)
+
+
+def compensate_layers(model: nn.Module, dense: nn.Module, images: torch.Tensor) -> None:
+    """Solve the masked layers of a network in place, each after those before it, as SparseGPT does.
+
+    Args:
+        model: with a mask on each layer.
+        dense: the same network before pruning, without masks.
+        images: of calibration.
+    """
+    for name, layer in prunable_layers(model).items():
+        inputs, weight = layer_inputs(model, images)[name], effective_weight(dense.get_submodule(name))
+        layer.get_parameter("weight_orig").data = compensate(weight, layer.get_buffer("weight_mask"), inputs)
 
 
 def _least_norm(H: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

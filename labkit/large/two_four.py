@@ -5,6 +5,7 @@ neural networks"); neighbours are weights of one output that follow one another 
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +46,16 @@ def mask_2_4(scores: torch.Tensor) -> torch.Tensor:
         raise ValueError(f"{int(scores.isnan().sum())} scores are NaN; all must be numbers")
     order = fours.argsort(dim=-1, descending=True, stable=True)
     return torch.zeros_like(fours).scatter_(-1, order[..., :2], 1).view(scores.shape)
+
+
+def in_fours(shape: Sequence[int]) -> bool:
+    """Whether four divides the number of weights of an output of a layer with this shape."""
+    return math.prod(shape[1:]) % 4 == 0
+
+
+def two_of_four(shapes: Mapping[str, Sequence[int]]) -> int:
+    """How many weights of layers with these shapes stay if two of each four go; all where four does not divide them."""
+    return sum(math.prod(shape) // (2 if in_fours(shape) else 1) for shape in shapes.values())
 
 
 def pack_2_4(weight: torch.Tensor) -> Packed:

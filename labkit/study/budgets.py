@@ -8,7 +8,7 @@ from numbers import Integral
 
 import torch
 
-from labkit.large.two_four import mask_2_4
+from labkit.large.two_four import in_fours, mask_2_4, two_of_four
 from labkit.study.points import SCOPES, require
 
 Masks = dict[str, torch.Tensor]
@@ -57,7 +57,7 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
     if scope == "2:4":
         require("kept", kept, kept == two_of_four(shapes), f"2:4 keeps {two_of_four(shapes):,} of these weights")
         fours = {name: torch.where(alive[name], ranked[name], -torch.inf).view(shapes[name]) for name in masks}
-        chosen = {name: mask_2_4(fours[name]) if _in_fours(shapes[name]) else masks[name] for name in masks}
+        chosen = {name: mask_2_4(fours[name]) if in_fours(shapes[name]) else masks[name] for name in masks}
         return {name: mask.cpu().float() * (masks[name].cpu() > 0) for name, mask in chosen.items()}
     left = {name: int(alive[name].sum()) for name in masks}
     wishes = layer_budgets(shapes, kept, "erk" if scope == "erk" else "local")
@@ -66,7 +66,7 @@ def choose_masks(scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.T
     for _ in range(min(kept, sum(left.values())) - sum(budgets.values())):
         budgets[max(left, key=lambda name: left[name] - budgets[name])] += 1
     rows = {name: shapes[name][0] if scope == "row" else 1 for name in masks}
-    return {name: _by_row(ranked[name], alive[name], budgets[name], rows[name]).view_as(masks[name]) for name in ranked}
+    return {n: _highest(ranked[n], alive[n], budgets[n], rows[n]).view_as(masks[n]) for n in ranked}
 
 
 def layer_budgets(shapes: Mapping[str, Sequence[int]], kept: int, scope: str) -> dict[str, int]:
@@ -105,33 +105,18 @@ def layer_budgets(shapes: Mapping[str, Sequence[int]], kept: int, scope: str) ->
     return budgets
 
 
-def two_of_four(shapes: Mapping[str, Sequence[int]]) -> int:
-    """How many weights of layers with these shapes stay if two of each four go, where four divides those of an output.
+def _highest(scores: torch.Tensor, alive: torch.Tensor, count: int, rows: int = 1) -> torch.Tensor:
+    """1 for the ``count`` highest of (N,) scores among those that are alive, (N,) bool, or for these all; else 0.
 
-    Elsewhere all stay.
+    With more rows than one the same number in each; a remainder goes to the first ones.
     """
-    sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
-    return sum(size // 2 if _in_fours(shapes[name]) else size for name, size in sizes.items())
-
-
-def _in_fours(shape: Sequence[int]) -> bool:
-    return torch.Size(shape[1:]).numel() % 4 == 0
-
-
-def _by_row(scores: torch.Tensor, alive: torch.Tensor, count: int, rows: int) -> torch.Tensor:
-    """As ``_highest``, but the same number in each of so many rows; a remainder goes to the first ones."""
-    each = [count // rows + (row < count % rows) for row in range(rows)]
-    parts = zip(scores.chunk(rows), alive.chunk(rows), each, strict=True)
-    return torch.cat([_highest(*part) for part in parts])
-
-
-def _highest(scores: torch.Tensor, alive: torch.Tensor, count: int) -> torch.Tensor:
-    """1 for the ``count`` highest of (N,) scores among those that are alive, (N,) bool, or for these all; else 0."""
     chosen = torch.zeros(len(scores))
-    # Masked places are left out, not ranked low: whatever its score, one that is alive goes before them.
-    places = alive.nonzero().flatten()
-    # A stable sort breaks ties by place, on every machine alike.
-    chosen[places[scores[places].argsort(descending=True, stable=True)[:count]]] = 1
+    for row, part in enumerate(torch.arange(len(scores)).chunk(rows)):
+        # Masked places are left out, not ranked low: whatever its score, one that is alive goes before them.
+        places = part[alive[part]]
+        # A stable sort breaks ties by place, on every machine alike.
+        order = scores[places].argsort(descending=True, stable=True)
+        chosen[places[order[: count // rows + (row < count % rows)]]] = 1
     return chosen
 
 

@@ -20,8 +20,7 @@ Criterion = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Generator], S
 
 def random(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Scores:
     """Dice: what any other criterion must beat."""
-    layers = prunable_layers(model)
-    return {name: torch.rand(effective_weight(layer).shape, generator=generator) for name, layer in layers.items()}
+    return {n: torch.rand(effective_weight(x).shape, generator=generator) for n, x in prunable_layers(model).items()}
 
 
 def magnitude(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Scores:

@@ -34,8 +34,7 @@ def draw_frontier(
     labels = {"nonzero": "nonzero weights", "macs": "effective multiply-adds for one image"}
     if cost not in labels or (published and cost != "nonzero"):
         raise ValueError(f"cost is {cost!r}; it must be 'nonzero' or 'macs', and published points have weights only")
-    empty = [name for name, rows in curves.items() if not rows]
-    if empty:
+    if empty := [name for name, rows in curves.items() if not rows]:
         raise ValueError(f"{', '.join(empty)} has no operating points; each curve must have at least one")
     ax = ax or axes_for(None, 1, (9, 5))[0]
     for number, (name, rows) in enumerate(curves.items()):
@@ -140,10 +139,9 @@ def draw_pairs(names: Sequence[str], rows: Sequence[Operating], ax: Axes | None 
 def draw_inflation(inflation: Inflation, ax: Axes | None = None) -> Axes:
     """What choosing the best of 1, 2, … runs adds to the mean, in points; the band is the interval of the mean."""
     ax = ax or axes_for(None, 1, (8, 4.2))[0]
-    lines = {"best epoch, by test images": inflation.best_epoch}
-    lines |= {"best last epoch, by test images": inflation.last_epoch}
-    lines |= {"best epoch, by validation images": inflation.validation}
-    for number, (name, added) in enumerate(lines.items()):
+    names = "best epoch, by test images", "best last epoch, by test images", "best epoch, by validation images"
+    curves = inflation.best_epoch, inflation.last_epoch, inflation.validation
+    for number, (name, added) in enumerate(zip(names, curves, strict=True)):
         look = style(number) | {"linewidth": (5, 2, 2)[number]}  # wide below narrow: they may lie on each other
         ax.plot(range(1, len(added) + 1), 100 * added, label=name, markevery=[0, 1, 4, 9, 19, 49, 99], **look)
     mean, half = 100 * inflation.mean.mean, 100 * inflation.mean.half

@@ -100,9 +100,8 @@ class Point:
         weights = TRAINED[self.start] if after else _weights(*_widths(self.start))
         self._check_whole("seed", 0, 2**32 - 1)
         require("scope", self.scope, after or self.scope != "2:4", "only the schedule 'after' prunes two of four")
-        self._check_whole(
-            "target", LAYERS.get(self.start, len(SHAPES)), weights, " (one weight per layer, and all weights)"
-        )
+        least = LAYERS.get(self.start, len(SHAPES))
+        self._check_whole("target", least, weights, " (one weight per layer, and all weights)")
         self._check_whole("epochs", LEAST_EPOCHS[self.schedule], 10_000, f" for the schedule {self.schedule!r}")
         self._check_whole("augmented", 0, self.epochs)
         self._check_whole("shift", 0, MOST_SHIFT, " pixels")

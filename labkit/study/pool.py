@@ -121,8 +121,7 @@ def _check_before(waiting: Sequence[Point], done: Sequence[Record], path: Path, 
     for name in sorted({point.dataset for point in waiting}):
         load_images(name, train=False)
     ours = software_of(torch.__version__, runtime.hardware(runtime.pick_device(device)))
-    others = sorted({record.software for record in done} - {ours})
-    if others:
+    if others := sorted({record.software for record in done} - {ours}):
         raise ValueError(f"{path} has records of {'; '.join(others)}, this is {ours}; give another file of records")
 
 

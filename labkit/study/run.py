@@ -22,13 +22,12 @@ from labkit import runtime
 from labkit.checkpoints import load_network
 from labkit.cnn import CNN
 from labkit.data import Loader, loaders
-from labkit.large.activations import layer_inputs
-from labkit.large.compensation import compensate
+from labkit.large.compensation import compensate_layers
 from labkit.large.row_transformer import RowTransformer
 from labkit.resume import RunState
 from labkit.smaller.cost import multiply_adds
 from labkit.smaller.sparse_file import load_sparse, save_sparse
-from labkit.sparsity import bake_masks, effective_weight, prunable_layers, sparsity_report
+from labkit.sparsity import bake_masks, prunable_layers, sparsity_report
 from labkit.study.budgets import choose_masks
 from labkit.study.criteria import CALIBRATION, CRITERIA
 from labkit.study.points import WEIGHTS, Point, require, row_of
@@ -77,7 +76,7 @@ def run_point(point: Point, device: str = "cpu", scratch: Path | None = None, ne
         start = time.perf_counter()
         run.train(epoch)
         run.seconds += time.perf_counter() - start
-        run.keep(epoch + 1)
+        run.state.keep(epoch + 1, seconds=run.seconds, rewound=run.rewound)
     return _measured(point, run, networks)
 
 
@@ -119,8 +118,13 @@ class _Run:
 
     def begin(self) -> None:
         """The state before the first epoch."""
-        after = self.point.schedule == "after"
-        model = after_training(self.point, self.train_loader) if after else new_network(self.point, start=0)
+        model = new_network(self.point, start=0)
+        if self.point.schedule == "after":
+            dense, images = bake_masks(model), self.train_loader.images[:CALIBRATION]
+            prune_to(model, self.point, self.point.target, self.train_loader)
+            if "solve" in self.point.repair:
+                few = Loader(images, self.train_loader.labels[:CALIBRATION], CALIBRATION)
+                compensate_layers(model, dense, next(iter(few))[0])
         self.model = self.state.parts["model"] = model.to(self.device)
         self.rewound = _weights(self.model)  # of the epoch that a ticket goes back to
         self.epoch, self.seconds = 0, 0.0
@@ -160,11 +164,6 @@ class _Run:
                 mask.copy_(mask.flatten()[torch.randperm(mask.numel(), generator=generator)].view_as(mask))
         self.model.load_state_dict(self.rewound, strict=False)
 
-    def keep(self, epoch: int) -> None:
-        """Keep the state after an epoch."""
-        self.epoch = epoch
-        self.state.keep(epoch, seconds=self.seconds, rewound=self.rewound)
-
 
 def training_images(point: Point, scratch: Path | None) -> Loader:
     """The training images of a point; with a teacher, whose answers are kept in the folder ``scratch``."""
@@ -176,33 +175,21 @@ def training_images(point: Point, scratch: Path | None) -> Loader:
     return ShiftedLoader(images, labels, BATCH, shuffle=True, seed=point.seed, shift=point.shift, answers=answers)
 
 
-def new_network(point: Point, start: int) -> CNN:
-    """The network of a point before training, with masks that keep everything; ``start`` 1: with other weights."""
-    # Layers draw from torch's one generator, which the threads of a Dask worker share.
-    with _DRAWING, torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(_dice(point, start).get_state())
-        model = CNN(channels=point.widths)
-    for layer in prunable_layers(model).values():
-        prune.identity(layer, "weight")
-    return model
-
-
-def after_training(point: Point, train_loader: Loader) -> nn.Module:
-    """The committed network of a point, pruned and solved without training."""
-    if point.start == "rows":
+def new_network(point: Point, start: int) -> nn.Module:
+    """The network that a point starts from, with masks that keep everything; ``start`` 1: with other weights."""
+    model: nn.Module
+    if point.schedule == "after" and point.start == "rows":
         name = f"ROWS_MNIST_seed{point.seed}.pth" if point.seed else "ROWS_MNIST.pth"
-        model: nn.Module = load_network(runtime.reference_dir() / name, "cpu", RowTransformer)
-    else:
+        model = load_network(runtime.reference_dir() / name, "cpu", RowTransformer)
+    elif point.schedule == "after":
         model = load_sparse(runtime.reference_dir() / "frontier" / f"MNIST_dense_{WEIGHTS}_e12_s{point.seed}.lks")
-    dense = bake_masks(model)
+    else:
+        # Layers draw from torch's one generator, which the threads of a Dask worker share.
+        with _DRAWING, torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(_dice(point, start).get_state())
+            model = CNN(channels=point.widths)
     for layer in prunable_layers(model).values():
         prune.identity(layer, "weight")
-    prune_to(model, point, point.target, train_loader)
-    images, _ = next(iter(Loader(train_loader.images[:CALIBRATION], train_loader.labels[:CALIBRATION], CALIBRATION)))
-    for name, layer in prunable_layers(model).items() if "solve" in point.repair else ():
-        inputs = layer_inputs(model, images)[name]  # after those before it were pruned and solved, as SparseGPT does
-        weight = effective_weight(dense.get_submodule(name))
-        layer.get_parameter("weight_orig").data = compensate(weight, layer.get_buffer("weight_mask"), inputs)
     return model
 
 

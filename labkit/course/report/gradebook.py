@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from labkit.course.report.marks import Marks, Own, mark_of
-from labkit.course.result import Result
+from labkit.course.result import Result, Results
 from labkit.course.roster import Person
 
 CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Pruning labs")
@@ -26,7 +26,7 @@ def checked(result: Result, own: Own, possible: float) -> Result:
 
 
 def gradebooks(
-    results: Mapping[str, Result],
+    results: Results,
     keys: Mapping[str, str],
     people: Sequence[Person],
     marks: Marks,

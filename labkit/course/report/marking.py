@@ -6,7 +6,7 @@ The page holds all answers and saves ``marks.csv``. The sum of a submission's ma
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,10 +49,10 @@ class Marking:
         course: what distinguishes this course from others in one browser.
     """
 
-    questions: Mapping[str, Question] = field(default_factory=dict)
-    marks: Marks = field(default_factory=dict)
-    taken: Mapping[str, float] = field(default_factory=dict)
-    course: str = ""
+    questions: Mapping[str, Question]
+    marks: Marks
+    taken: Mapping[str, float]
+    course: str
 
     def sums(self) -> dict[str, float]:
         """Pseudonym -> all points for its answers."""
@@ -71,14 +71,13 @@ class Marking:
         sums, rows = self.sums(), {key: dict(row) for key, row in table.items()}
         for key in {*sums, *self.taken}:
             row = rows.setdefault(key, dict.fromkeys(OWN_COLUMNS, ""))
-            own = mark_of(row["instructor_points"], f"grades.csv, row {key}")
+            where = f"grades.csv, row {key}"
+            own = mark_of(row["instructor_points"], where)
             if own in (None, self.taken.get(key)):  # not the instructor's, but of the run before
                 row["instructor_points"] = f"{sums[key]:.10g}" if key in sums else ""
             elif own != sums.get(key, own):
-                raise ValueError(
-                    f"grades.csv, row {key}: instructor_points is {own:g}, but the marks of the answers make "
-                    f"{sums[key]:g}; empty that cell, or make the two agree"
-                )
+                made = f"the marks of the answers make {sums[key]:g}; empty that cell, or make the two agree"
+                raise ValueError(f"{where}: instructor_points is {own:g}, but {made}")
         return rows
 
     def write(self, out: Path) -> None:
@@ -86,9 +85,6 @@ class Marking:
         rows = [dict(zip(COLUMNS, (*place, *mark), strict=True)) for place, mark in sorted(self.marks.items())]
         write_csv(out / "marks.csv", COLUMNS, rows)
         runtime.write_file(out / "results" / TAKEN, json.dumps(self.sums()))
-
-
-NO_MARKS = Marking()
 
 
 def _questions(course: Course) -> dict[str, Question]:

@@ -11,10 +11,10 @@ from markupsafe import Markup
 from labkit import runtime
 from labkit.course.packing import without_homes
 from labkit.course.report import figures
-from labkit.course.report.figures import Networks
 from labkit.course.report.gradebook import total_of
-from labkit.course.report.marking import NO_MARKS, Marking
-from labkit.course.result import Result
+from labkit.course.report.marking import Marking
+from labkit.course.report.marks import OWN_COLUMNS, Marks
+from labkit.course.result import Results
 from labkit.course.submission.foreign import visible
 from labkit.course.task import TASKS, total
 
@@ -48,60 +48,65 @@ def rendered(template: str, **context: object) -> str:
 
 
 def write_pages(
-    out: Path,
-    results: Mapping[str, Result],
-    labels: Mapping[str, str],
-    missing: Sequence[str],
-    nobodys: Sequence[str],
-    marks: Mapping[str, Mapping[str, str]],
-    written: Marking,
+    out: Path, results: Results, labels: Mapping[str, str], missing: Sequence[str], marks: Marks, written: Marking
 ) -> None:
     """Write the page of the class, the one to mark the written answers on, and everybody's feedback.
+
+    A student's page says what holds, what does not, and where to look. Flags are not on it: they are questions.
 
     Args:
         out: folder of the grades.
         results: pseudonym -> result.
         labels: pseudonym -> what the student is called on these pages; the pseudonym itself on anonymous ones.
         missing: pseudonyms of those who handed in nothing.
-        nobodys: pseudonyms of the submissions without a known owner.
         marks: pseudonym -> the instructor's own columns.
         written: the questions that are answered in words, and the marks for them.
     """
-    runtime.write_file(out / "index.html", class_page(results, labels, missing, nobodys, len(written.questions)))
+    runtime.write_file(out / "index.html", class_page(results, labels, missing, len(written.questions)))
     anonymous = all(labels[key] == key for key in results)
     page = rendered("marking.html.j2", results=results, labels=labels, written=written, anonymous=anonymous)
     runtime.write_file(out / "marking.html", page)
     some = [result.networks for result in results.values()][:: len(results) // 30 + 1]  # a page need not hold all
     for key, result in results.items():
-        name = labels[key] if labels[key] != key else ""
-        page = feedback_page(key, result, marks.get(key, {}), some, written, name)
+        page = rendered(
+            "feedback.html.j2",
+            key=key,
+            name=labels[key] if labels[key] != key else "",
+            result=result,
+            marks={**dict.fromkeys(OWN_COLUMNS, ""), **marks.get(key, {})},
+            written=written,
+            network_figure=figures.accuracy_sparsity(some, result.networks) if result.networks else "",
+        )
         runtime.write_file(out / "feedback" / f"{key}.html", page)
 
 
-def class_page(
-    results: Mapping[str, Result],
-    labels: Mapping[str, str],
-    missing: Sequence[str],
-    nobodys: Sequence[str] = (),
-    questions: int = 0,
-) -> str:
+def class_page(results: Results, labels: Mapping[str, str], missing: Sequence[str], questions: int = 0) -> str:
     """The instructor's page: who needs a look first, then flags, then the class in figures, then everybody.
 
     Args:
         results: pseudonym -> result.
         labels: pseudonym -> what the student is called on this page.
         missing: pseudonyms of those who handed in nothing.
-        nobodys: pseudonyms of the submissions without a known owner.
         questions: number of questions that are answered in words.
     """
-    read = [result for result in results.values() if "" not in result.refused]
-    shares = {name: [result.tasks[name].points / task.points for result in read] for name, task in TASKS.items()}
+    read = {key: result for key, result in results.items() if "" not in result.refused}
+    only_notebooks = [key for key in read if read[key].only_notebooks]
+    # Reason why somebody may need the instructor -> pseudonyms of those to whom it applies.
+    needs = {
+        "Whose work is this?": [key for key, result in results.items() if not result.student],
+        "Nothing handed in": missing,
+        "Could not be read": [key for key in results if key not in read],
+        "Only notebooks: no network and no answer that a check has kept": only_notebooks,
+        "0 points": [key for key in read if not read[key].points + read[key].bonus and key not in only_notebooks],
+        "Questions unanswered": [key for key in read if len(read[key].answers) < questions],
+    }
+    shares = {n: [result.tasks[n].points / task.points for result in read.values()] for n, task in TASKS.items()}
     flags, common = _flags(results, labels)
     return rendered(
         "class.html.j2",
         results=results,
         labels=labels,
-        needs={"Whose work is this?": nobodys, "Nothing handed in": missing} | _needs(results, questions),
+        needs=needs,
         questions=questions,
         flags=flags,
         common=common,
@@ -112,20 +117,7 @@ def class_page(
     )
 
 
-def _needs(results: Mapping[str, Result], questions: int) -> dict[str, list[str]]:
-    """Reason why somebody may need the instructor -> pseudonyms of those to whom it applies."""
-    unread = [key for key, result in results.items() if "" in result.refused]
-    read = {key: result for key, result in results.items() if key not in unread}
-    only_notebooks = [key for key in read if read[key].only_notebooks]
-    return {
-        "Could not be read": unread,
-        "Only notebooks: no network and no answer that a check has kept": only_notebooks,
-        "0 points": [key for key in read if not read[key].points + read[key].bonus and key not in only_notebooks],
-        "Questions unanswered": [key for key in read if len(read[key].answers) < questions],
-    }
-
-
-def _flags(results: Mapping[str, Result], labels: Mapping[str, str]) -> tuple[dict[str, list[str]], dict[str, int]]:
+def _flags(results: Results, labels: Mapping[str, str]) -> tuple[dict[str, list[str]], dict[str, int]]:
     """Pseudonym -> what was refused and what is odd, who has most first; and what half of the class has, with how many.
 
     The latter is not with each student. Flags that differ in their numbers alone are of one kind, and so are all that
@@ -149,7 +141,7 @@ def _flags(results: Mapping[str, Result], labels: Mapping[str, str]) -> tuple[di
     return {key: own[key] for key in ordered}, shown | {kind: count[kind] for kind in common & {OTHER_COURSE}}
 
 
-def _predictions(results: Mapping[str, Result]) -> list[tuple[str, list[float], list[float]]]:
+def _predictions(results: Results) -> list[tuple[str, list[float], list[float]]]:
     """For each question what was asked, the predictions, and what was measured."""
     rows = []
     for task in TASKS.values():
@@ -161,33 +153,3 @@ def _predictions(results: Mapping[str, Result]) -> list[tuple[str, list[float], 
             title = f"{task.name[:2]}: {about.question}" + (f" [{about.unit}]" if about.unit else "")
             rows.append((title, predicted, [value for value in measured if value is not None]))
     return rows
-
-
-def feedback_page(
-    key: str,
-    result: Result,
-    marks: Mapping[str, str],
-    everybody: Sequence[Networks],
-    written: Marking = NO_MARKS,
-    name: str = "",
-) -> str:
-    """One student's page: what holds, what does not, and where to look. Flags are not on it: they are questions.
-
-    Args:
-        key: the pseudonym.
-        result: what was found.
-        marks: the instructor's own columns.
-        everybody: networks of some of the class.
-        written: the questions that are answered in words, and the marks for them.
-        name: the student's, "" where it is not to be said.
-    """
-    networks = result.networks
-    return rendered(
-        "feedback.html.j2",
-        key=key,
-        name=name,
-        result=result,
-        marks={"instructor_points": "", "instructor_comment": "", **marks},
-        written=written,
-        network_figure=figures.accuracy_sparsity(everybody, networks) if networks else "",
-    )

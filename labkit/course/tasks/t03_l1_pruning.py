@@ -65,7 +65,7 @@ def _hint_for_l1(pruned: Pruned, name: str, before: torch.Tensor) -> str:
     return first_hint(hints, "some weights were kept or dropped on the wrong side of the threshold on |w|")
 
 
-L1_MASKS = judging.masks_by_hand(*CONVOLUTIONS)(judging.of_each_mask(_l1_mask))
+L1_MASKS = judging.masks_by_hand(judging.of_each_mask(_l1_mask), *CONVOLUTIONS)
 TITLE = "25 % of conv1, conv2, conv3 by L1"
 AGAIN = judging.PRUNING_WRITTEN.format("CNN_MNIST_L1")
 STYLE = Style("s", BLUE, "L1: 25 %")

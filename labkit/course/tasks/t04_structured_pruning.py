@@ -72,7 +72,7 @@ def _hint_for_channels(empty: Mapping[str, int]) -> str:
     return first_hint(hints, f"{name}: an eighth of {SHAPES[name][0]} channels was asked for")
 
 
-CHANNEL_MASKS = judging.masks_by_hand(*CONVOLUTIONS)(judging.of_each_mask(_channel_mask))
+CHANNEL_MASKS = judging.masks_by_hand(judging.of_each_mask(_channel_mask), *CONVOLUTIONS)
 TITLE = "1/8 of the channels by L2 norm"
 AGAIN = judging.PRUNING_WRITTEN.format("CNN_MNIST_STRUCT")
 STYLE = Style("D", ORANGE, "STRUCT: 1/8 of the channels")

@@ -11,7 +11,6 @@ ALL, QUARTER = sum(SIZES.values()), sum(SIZES.values()) // 4  # weights
 ZEROS_AFTER_ROUNDS = 60_215
 
 
-@judging.masks_by_hand(*ALL_LAYERS)
 def _global_masks(masks: Pruned) -> list[Finding]:
     """06: the quarter of smallest |w| of all four layers."""
     count, before = masks.zeros(), masks.before
@@ -84,6 +83,7 @@ def _zeros_of_conv1(rows: Rows) -> float | None:
     return 100 * rows["CNN_MNIST_GLOBAL"].layers["conv1"] if "CNN_MNIST_GLOBAL" in rows else None
 
 
+GLOBAL_MASKS = judging.masks_by_hand(_global_masks, *ALL_LAYERS)
 ROUNDS = judging.rounds_of_pruning(_amount, _small_went)
 TITLE, STYLE = "25 % of all weights by one threshold", Style("^", PURPLE, "GLOBAL: 25 %")
 AGAIN = judging.CELL_WRITTEN.format("pruned_globally", "CNN_MNIST_GLOBAL")
@@ -93,7 +93,7 @@ LEVELS = (judging.USEFUL,)
 AGAIN_2 = judging.LOOP_WRITTEN.format("CNN_MNIST_GLOBAL_2")
 TASKS = (
     judging.prediction_task("06", "zeros in conv1", judging.PERCENT, 0, 100, 100, _zeros_of_conv1, "%"),
-    Task("06-masks", "one threshold through four layers by hand", 3, _global_masks, tensors(*ALL_LAYERS)),
+    Task("06-masks", "one threshold through four layers by hand", 3, GLOBAL_MASKS, tensors(*ALL_LAYERS)),
     judging.network_task("06-network", TITLE, 4, _global_network, "CNN_MNIST_GLOBAL", AGAIN, STYLE, **ATTRIBUTES),
     judging.network_task("06-rounds", TITLE_2, 5, ROUNDS, "CNN_MNIST_GLOBAL_2", AGAIN_2, STYLE_2, levels=LEVELS),
 )

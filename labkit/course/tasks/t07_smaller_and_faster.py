@@ -73,10 +73,9 @@ def _cut_weights(task: Task, weights: object, evidence: Evidence) -> Verdict:
         raise Unfit("the tensors of cut must hold decimal numbers, as the weights do")
     if all(tuple(weights[name].shape) == SHAPES[name] for name in CUT_SHAPES):
         return Verdict(task)  # as they were
-    rights = []
-    if judging.is_whole(before):
-        # Norms that are nearly equal change places with the precision and the order of their sums.
-        rights = [_cut_by_norm(before, precision) for precision in (torch.float32, torch.float64)]
+    # Norms that are nearly equal change places with the precision and the order of their sums.
+    kinds = (torch.float32, torch.float64)
+    rights = [_cut_by_norm(before, kind) for kind in kinds] if judging.is_whole(before) else []
     findings = []
     for name, points in (("conv2", 1), ("fc", 2)):
         given, shape = weights[name], tuple(weights[name].shape)

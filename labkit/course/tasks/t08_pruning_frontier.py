@@ -16,10 +16,10 @@ from labkit.study.criteria import lamp_scores
 AGAIN = "it is still the dense clone: prune it, train it, and run the cell again"
 IN_PLACE = "put each sorted score back in its place, scores[order] = …"
 LAMP = "w² over the sum of all w² >= it"
+Score = Callable[[torch.Tensor], torch.Tensor]  # of a layer's |w|, flat
 ALL, SPARSE, LAMP_KEPT = sum(SIZES.values()), 800, 10_000  # weights that there are, and that stay
 
 
-@judging.masks_by_hand(*ALL_LAYERS)
 def _lamp_masks(masks: Pruned) -> list[Finding]:
     """08: the 10,000 weights of highest LAMP score of all four layers stay."""
     gone = masks.zeros()
@@ -31,23 +31,20 @@ def _lamp_masks(masks: Pruned) -> list[Finding]:
     before = masks.before if judging.is_whole(masks.before) else None
     holds: bool | None = min(kept, gone) >= 1_000  # else there is next to nothing to compare
     if holds:
-        holds = None if before is None else _highest_lamp_stayed(before, masks.zero, kept)
+        stayed = {name: ~masks.zero[name] for name in ALL_LAYERS}
+        # Sums in float32 move scores in their last digits, and with them the order of neighbours.
+        holds = None if before is None else _misplaced(stayed, before, lamp_scores, kept) <= 2 * 10 * judging.TIES
     hint = _hint_for_lamp(before, masks, kept) if holds is False else ""
     return [total, Finding(holds, "the highest scores of all layers stayed", hint, 2)]
 
 
-def _highest_lamp_stayed(before: Weights, zero: Weights, kept: int) -> bool:
-    """Whether the masks keep the highest scores, but for some that tie or nearly so."""
-    scores = {name: lamp_scores(before[name]) for name in ALL_LAYERS}
-    # Sums in float32 move scores in their last digits, and with them the order of neighbours.
-    return _misplaced({name: ~zero[name] for name in ALL_LAYERS}, scores, kept) <= 2 * 10 * judging.TIES
-
-
-def _misplaced(chosen: Weights, scores: Weights, count: int) -> int:
+def _misplaced(chosen: Weights, before: Weights, score: Score, count: int) -> int:
     """Number of positions in which a choice differs from that of so many highest scores of all layers."""
-    finite = {name: score.nan_to_num() for name, score in scores.items()}  # any network may come in
-    everything = {name: torch.ones_like(score) for name, score in scores.items()}
-    highest = choose_masks(finite, everything, count, "global")
+    flat = {name: before[name].double().abs().flatten() for name in ALL_LAYERS}
+    # Any network may come in, one with NaN too.
+    scores = {name: score(flat[name]).nan_to_num().view_as(before[name]) for name in ALL_LAYERS}
+    everything = {name: torch.ones_like(scores[name]) for name in ALL_LAYERS}
+    highest = choose_masks(scores, everything, count, "global")
     return sum(int(((highest[name] != 0) != chosen[name]).sum()) for name in ALL_LAYERS)
 
 
@@ -62,11 +59,9 @@ def _hint_for_lamp(before: Weights | None, masks: Pruned, kept: int) -> str:
         return f"{judging.EQUAL_SHARES}: one threshold for all four layers together; {hint}"
     stayed = {name: ~masks.zero[name] for name in ALL_LAYERS}
     for mistake, score in MISTAKEN_LAMP.items():
-        flat = {name: score(before[name].double().abs().flatten()).view_as(before[name]) for name in ALL_LAYERS}
-        if _misplaced(stayed, flat, kept) <= kept // 100:
+        if _misplaced(stayed, before, score, kept) <= kept // 100:
             return mistake
-    lamp = {name: lamp_scores(before[name]) for name in ALL_LAYERS}
-    if _misplaced(masks.zero, lamp, ALL - kept) <= (ALL - kept) // 100:
+    if _misplaced(masks.zero, before, lamp_scores, ALL - kept) <= (ALL - kept) // 100:
         return f"the highest scores were dropped: a 1 keeps a weight, a 0 drops it; {hint}"
     return hint
 
@@ -82,8 +77,8 @@ def _gathered(values: torch.Tensor) -> torch.Tensor:
     return (falling / falling.cumsum(0))[order]
 
 
-# Scores of a layer's |w|, flat, that are often taken for LAMP scores -> what to look at.
-MISTAKEN_LAMP: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+# Scores that are often taken for LAMP scores -> what to look at.
+MISTAKEN_LAMP: Mapping[str, Score] = {
     "these are the largest |w| of all layers: divide each w² by the sum of all w² >= it, in its layer": torch.abs,
     "you used |w|: the score is w² over the sum of w²": lambda size: size / _sums(size, descending=True),
     f"the sum runs over the smaller weights: {LAMP}": lambda size: size**2 / _sums(size**2, descending=False),
@@ -120,11 +115,12 @@ def _golf(task: Task, network: CNN, evidence: Evidence) -> Verdict:
     return Verdict(task, [few, judging.accurate(evidence.accuracy(network), judging.GOOD, hint, 2)])
 
 
+LAMP_MASKS = judging.masks_by_hand(_lamp_masks, *ALL_LAYERS)
 COUNT = "a number of weights, from 1 to 124,448, was asked for, such as 5000"
 TITLE, STYLE = "at most 800 weights, trained again", Style("*", "#56B4E9", "GOLF: at most 800 weights")
 ATTRIBUTES = {"layers": ALL_LAYERS, "levels": (judging.GOOD,)}
 TASKS = (
     judging.prediction_task("08", "fewest weights with a mean of at least 95 %", COUNT, 1, ALL, ALL, 1_244),
-    Task("08-masks", "10,000 weights by LAMP scores by hand", 3, _lamp_masks, tensors(*ALL_LAYERS)),
+    Task("08-masks", "10,000 weights by LAMP scores by hand", 3, LAMP_MASKS, tensors(*ALL_LAYERS)),
     judging.network_task("08-golf", TITLE, 4, _golf, "CNN_MNIST_GOLF", AGAIN, STYLE, **ATTRIBUTES),
 )
