@@ -44,12 +44,12 @@ OPTIONAL = {"onnx", "onnxruntime", "onnxscript", "dask", "distributed", "numba",
 # What is above its limit today. Only down: take a line out when its limit is kept.
 TODAY: dict[str, int] = {
     "lines of core": 1195,
-    "lines of study": 1184,
-    "lines of course": 4503,
+    "lines of study": 1183,
+    "lines of course": 4493,
     "lines of rerun": 327,
     "lines of command line": 390,
     "lines of labkit": 8703,
-    "lines with Any": 119,
+    "lines with Any": 118,
 }
 
 

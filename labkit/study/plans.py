@@ -108,10 +108,9 @@ def _after(start: str) -> list[Point]:
     pruned = [replace(point, target=target) for point in ranked for target in kept.values()]
     # Only the CNN has batch norms.
     steps = ("solve", "batchnorm", "solve-batchnorm") if start == "dense" else ("solve",)
-    solved = [replace(point, repair="solve") for point in fours]
-    solved += [replace(p, target=kept[zeros], repair=step) for p in both for zeros in ZEROS[2:] for step in steps]
+    solved = [replace(p, target=kept[zeros], repair=step) for p in both for zeros in ZEROS[2:] for step in steps]
     last = [replace(both[0], target=kept[ZEROS[-1]], repair=step, epochs=1) for step in ("none", steps[-1])]
-    return [whole, *pruned, *fours, *solved, *last]
+    return [whole, *pruned, *fours, *(replace(point, repair="solve") for point in fours), *solved, *last]
 
 
 def _dense(epochs: int, augmented: int | None = None) -> Point:

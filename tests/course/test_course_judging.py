@@ -1466,10 +1466,10 @@ WRONG_ANSWERS = {
         "one of each two": (
             lambda: highest_scores([(place, place + 1) for place in (0, 2, 4, 6)]),
             [0],
-            "as (rows, fo",
+            "as (rows",
         ),
         "one of four": (lambda: scored_by(1).view(-1, 4).argsort(1).argsort(1).eq(3).view(3, 8), [0], "let the two"),
-        "scores": (lambda: scored_by(1) * course_work.two_of_four(), [0], "view the scores as (rows, fours, 4)"),
+        "scores": (lambda: scored_by(1) * course_work.two_of_four(), [0], "those are the scores that stay"),
         "nothing": (lambda: torch.zeros(3, 8), [0], "view the scores as (rows, fours, 4)"),
     },
     "10-bytes": {

@@ -1,7 +1,6 @@
 """The tasks of notebook 10. Its functions are judged by what they make of small tensors whose every number is known."""
 
 from collections.abc import Mapping, Sequence
-from math import nan
 
 import torch
 
@@ -19,8 +18,8 @@ INPUTS = ((3 * PLACES + 5 * COLUMNS + PLACES * COLUMNS) % 11 - 4.0) * (1 + COLUM
 WEIGHT = torch.tensor([[4.0, -1, 2, 3, -2, 1, 5, -3], [1, 2, -5, 1, 3, -4, -1, 2], [-2, 3, 1, -1, 2, 5, -3, 4]])
 MASK = torch.tensor([[1.0, 0, 0, 1, 0, 0, 1, 1], [0, 1, 1, 0, 1, 1, 0, 0], [0, 1, 0, 0, 1, 1, 0, 1]])
 SIZES = WEIGHT.abs()
-HALF = torch.tensor([[1, 0, 0, 1, 0, 0, 1, 1], [0, nan, 1, 0, 1, 1, 0, nan], [0, 1, 0, 0, 0, 1, 1, 1]])  # nan: a tie
-PACKED = 64_000 + 4_000  # bytes of fc: half of 32,000 values of four bytes, and four bits for each four
+# The highest half of each row; NaN: a tie.
+HALF = torch.tensor([[1, 0, 0, 1, 0, 0, 1, 1], [0, torch.nan, 1, 0, 1, 1, 0, torch.nan], [0, 1, 0, 0, 0, 1, 1, 1]])
 WORK = {"query": 114_688, "out": 114_688, "up": 458_752, "down": 458_752}  # of a block of RowTransformer()
 WORK_CUT = {"query": 57_344, "out": 57_344, "up": 114_688, "down": 114_688}  # 2 of 4 heads, 64 of 256 channels left
 SIDES = {
@@ -38,8 +37,7 @@ def _tensor(
 
     def judge(task: Task, given: object, _: Evidence) -> Verdict:
         if not isinstance(given, torch.Tensor) or given.shape != blank.shape:
-            shape = tuple(blank.shape)
-            raise Unfit(f"it is a {judging.kind_of(given)}; it must be a tensor or array of shape {shape}")
+            raise Unfit(f"it is a {judging.kind_of(given)}; it must be a tensor or array of shape {tuple(blank.shape)}")
         if given.is_complex() or not given.double().isfinite().all():
             raise Unfit("some of its numbers are complex, NaN or infinite; all must be plain finite numbers")
         if _same(given, blank):
@@ -66,22 +64,20 @@ def _ridge() -> torch.Tensor:
 
 
 def _packed(task: Task, given: object, _: Evidence) -> Verdict:
-    """10: bytes of fc as values and places."""
-    if given is None:
-        return Verdict(task)
-    if not judging.is_number(given):
+    """10: bytes of fc: half of 32,000 values of four bytes, 64,000, and four bits for each four, 4,000."""
+    if given is not None and not judging.is_number(given):
         raise Unfit(f"the size is a {judging.kind_of(given)}; it must be a plain number of bytes")
-    if given == 0:
+    if not given:
         return Verdict(task)
     hints = {
         "that is the dense layer: half of its values go": given == 128_000,
         "these are the values; their places need room, too": given == 64_000,
         "two bits are one place; two places are kept of each four": given == 66_000,
         "the places of four weights are four bits, half a byte": given in (72_000, 80_000),
-        "those are bits, or counts; bytes were asked for": given in (8 * PACKED, PACKED // 4),
+        "those are bits, or counts; bytes were asked for": given in (544_000, 17_000),
     }
     hint = first_hint(hints, "16,000 values of four bytes, and for each of 8,000 fours two places of two bits")
-    return Verdict(task, [Finding(given == PACKED, f"{given:,} bytes", hint)])
+    return Verdict(task, [Finding(given == 68_000, f"{given:,} bytes", hint)])
 
 
 def _hint_for_work(name: str, given: float) -> str:
@@ -131,10 +127,9 @@ TWO_OF_FOUR = _tensor(
     "view the scores as (rows, fours, 4), and let the two highest of the last dimension stay",
 )
 LOST = "solve gives back the masked weights: is the right side H[kept] @ weight[row], with all weights of the row?"
-SHARE = "accuracy of the CNN with 30 % of its weights, solved on 128 images"
 WORKS = judging.multiply_adds_by_hand(WORK_CUT, SIDES, _hint_for_work)
 TASKS = (
-    judging.prediction_task("10", SHARE, judging.SHARE, 0, 1, 3, 0.985),
+    judging.prediction_task("10", "accuracy of the CNN with 70 % zeros, solved", judging.SHARE, 0, 1, 3, 0.985),
     Task("10-wanda", "Wanda's scores, by hand", 2, WANDA, tensor),
     Task("10-solve", "the weights that stay, by least squares", 3, SOLVED, tensor, again=LOST),
     Task("10-fours", "a 2:4 mask, by hand", 2, TWO_OF_FOUR, tensor),
