@@ -1442,7 +1442,7 @@ WRONG_ANSWERS = {
         "H left out": (
             lambda: solved_by(lambda H, w, kept: np.linalg.solve(H[np.ix_(kept, kept)], w[kept])),
             [0],
-            "H[kept] @ weight[row] (all weights of the row) on the right",
+            "H[kept] @ weight[row] (all weights) on the right",
         ),
         "only what went": (
             lambda: solved_by(
@@ -1478,7 +1478,7 @@ WRONG_ANSWERS = {
         "one place of each four": (lambda: 64_000 + 8_000 * 2 // 8, [0], "two places are kept of each four"),
         "a byte for each four": (lambda: 64_000 + 8_000, [0], "four bits, half a byte"),
         "bits": (lambda: 16_000 * 34, [0], "bytes were asked for"),
-        "a byte for each place": (lambda: 16_000 * 5, [0], "two places of two bits"),
+        "a byte for each place": (lambda: 16_000 * 5, [0], "four bits, half a byte"),
         "bits of the places as bytes": (lambda: 64_000 + 32_000, [0], "two places of two bits"),
         "the negative": (lambda: -68_000, [0], "two places of two bits"),
         "not finite": (lambda: math.inf, [0], "two places of two bits"),
