@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch.nn.utils import prune
 
-from labkit.large.compensation import DAMPING, compensate
+import labkit
+from labkit.large.compensation import DAMPING, compensate, compensate_layers
 
 GENERATOR = torch.Generator().manual_seed(0)
 WEIGHT = torch.randn(4, 12, generator=GENERATOR, dtype=torch.float64)
@@ -90,3 +92,24 @@ def test_what_does_not_fit_is_refused(arguments, message):
 
 def test_few_inputs_are_enough_with_damping():
     assert compensate(WEIGHT, torch.ones_like(MASK), INPUTS[:3]).isfinite().all()
+
+
+@pytest.mark.parametrize("network", [labkit.CNN, labkit.RowTransformer])
+def test_each_layer_is_solved_on_what_the_solved_ones_before_it_give(network):
+    torch.manual_seed(0)
+    dense, images = network(), torch.rand(16, 1, 28, 28)
+    model = labkit.clone(dense)
+    for layer in labkit.prunable_layers(model).values():
+        prune.random_unstructured(layer, "weight", amount=0.5)
+    by_hand = labkit.clone(model)
+    compensate_layers(model, dense, images)
+    for name, layer in labkit.prunable_layers(by_hand).items():
+        alone = labkit.layer_inputs(dense, images)[name]
+        masked, inputs = layer.weight.detach(), labkit.layer_inputs(by_hand, images)[name]
+        solved = compensate(dense.get_submodule(name).weight, layer.weight_mask, inputs)
+        layer.weight_orig.data = solved
+        labkit.refresh_weights(by_hand)
+        assert torch.equal(labkit.effective_weight(model.get_submodule(name)), solved)
+        assert not torch.equal(solved, masked)
+        if name not in ("conv1", "embed"):  # else what is before it has not changed
+            assert not torch.equal(inputs, alone)
