@@ -103,6 +103,8 @@ def _about_a_code_cell(cell: NotebookNode, count: int) -> Iterator[str]:
     except SyntaxError:
         yield "not plain Python"
     yield from (what for what, pattern in FORBIDDEN_IN_CODE.items() if pattern.search(cell.source))
+    if "show_table(" in cell.source and re.search(r"†\{[^{}]*:\.\d", cell.source):
+        yield "a † number without a width in a table: on a slower machine its column moves"
     if cell.metadata.get("tags"):
         yield f"tags {cell.metadata['tags']}"
     for output in cell.outputs:
@@ -293,6 +295,7 @@ TITLED = "# 09 · Toy pruning (5 min reading, 1 min computing)\n\n"
         (set_source(1, "warnings.filterwarnings('ignore')"), "code cell 1: a warnings filter"),
         (set_source(1, "plt.plot(x)\nplt.show()"), "code cell 1: plt. other than plt.show()"),
         (set_source(1, "# NBVAL_SKIP\nx = 1"), "code cell 1: a word that switches nbval off"),
+        (set_source(1, "labkit.show_table([[f'†{x:.1f}']])"), "code cell 1: a † number without a width"),
         (set_source(1, "x = 1\n" * 13), "code cell 1: 13 lines, more than 12"),
         (set_source(4, "def f(x):\n" + "    x += 1\n" * 25), "code cell 4: 26 lines, more than 25"),
         (set_source(4, "def f(x):\n" + "    x += 1\n" * 12 + "f(1)"), "code cell 4: 14 lines, more than 12"),
